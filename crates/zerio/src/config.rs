@@ -1,0 +1,403 @@
+//! Every bound and choice, checked before anything starts; and the bill for the memory they cost.
+#![forbid(unsafe_code)]
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::wait::WaitStrategy;
+use crate::wire::{HEADER, HELLO_MAX};
+
+/// The settings of a server or client. Make one with [`Config::default`], change what you want, and give
+/// it to `config(…)`; it is checked when you start.
+///
+/// ```
+/// use zerio::Config;
+///
+/// let mut config = Config::default();
+/// config.message_max = 1024;
+/// config.send_ring = 16 * 1024;
+/// config.sessions_max = 1000;
+/// println!("{}", config.memory()?);
+/// # Ok::<(), zerio::ConfigError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Config {
+    /// The longest message, in bytes, either way. A longer one is refused by `send`, and ends the
+    /// session of a peer that announces it. Default 65,536.
+    pub message_max: usize,
+    /// Each session's send ring, in bytes: what may be accepted and not yet taken by the kernel. A power
+    /// of two, at least about twice the longest message. Default 262,144.
+    pub send_ring: usize,
+    /// Each session's receive buffer, in bytes: what one receive may bring. It must hold the longest
+    /// message and its 4-byte header. Default 262,144.
+    pub receive_buffer: usize,
+    /// How many sessions a server has at the most; one more is refused, with a reason. Default 256.
+    pub sessions_max: usize,
+    /// How long a connection may take to become a session. A client gives up connecting after it.
+    /// Default 5 s.
+    pub handshake_timeout: Duration,
+    /// After how long without a sign of life a connection counts as dead: unacknowledged bytes
+    /// (TCP_USER_TIMEOUT, where the system has it) and keepalive probes, which have a resolution of
+    /// seconds. Default 10 s.
+    pub peer_timeout: Duration,
+    /// How long a session that is closed by this side may take to hand its accepted messages to the
+    /// kernel and to hear that the peer has closed too. Default 2 s.
+    pub drain_timeout: Duration,
+    /// How long `send` and `claim` wait for room. Default 5 s.
+    pub send_timeout: Duration,
+    /// Disconnects a peer whose send ring was found full and has not been half empty again for so
+    /// long. Default: never.
+    pub slow_peer_timeout: Option<Duration>,
+    /// How many engines, each with a thread, memory and handler of its own; a client has one.
+    /// Default 1. More than one takes `start_each`.
+    pub engines: usize,
+    /// What an engine's thread does when a turn did no work. Default: spin for 20 µs, then park.
+    pub wait: WaitStrategy,
+    /// The cores to pin the engines' threads to, one for each engine; empty for no pinning. Default
+    /// empty.
+    pub cores: Vec<usize>,
+    /// The way to the kernel. Default [`DriverKind::Auto`].
+    pub driver: DriverKind,
+    /// Who stays when a second connection comes with the same id. Default: the first.
+    pub same_id: SameId,
+    /// The size of each socket's send buffer in the kernel (SO_SNDBUF), in bytes; the system may round
+    /// and bound it. Default: the system's own, which adapts itself.
+    pub socket_send_buffer: Option<usize>,
+    /// The size of each socket's receive buffer in the kernel (SO_RCVBUF), in bytes. Default: the
+    /// system's own, which adapts itself.
+    pub socket_receive_buffer: Option<usize>,
+    /// The TCP congestion control, by the system's name for it; Linux and FreeBSD only. Default: the
+    /// system's own.
+    pub congestion: Option<String>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            message_max: 64 * 1024,
+            send_ring: 256 * 1024,
+            receive_buffer: 256 * 1024,
+            sessions_max: 256,
+            handshake_timeout: Duration::from_secs(5),
+            peer_timeout: Duration::from_secs(10),
+            drain_timeout: Duration::from_secs(2),
+            send_timeout: Duration::from_secs(5),
+            slow_peer_timeout: None,
+            engines: 1,
+            wait: WaitStrategy::default(),
+            cores: Vec::new(),
+            driver: DriverKind::Auto,
+            same_id: SameId::RefuseNew,
+            socket_send_buffer: None,
+            socket_receive_buffer: None,
+            congestion: None,
+        }
+    }
+}
+
+/// An engine's way to the kernel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DriverKind {
+    /// The best that this machine allows; what it took, and why, can be read from
+    /// [`DriverInfo`](crate::DriverInfo).
+    #[default]
+    Auto,
+    /// Readiness: epoll on Linux, kqueue on macOS and the BSDs.
+    Poll,
+    /// Completions: Linux's io_uring. Refused where it can't be had.
+    Uring,
+}
+
+impl fmt::Display for DriverKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            DriverKind::Auto => "auto",
+            DriverKind::Poll => "poll",
+            DriverKind::Uring => "uring",
+        })
+    }
+}
+
+/// Who stays when a second connection comes with an id that is connected.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SameId {
+    /// The first: the new connection is refused.
+    #[default]
+    RefuseNew,
+    /// The second: the old session is disconnected, then the new one begins.
+    ReplaceOld,
+}
+
+/// A value of a [`Config`] that can't work: which, why, and what would do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{setting} = {value}: {why}; {instead}")]
+#[non_exhaustive]
+pub struct ConfigError {
+    /// The setting's name.
+    pub setting: &'static str,
+    /// Its value.
+    pub value: String,
+    /// Why that can't work.
+    pub why: String,
+    /// What would do.
+    pub instead: String,
+}
+
+impl ConfigError {
+    pub(crate) fn new(
+        setting: &'static str,
+        value: impl fmt::Debug,
+        why: impl Into<String>,
+        instead: impl Into<String>,
+    ) -> ConfigError {
+        let value = format!("{value:?}");
+        ConfigError { setting, value, why: why.into(), instead: instead.into() }
+    }
+}
+
+/// The largest ring or buffer, and so the largest span, in bytes.
+const RING_LIMIT: usize = 1 << 30;
+
+/// A ring gives room back in blocks of this part of its size.
+pub(crate) const RING_BLOCKS: usize = 16;
+
+/// Slots beyond `sessions_max` in each engine: a connection that comes when the server is full needs one
+/// to hear so.
+pub(crate) const SPARE_SLOTS: usize = 8;
+
+/// What the fixed tables cost for each slot, in bytes, at the most; a test holds it against the types.
+pub(crate) const TABLES_PER_SLOT: usize = 4096;
+
+impl Config {
+    /// The memory that a server with this configuration allocates at start.
+    ///
+    /// # Errors
+    ///
+    /// Where a value can't work.
+    pub fn memory(&self) -> Result<Memory, ConfigError> {
+        self.validate()?;
+        // Each engine has its share of the sessions, and its spare slots.
+        let slots = self.engines * self.slots_per_engine();
+        Ok(Memory {
+            slots,
+            send_rings: slots * self.send_ring,
+            receive_buffers: slots * self.receive_buffer,
+            tables: slots * TABLES_PER_SLOT,
+            // Neither epoll nor io_uring without registered buffers pins memory.
+            pinned: 0,
+        })
+    }
+
+    /// Slots in each engine's table.
+    pub(crate) fn slots_per_engine(&self) -> usize {
+        self.sessions_max.div_ceil(self.engines) + SPARE_SLOTS
+    }
+
+    /// As a client needs it: one session, one engine.
+    pub(crate) fn for_client(mut self) -> Config {
+        self.sessions_max = 1;
+        self
+    }
+
+    pub(crate) fn validate(&self) -> Result<(), ConfigError> {
+        let frame = self.message_max.saturating_add(HEADER);
+        in_range("message_max", self.message_max, 1, RING_LIMIT / 4)?;
+        in_range("send_ring", self.send_ring, 4096, RING_LIMIT)?;
+        if !self.send_ring.is_power_of_two() {
+            return Err(ConfigError::new(
+                "send_ring",
+                self.send_ring,
+                "the ring's size must be a power of two",
+                format!("{} would do", self.send_ring.next_power_of_two()),
+            ));
+        }
+        let least = least_ring(frame);
+        if self.send_ring < least {
+            return Err(ConfigError::new(
+                "send_ring",
+                self.send_ring,
+                format!(
+                    "a message of message_max = {} bytes must fit wherever the ring stands, which takes twice its frame and a sixteenth",
+                    self.message_max
+                ),
+                format!("{least} would do, or a smaller message_max"),
+            ));
+        }
+        let least = frame.max(HELLO_MAX + HEADER).max(4096);
+        if self.receive_buffer < least {
+            return Err(ConfigError::new(
+                "receive_buffer",
+                self.receive_buffer,
+                format!(
+                    "it must hold a message of message_max = {} bytes with its header, and at least a page",
+                    self.message_max
+                ),
+                format!("{least} would do"),
+            ));
+        }
+        in_range("receive_buffer", self.receive_buffer, 4096, RING_LIMIT)?;
+        in_range("sessions_max", self.sessions_max, 1, 1_000_000)?;
+        in_range("engines", self.engines, 1, self.sessions_max.min(64))?;
+        for (setting, value) in [
+            ("handshake_timeout", Some(self.handshake_timeout)),
+            ("peer_timeout", Some(self.peer_timeout)),
+            ("drain_timeout", Some(self.drain_timeout)),
+            ("send_timeout", Some(self.send_timeout)),
+            ("slow_peer_timeout", self.slow_peer_timeout),
+        ] {
+            if value.is_some_and(|value| value.is_zero()) {
+                let why = "nothing could be done in no time";
+                return Err(ConfigError::new(setting, Duration::ZERO, why, "1 ms or more would do"));
+            }
+        }
+        if let WaitStrategy::Sleep(Duration::ZERO) = self.wait {
+            let why = "a sleep of no time is a busy spin";
+            return Err(ConfigError::new("wait", self.wait, why, "say BusySpin, or sleep 1 µs or more"));
+        }
+        if !self.cores.is_empty() && self.cores.len() != self.engines {
+            return Err(ConfigError::new(
+                "cores",
+                &self.cores,
+                format!("there are {} engines, and each needs a core", self.engines),
+                "name as many cores as engines, or none",
+            ));
+        }
+        for (setting, value) in [
+            ("socket_send_buffer", self.socket_send_buffer),
+            ("socket_receive_buffer", self.socket_receive_buffer),
+        ] {
+            in_range(setting, value.unwrap_or(4096), 1, RING_LIMIT)?;
+        }
+        Ok(())
+    }
+}
+
+/// The smallest ring in which a frame fits wherever an empty ring stands: what is skipped before the
+/// ring's start is less than a frame, and a block may not be free yet.
+fn least_ring(frame: usize) -> usize {
+    let mut ring = 4096;
+    while ring - ring / RING_BLOCKS < 2 * frame {
+        ring *= 2;
+    }
+    ring
+}
+
+fn in_range(setting: &'static str, value: usize, min: usize, max: usize) -> Result<(), ConfigError> {
+    let (why, instead) = if value < min {
+        (format!("the least is {min}"), min)
+    } else if value > max {
+        (format!("the most is {max}"), max)
+    } else {
+        return Ok(());
+    };
+    Err(ConfigError::new(setting, value, why, format!("{instead} would do")))
+}
+
+/// What a configuration costs in memory, in bytes. It is mapped at start and touched when it is used: an
+/// idle session touches a page or two of its ring and buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Memory {
+    /// Slots for sessions, those included that only serve to refuse.
+    pub slots: usize,
+    /// Bytes of all send rings.
+    pub send_rings: usize,
+    /// Bytes of all receive buffers.
+    pub receive_buffers: usize,
+    /// Bytes of the fixed tables, at the most.
+    pub tables: usize,
+    /// Bytes of those above that the kernel keeps from being swapped out: what counts against
+    /// `ulimit -l`.
+    pub pinned: usize,
+}
+
+impl Memory {
+    /// The whole sum, in bytes.
+    pub fn total(&self) -> usize {
+        self.send_rings + self.receive_buffers + self.tables
+    }
+
+    /// What of it is not pinned, in bytes.
+    pub fn unpinned(&self) -> usize {
+        self.total() - self.pinned
+    }
+}
+
+impl fmt::Display for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kib = |bytes: usize| bytes.div_ceil(1024);
+        writeln!(f, "{:>12} KiB  send rings, {} slots", kib(self.send_rings), self.slots)?;
+        writeln!(f, "{:>12} KiB  receive buffers", kib(self.receive_buffers))?;
+        writeln!(f, "{:>12} KiB  tables, at the most", kib(self.tables))?;
+        writeln!(f, "{:>12} KiB  in all, mapped at start and touched when used", kib(self.total()))?;
+        write!(f, "{:>12} KiB  of it pinned, {} KiB not", kib(self.pinned), kib(self.unpinned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(change: impl FnOnce(&mut Config)) -> Result<(), ConfigError> {
+        let mut config = Config::default();
+        change(&mut config);
+        config.validate()
+    }
+
+    fn refused(setting: &str, change: impl FnOnce(&mut Config)) -> ConfigError {
+        let error = check(change).expect_err("refused");
+        assert_eq!(error.setting, setting, "{error}");
+        error
+    }
+
+    #[test]
+    fn the_defaults_are_valid() {
+        assert_eq!(Config::default().validate(), Ok(()));
+    }
+
+    #[test]
+    fn limits_hold_just_inside_and_break_just_outside() {
+        check(|c| c.message_max = 1).unwrap();
+        refused("message_max", |c| c.message_max = 0);
+        // 2 × (122,876 + 4) is 15/16 of the default ring.
+        check(|c| c.message_max = 122_876).unwrap();
+        let error = refused("send_ring", |c| c.message_max = 122_877);
+        assert!(error.instead.contains("524288"), "{error}");
+        check(|c| c.send_ring = 1 << 30).unwrap();
+        refused("send_ring", |c| c.send_ring = 1 << 31);
+        let error = refused("send_ring", |c| c.send_ring = 200_000);
+        assert!(error.to_string().contains("262144 would do"), "{error}");
+        check(|c| c.receive_buffer = 65_540).unwrap();
+        refused("receive_buffer", |c| c.receive_buffer = 65_539);
+        check(|c| c.sessions_max = 1).unwrap();
+        refused("sessions_max", |c| c.sessions_max = 0);
+        check(|c| c.engines = 64).unwrap();
+        refused("engines", |c| c.engines = 65);
+        refused("engines", |c| (c.engines, c.sessions_max) = (2, 1));
+        refused("engines", |c| c.engines = 0);
+        refused("handshake_timeout", |c| c.handshake_timeout = Duration::ZERO);
+        refused("peer_timeout", |c| c.peer_timeout = Duration::ZERO);
+        refused("drain_timeout", |c| c.drain_timeout = Duration::ZERO);
+        refused("send_timeout", |c| c.send_timeout = Duration::ZERO);
+        refused("slow_peer_timeout", |c| c.slow_peer_timeout = Some(Duration::ZERO));
+        refused("wait", |c| c.wait = WaitStrategy::Sleep(Duration::ZERO));
+        check(|c| c.cores = vec![0]).unwrap();
+        refused("cores", |c| c.cores = vec![0, 1]);
+        refused("socket_send_buffer", |c| c.socket_send_buffer = Some(0));
+        refused("socket_receive_buffer", |c| c.socket_receive_buffer = Some(0));
+    }
+
+    #[test]
+    fn the_bill_is_the_sum_of_its_lines() {
+        let config = Config { sessions_max: 10, engines: 3, ..Config::default() };
+        let memory = config.memory().unwrap();
+        assert_eq!(memory.slots, 3 * (4 + SPARE_SLOTS));
+        assert_eq!(memory.send_rings, memory.slots * 256 * 1024);
+        assert_eq!(memory.total(), memory.pinned + memory.unpinned());
+        let more = Config { sessions_max: 20, ..config }.memory().unwrap();
+        assert!(more.total() > memory.total());
+    }
+}

@@ -1,0 +1,484 @@
+//! What threads share, for both paths: cursors, flags, bits and tallies. The only file that names a
+//! memory ordering.
+//!
+//! Two patterns carry everything:
+//!
+//! - **publish and observe**: bytes are written, then a cursor is published (release); who observes
+//!   the cursor (acquire) sees the bytes.
+//! - **say, then look** (Dekker): each of two threads stores its own word and then loads the other's,
+//!   all four sequentially consistent, so at least one of them sees the other's store. A sender says
+//!   "committed" and looks whether the engine sleeps; the engine says "I sleep" and looks whether
+//!   anything was committed. That is why no wake-up is lost.
+#![allow(unsafe_code)]
+
+use std::cell::UnsafeCell;
+use std::ops::{Deref, DerefMut};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, fence};
+
+/// On cache lines of its own. 128 bytes: today's processors fetch lines in pairs, and Apple's have
+/// lines of 128.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct Padded<T>(pub(crate) T);
+
+impl<T> Deref for Padded<T> {
+    type Target = T;
+    #[inline]
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+/// The next of a row of numbers, for telling things of one kind apart.
+pub(crate) fn next_tag(tags: &AtomicU32) -> u32 {
+    tags.fetch_add(1, Relaxed)
+}
+
+/// A position that one thread at a time writes and others read.
+#[derive(Debug, Default)]
+pub(crate) struct Cursor(AtomicU64);
+
+impl Cursor {
+    pub(crate) const fn new(at: u64) -> Cursor {
+        Cursor(AtomicU64::new(at))
+    }
+
+    /// For whoever writes it: its own last value.
+    #[inline]
+    pub(crate) fn own(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+
+    /// Sets it without publishing anything: another word, published later, carries it.
+    #[inline]
+    pub(crate) fn set(&self, to: u64) {
+        self.0.store(to, Relaxed);
+    }
+
+    /// Sets it; who observes the new value sees all that was written before.
+    #[inline]
+    pub(crate) fn publish(&self, to: u64) {
+        self.0.store(to, Release);
+    }
+
+    #[inline]
+    pub(crate) fn observe(&self) -> u64 {
+        self.0.load(Acquire)
+    }
+}
+
+/// A count that one thread at a time adds to and anyone reads, at any time.
+#[derive(Debug, Default)]
+pub(crate) struct Tally(AtomicU64);
+
+impl Tally {
+    /// Adds, where only one thread at a time does.
+    #[inline]
+    pub(crate) fn add(&self, n: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
+    }
+
+    /// Adds, where several threads may.
+    #[inline]
+    pub(crate) fn add_shared(&self, n: u64) {
+        self.0.fetch_add(n, Relaxed);
+    }
+
+    /// Keeps the larger of its value and `n`, where only one thread does.
+    #[inline]
+    pub(crate) fn raise(&self, n: u64) {
+        if n > self.0.load(Relaxed) {
+            self.0.store(n, Relaxed);
+        }
+    }
+
+    #[inline]
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// A yes or no that any thread may set and any may look at. Nothing else is published by it.
+#[derive(Debug, Default)]
+pub(crate) struct Flag(AtomicBool);
+
+impl Flag {
+    #[inline]
+    pub(crate) fn set(&self, to: bool) {
+        self.0.store(to, SeqCst);
+    }
+
+    #[inline]
+    pub(crate) fn get(&self) -> bool {
+        self.0.load(SeqCst)
+    }
+}
+
+/// How many threads wait for something. A thread that is about to wait says so, then looks once more;
+/// who makes the thing happen does it, then looks whether anyone waits.
+#[derive(Debug, Default)]
+pub(crate) struct Waiting(AtomicU32);
+
+impl Waiting {
+    pub(crate) fn enter(&self) {
+        self.0.fetch_add(1, SeqCst);
+        fence(SeqCst);
+    }
+
+    pub(crate) fn leave(&self) {
+        self.0.fetch_sub(1, SeqCst);
+    }
+
+    /// After what they wait for was made to happen.
+    #[inline]
+    pub(crate) fn any(&self) -> bool {
+        fence(SeqCst);
+        self.0.load(Relaxed) != 0
+    }
+}
+
+/// The word of a send ring: where the committed bytes end, who holds the ring, and whether it is
+/// closed, all in one, so that a commit and a close can not pass each other: either the message was
+/// committed before the close, and is counted, or the commit fails.
+#[derive(Debug)]
+pub(crate) struct CommitWord(AtomicU64);
+
+const CLOSED: u64 = 1 << 63;
+const HELD: u64 = 1 << 62;
+const WAITED: u64 = 1 << 61;
+const POSITION: u64 = WAITED - 1;
+
+/// What an attempt to hold a ring came to.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Hold {
+    /// Held, and this is where the committed bytes end.
+    Held(u64),
+    /// Somebody else holds it.
+    Busy,
+    /// The ring takes no more messages.
+    Closed,
+}
+
+/// The ring was closed while it was held: what its holder wrote was not committed.
+#[derive(Debug)]
+pub(crate) struct ClosedMeanwhile;
+
+impl CommitWord {
+    /// Closed, until it is opened.
+    pub(crate) const fn new() -> CommitWord {
+        CommitWord(AtomicU64::new(CLOSED))
+    }
+
+    /// Where the committed bytes end.
+    #[inline]
+    pub(crate) fn position(&self) -> u64 {
+        self.0.load(SeqCst) & POSITION
+    }
+
+    /// One attempt to hold the ring.
+    #[inline]
+    pub(crate) fn hold(&self) -> Hold {
+        let word = self.0.load(Relaxed);
+        if word & CLOSED != 0 {
+            return Hold::Closed;
+        }
+        if word & HELD != 0 {
+            return Hold::Busy;
+        }
+        match self.0.compare_exchange(word, word | HELD, Acquire, Relaxed) {
+            Ok(_) => Hold::Held(word & POSITION),
+            Err(now) if now & CLOSED != 0 => Hold::Closed,
+            Err(_) => Hold::Busy,
+        }
+    }
+
+    /// The holder moves the end of the committed bytes and lets go. Tells whether others wait to hold.
+    #[inline]
+    pub(crate) fn commit(&self, from: u64, to: u64) -> Result<bool, ClosedMeanwhile> {
+        match self.0.compare_exchange(from | HELD, to, SeqCst, Relaxed) {
+            Ok(_) => Ok(false),
+            Err(word) => self.commit_slowly(word, to),
+        }
+    }
+
+    #[cold]
+    fn commit_slowly(&self, mut word: u64, to: u64) -> Result<bool, ClosedMeanwhile> {
+        loop {
+            if word & CLOSED != 0 {
+                self.0.fetch_and(!(HELD | WAITED), SeqCst);
+                return Err(ClosedMeanwhile);
+            }
+            match self.0.compare_exchange(word, to, SeqCst, Relaxed) {
+                Ok(_) => return Ok(word & WAITED != 0),
+                Err(now) => word = now,
+            }
+        }
+    }
+
+    /// The holder lets go and commits nothing. Tells whether others wait to hold.
+    pub(crate) fn let_go(&self) -> bool {
+        self.0.fetch_and(!(HELD | WAITED), SeqCst) & WAITED != 0
+    }
+
+    /// Asks the holder to tell when it lets go; false where nobody holds the ring any more.
+    pub(crate) fn ask_to_be_told(&self) -> bool {
+        let word = self.0.load(SeqCst);
+        word & HELD != 0 && self.0.compare_exchange(word, word | WAITED, SeqCst, Relaxed).is_ok()
+    }
+
+    /// No message is committed from now on. Gives where the committed bytes end, for good.
+    pub(crate) fn close(&self) -> u64 {
+        self.0.fetch_or(CLOSED, SeqCst) & POSITION
+    }
+
+    /// Whether a sender still holds the ring: its bytes are not free before it has let go.
+    pub(crate) fn is_held(&self) -> bool {
+        self.0.load(Acquire) & HELD != 0
+    }
+
+    /// Opens a closed ring that nobody holds, at position 0. What was set before is published by it.
+    pub(crate) fn open(&self) {
+        self.0.store(0, SeqCst);
+    }
+
+    /// For a sole sender, who need not hold: where the committed bytes end, `None` where closed.
+    #[inline]
+    pub(crate) fn sole_position(&self) -> Option<u64> {
+        let word = self.0.load(Relaxed);
+        (word & CLOSED == 0).then_some(word & POSITION)
+    }
+
+    /// For a sole sender, on the thread that also closes: moves the end of the committed bytes.
+    #[inline]
+    pub(crate) fn sole_commit(&self, to: u64) {
+        self.0.store(to, Release);
+    }
+}
+
+/// A value behind a flag: whoever takes the flag has the value to itself. It never waits.
+#[derive(Debug, Default)]
+pub(crate) struct Guarded<T> {
+    taken: AtomicBool,
+    value: UnsafeCell<T>,
+}
+
+// SAFETY: the value is reached through a `Guard` only, and `taken` lets one exist at a time; taking it
+// acquires what the last one released. So the value moves between threads, which `T: Send` allows.
+unsafe impl<T: Send> Sync for Guarded<T> {}
+
+/// The value of a [`Guarded`], and the flag: dropping it gives the flag back.
+pub(crate) struct Guard<'a, T>(&'a Guarded<T>);
+
+impl<T> Guarded<T> {
+    pub(crate) fn new(value: T) -> Guarded<T> {
+        Guarded { taken: AtomicBool::new(false), value: UnsafeCell::new(value) }
+    }
+
+    /// The value, unless another thread has it.
+    #[inline]
+    pub(crate) fn try_take(&self) -> Option<Guard<'_, T>> {
+        if self.taken.load(SeqCst) || self.taken.swap(true, SeqCst) {
+            return None;
+        }
+        Some(Guard(self))
+    }
+}
+
+impl<T> Deref for Guard<'_, T> {
+    type Target = T;
+    #[inline]
+    fn deref(&self) -> &T {
+        // SAFETY: this guard is the only one (`taken`), so the value is this thread's.
+        unsafe { &*self.0.value.get() }
+    }
+}
+
+impl<T> DerefMut for Guard<'_, T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: as in `deref`, and the guard is borrowed mutably.
+        unsafe { &mut *self.0.value.get() }
+    }
+}
+
+impl<T> Drop for Guard<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        // Sequentially consistent, because whoever gives the pump flag back looks next whether
+        // something was committed meanwhile, by a sender who found the flag taken.
+        self.0.taken.store(false, SeqCst);
+    }
+}
+
+/// A row of bits that any thread sets and one thread takes.
+#[derive(Debug)]
+pub(crate) struct Bits(Box<[AtomicU64]>);
+
+impl Bits {
+    pub(crate) fn new(len: usize) -> Bits {
+        Bits((0..len.div_ceil(64)).map(|_| AtomicU64::new(0)).collect())
+    }
+
+    /// Sets a bit. Where it is set already, that costs a load: whoever takes it later will look at what
+    /// was committed before this call.
+    #[inline]
+    pub(crate) fn set(&self, index: u32) {
+        let (word, bit) = (&self.0[index as usize / 64], 1 << (index % 64));
+        if word.load(SeqCst) & bit == 0 {
+            word.fetch_or(bit, SeqCst);
+        }
+    }
+
+    /// Whether any bit is set.
+    #[inline]
+    pub(crate) fn any(&self) -> bool {
+        self.0.iter().any(|word| word.load(SeqCst) != 0)
+    }
+
+    /// How many bits are set.
+    pub(crate) fn count(&self) -> u32 {
+        self.0.iter().map(|word| word.load(Relaxed).count_ones()).sum()
+    }
+
+    /// How many words there are.
+    #[inline]
+    pub(crate) fn words(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Takes the bits of one word: they are set no more.
+    #[inline]
+    pub(crate) fn take(&self, word: usize) -> u64 {
+        let word = &self.0[word];
+        if word.load(Relaxed) == 0 { 0 } else { word.swap(0, SeqCst) }
+    }
+}
+
+/// Whether an engine sleeps, and how often senders did its work meanwhile.
+#[derive(Debug, Default)]
+pub(crate) struct Asleep {
+    asleep: AtomicBool,
+    /// Sends that threads made directly since the engine went to sleep.
+    direct: AtomicU32,
+}
+
+impl Asleep {
+    /// The engine says that it sleeps; it must look for work once more before it does.
+    pub(crate) fn fall(&self) {
+        self.direct.store(0, Relaxed);
+        self.asleep.store(true, SeqCst);
+    }
+
+    /// The engine is awake, or somebody has taken it on himself to wake it. Tells whether it slept.
+    pub(crate) fn rise(&self) -> bool {
+        self.asleep.swap(false, SeqCst)
+    }
+
+    /// For a sender, after its commit.
+    #[inline]
+    pub(crate) fn is(&self) -> bool {
+        self.asleep.load(SeqCst)
+    }
+
+    /// Counts a direct send; gives how many there have been since the engine fell asleep.
+    pub(crate) fn count_direct(&self) -> u32 {
+        self.direct.fetch_add(1, Relaxed) + 1
+    }
+}
+
+/// Requests about one session that any thread may make: bits under the session's generation, so that
+/// a request through an old handle never reaches the slot's next session.
+#[derive(Debug, Default)]
+pub(crate) struct Requests(AtomicU64);
+
+impl Requests {
+    /// The slot has a new session: no request is open.
+    pub(crate) fn reset(&self, generation: u32) {
+        self.0.store(u64::from(generation) << 32, SeqCst);
+    }
+
+    /// Sets and clears bits; false where the session is another one.
+    pub(crate) fn change(&self, generation: u32, set: u32, clear: u32) -> bool {
+        let change = |word: u64| {
+            ((word >> 32) as u32 == generation).then_some((word & !u64::from(clear)) | u64::from(set))
+        };
+        self.0.fetch_update(SeqCst, SeqCst, change).is_ok()
+    }
+
+    /// The bits that are set.
+    #[inline]
+    pub(crate) fn bits(&self) -> u32 {
+        self.0.load(Acquire) as u32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_commit_and_a_close_can_not_pass_each_other() {
+        let word = CommitWord::new();
+        assert_eq!(word.hold(), Hold::Closed);
+        word.open();
+        assert_eq!(word.hold(), Hold::Held(0));
+        assert_eq!(word.hold(), Hold::Busy);
+        assert!(!word.commit(0, 36).unwrap());
+        assert_eq!(word.hold(), Hold::Held(36));
+        assert_eq!(word.close(), 36);
+        assert!(word.is_held());
+        assert!(word.commit(36, 72).is_err());
+        assert!(!word.is_held());
+        assert_eq!(word.position(), 36);
+        assert_eq!(word.hold(), Hold::Closed);
+    }
+
+    #[test]
+    fn who_waits_for_a_held_ring_is_told() {
+        let word = CommitWord::new();
+        word.open();
+        assert!(!word.ask_to_be_told());
+        assert_eq!(word.hold(), Hold::Held(0));
+        assert!(word.ask_to_be_told());
+        assert!(word.commit(0, 4).unwrap());
+        assert_eq!(word.hold(), Hold::Held(4));
+        assert!(word.ask_to_be_told());
+        assert!(word.let_go());
+        assert_eq!(word.position(), 4);
+    }
+
+    #[test]
+    fn a_request_reaches_its_own_generation_only() {
+        let requests = Requests::default();
+        requests.reset(7);
+        assert!(requests.change(7, 0b11, 0));
+        assert!(requests.change(7, 0, 0b01));
+        assert_eq!(requests.bits(), 0b10);
+        requests.reset(8);
+        assert!(!requests.change(7, 0b1, 0));
+        assert_eq!(requests.bits(), 0);
+    }
+
+    #[test]
+    fn bits_are_taken_once() {
+        let bits = Bits::new(130);
+        bits.set(0);
+        bits.set(129);
+        bits.set(129);
+        assert!(bits.any());
+        assert_eq!((bits.take(0), bits.take(1), bits.take(2)), (1, 0, 2));
+        assert!(!bits.any());
+    }
+
+    #[test]
+    fn a_guarded_value_is_one_threads_at_a_time() {
+        let value = Guarded::new(0u32);
+        {
+            let mut first = value.try_take().unwrap();
+            assert!(value.try_take().is_none());
+            *first += 1;
+        }
+        assert_eq!(*value.try_take().unwrap(), 1);
+    }
+}

@@ -1,0 +1,138 @@
+//! An engine's way to the kernel, where both paths end. One whole file a kernel, all of one shape:
+//! [`poll`] (epoll, kqueue) and [`uring`] (io_uring). `conformance.rs` holds every driver to the
+//! contract below.
+//!
+//! # The contract
+//!
+//! 1. A span belongs to the driver from the request to its completion, across a close too. It moves in
+//!    and comes back in the completion.
+//! 2. Exactly one completion a request; `Closed` comes last, once. What a kernel adds stays inside the
+//!    driver or shows as a shorter length.
+//! 3. At most one receive and one send in flight a session: the engine asks for no more.
+//! 4. A completion carries its session's id, generation included; what is stale the driver drops.
+//! 5. `turn` never calls back: it fills a list. Its wait is a bound, not a promise.
+//! 6. Dropping a driver returns only when the kernel can no longer touch the region; if that can't be
+//!    had, the region is leaked, on purpose.
+//! 7. A driver allocates nothing after start.
+#![deny(unsafe_code)]
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use socket2::Socket;
+
+use crate::region::{Region, Span};
+
+#[cfg(test)]
+mod conformance;
+pub(crate) mod poll;
+pub(crate) mod socket;
+#[cfg(target_os = "linux")]
+pub(crate) mod uring;
+
+pub(crate) use socket::Direct;
+
+/// A session's place: a slot of the table, and which of the slot's sessions it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct SlotId {
+    pub(crate) index: u32,
+    pub(crate) generation: u32,
+}
+
+/// What became of a request.
+#[derive(Debug)]
+pub(crate) enum Completion {
+    /// Of `accept`: a connection, non-blocking, not yet any session's; or why there is none.
+    Accepted(io::Result<(Socket, SocketAddr)>),
+    /// Of `connect`.
+    Connected(SlotId, io::Result<()>),
+    /// Of `receive`: how many bytes of the span were filled, from its start; 0 is the peer's end. After a
+    /// `close` it may be an error of any kind.
+    Received(SlotId, Span, io::Result<usize>),
+    /// Of `send`: how many bytes of the span the kernel took, from its start; at least one.
+    Sent(SlotId, Span, io::Result<usize>),
+    /// Of `close`: the last that is heard of the session. The kernel holds nothing of it any more.
+    Closed(SlotId),
+}
+
+/// What an engine asks of a kernel. The slot's index is below the number of slots that the driver was
+/// made for.
+pub(crate) trait Driver: Sized {
+    /// The name by which a user asks for it.
+    const NAME: &'static str;
+
+    /// Whether several sends asked for between two turns cost fewer system calls than as many direct
+    /// ones.
+    const BATCHES: bool;
+
+    /// A driver for so many slots, whose spans are of `region`.
+    fn new(region: Arc<Region>, slots: usize) -> io::Result<Self>;
+
+    /// From now on `accept` accepts from this socket, which listens and does not block.
+    fn listen(&mut self, listener: Socket) -> io::Result<()>;
+
+    /// Asks for one connection.
+    fn accept(&mut self);
+
+    /// Accepts no more; a pending `accept` is forgotten. The listening socket is closed.
+    fn stop_listening(&mut self);
+
+    /// Connects a new non-blocking socket, which is the session's from now on.
+    fn connect(&mut self, id: SlotId, socket: Socket, address: SocketAddr);
+
+    /// Takes an accepted socket as a session's. On an error the socket is closed and the session was
+    /// never there.
+    fn adopt(&mut self, id: SlotId, socket: Socket) -> io::Result<()>;
+
+    /// The way to send on the session's socket without the driver, where the kernel has one. It must
+    /// not be used any more when `close` is called.
+    fn direct(&self, id: SlotId) -> Option<Direct>;
+
+    /// Asks for what comes next, into the span, which is not empty.
+    fn receive(&mut self, id: SlotId, span: Span);
+
+    /// Asks to send the span, which is not empty.
+    fn send(&mut self, id: SlotId, span: Span);
+
+    /// Tells the peer that nothing more is sent. Nothing is in flight to send.
+    fn shut_down(&mut self, id: SlotId);
+
+    /// Ends a session: what is in flight completes, then comes `Closed`.
+    fn close(&mut self, id: SlotId);
+
+    /// Hands requests to the kernel and appends completions to `done`. Waits at most `wait` for the
+    /// first one, or for a wake-up. An error ends the engine.
+    fn turn(&mut self, wait: Duration, done: &mut Vec<Completion>) -> io::Result<()>;
+
+    /// What other threads ring to end a wait.
+    fn waker(&self) -> Waker;
+}
+
+/// How many completions can be outstanding: for each slot a connect, a receive, a send and a close, and
+/// one accept.
+pub(crate) fn completions_max(slots: usize) -> usize {
+    4 * slots + 1
+}
+
+/// Ends the wait of a driver's turn, from any thread, now or the next one.
+#[derive(Clone)]
+pub(crate) struct Waker(Arc<dyn Fn() + Send + Sync>);
+
+impl Waker {
+    pub(crate) fn new(wake: impl Fn() + Send + Sync + 'static) -> Waker {
+        Waker(Arc::new(wake))
+    }
+
+    pub(crate) fn wake(&self) {
+        (self.0)();
+    }
+}
+
+impl fmt::Debug for Waker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Waker")
+    }
+}

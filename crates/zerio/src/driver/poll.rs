@@ -1,0 +1,365 @@
+//! The `poll` driver: readiness by mio (epoll on Linux, kqueue on macOS and the BSDs), imitating
+//! completions. A request is tried when its socket is ready, and waits for the next edge when the
+//! kernel has nothing.
+#![forbid(unsafe_code)]
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mio::net::{TcpListener, TcpStream};
+use mio::{Events, Interest, Poll as Selector, Token};
+use socket2::Socket;
+
+use super::{Completion, Direct, Driver, SlotId, Waker};
+use crate::region::{Region, Span};
+
+const WAKER: Token = Token(usize::MAX);
+const LISTENER: Token = Token(usize::MAX - 1);
+
+/// With so few sessions a turn that does not wait asks the sockets themselves: one `recv` that finds
+/// nothing costs less than an `epoll_wait` that finds nothing and a `recv` after it.
+const FEW: usize = 4;
+
+/// Every so many of those turns ask the selector all the same, for connections that come.
+const SKIMS: u32 = 16;
+
+pub(crate) struct Poll {
+    region: Arc<Region>,
+    selector: Selector,
+    events: Events,
+    waker: Waker,
+    listener: Option<TcpListener>,
+    accept_wanted: bool,
+    accept_ready: bool,
+    connections: Vec<Connection>,
+    /// Slots that have a connection.
+    live: Vec<u32>,
+    /// Slots whose connection may be able to go on.
+    ready: Vec<u32>,
+    skimmed: u32,
+}
+
+#[derive(Default)]
+struct Connection {
+    generation: u32,
+    stream: Option<TcpStream>,
+    connecting: bool,
+    connect_error: Option<io::Error>,
+    closing: bool,
+    receive: Option<Span>,
+    send: Option<Span>,
+    /// What the selector has said, until the kernel says that there is no more.
+    readable: bool,
+    writable: bool,
+    /// The peer's end has been announced: reading on will find it, though no edge will come for it.
+    ended: bool,
+    /// It stands in `ready`.
+    queued: bool,
+}
+
+impl Driver for Poll {
+    const NAME: &'static str = "poll";
+    const BATCHES: bool = false;
+
+    fn new(region: Arc<Region>, slots: usize) -> io::Result<Self> {
+        let selector = Selector::new()?;
+        let waker = mio::Waker::new(selector.registry(), WAKER)?;
+        // Waking fails only where the selector is gone, and with it everybody who could be woken.
+        let waker = Waker::new(move || drop(waker.wake()));
+        Ok(Poll {
+            region,
+            selector,
+            events: Events::with_capacity(slots.clamp(64, 1024)),
+            waker,
+            listener: None,
+            accept_wanted: false,
+            accept_ready: false,
+            connections: (0..slots).map(|_| Connection::default()).collect(),
+            live: Vec::with_capacity(slots),
+            ready: Vec::with_capacity(slots),
+            skimmed: 0,
+        })
+    }
+
+    fn listen(&mut self, listener: Socket) -> io::Result<()> {
+        let mut listener = TcpListener::from_std(listener.into());
+        self.selector.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
+        self.listener = Some(listener);
+        Ok(())
+    }
+
+    fn accept(&mut self) {
+        self.accept_wanted = true;
+    }
+
+    fn stop_listening(&mut self) {
+        self.listener = None;
+        self.accept_wanted = false;
+    }
+
+    fn connect(&mut self, id: SlotId, socket: Socket, address: SocketAddr) {
+        let started = match socket.connect(&address.into()) {
+            Err(error) if !in_progress(&error) => Err(error),
+            _ => self.install(id, socket),
+        };
+        let connection = &mut self.connections[id.index as usize];
+        connection.generation = id.generation;
+        connection.connecting = true;
+        if let Err(error) = started {
+            connection.connect_error = Some(error);
+            self.queue(id.index);
+        }
+    }
+
+    fn adopt(&mut self, id: SlotId, socket: Socket) -> io::Result<()> {
+        self.install(id, socket)
+    }
+
+    fn direct(&self, id: SlotId) -> Option<Direct> {
+        self.connections[id.index as usize].stream.as_ref().map(Direct::new)
+    }
+
+    fn receive(&mut self, id: SlotId, span: Span) {
+        let connection = &mut self.connections[id.index as usize];
+        debug_assert!(connection.receive.is_none(), "one receive in flight a session");
+        connection.receive = Some(span);
+        if connection.readable {
+            self.queue(id.index);
+        }
+    }
+
+    fn send(&mut self, id: SlotId, span: Span) {
+        let connection = &mut self.connections[id.index as usize];
+        debug_assert!(connection.send.is_none(), "one send in flight a session");
+        connection.send = Some(span);
+        if connection.writable {
+            self.queue(id.index);
+        }
+    }
+
+    fn shut_down(&mut self, id: SlotId) {
+        if let Some(stream) = &self.connections[id.index as usize].stream {
+            // It fails only where the connection is gone, which a receive will tell.
+            let _ = stream.shutdown(std::net::Shutdown::Write);
+        }
+    }
+
+    fn close(&mut self, id: SlotId) {
+        self.connections[id.index as usize].closing = true;
+        self.queue(id.index);
+    }
+
+    fn turn(&mut self, wait: Duration, done: &mut Vec<Completion>) -> io::Result<()> {
+        if !(wait.is_zero() && self.skim()) {
+            let busy = !self.ready.is_empty() || (self.accept_wanted && self.accept_ready);
+            self.select(if busy { Duration::ZERO } else { wait })?;
+        }
+        if self.accept_wanted && self.accept_ready {
+            self.try_accept(done);
+        }
+        while let Some(index) = self.ready.pop() {
+            self.connections[index as usize].queued = false;
+            self.serve(index, done);
+        }
+        Ok(())
+    }
+
+    fn waker(&self) -> Waker {
+        self.waker.clone()
+    }
+}
+
+impl Poll {
+    fn install(&mut self, id: SlotId, socket: Socket) -> io::Result<()> {
+        let mut stream = TcpStream::from_std(socket.into());
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        self.selector.registry().register(&mut stream, Token(id.index as usize), interest)?;
+        self.connections[id.index as usize] = Connection {
+            generation: id.generation,
+            stream: Some(stream),
+            queued: self.connections[id.index as usize].queued,
+            ..Connection::default()
+        };
+        self.live.push(id.index);
+        Ok(())
+    }
+
+    fn queue(&mut self, index: u32) {
+        let connection = &mut self.connections[index as usize];
+        if !connection.queued {
+            connection.queued = true;
+            self.ready.push(index);
+        }
+    }
+
+    /// With few sessions: lets each pending receive try its socket, and tells that the selector need
+    /// not be asked.
+    fn skim(&mut self) -> bool {
+        if cfg!(windows) || self.live.is_empty() || self.live.len() > FEW || self.skimmed == SKIMS {
+            self.skimmed = 0;
+            return false;
+        }
+        self.skimmed += 1;
+        for at in 0..self.live.len() {
+            let index = self.live[at];
+            let connection = &mut self.connections[index as usize];
+            if connection.connecting || connection.send.is_some() {
+                return false;
+            }
+            if connection.receive.is_some() {
+                connection.readable = true;
+                self.queue(index);
+            }
+        }
+        true
+    }
+
+    fn select(&mut self, wait: Duration) -> io::Result<()> {
+        match self.selector.poll(&mut self.events, Some(wait)) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(()),
+            outcome => outcome?,
+        }
+        for event in &self.events {
+            match event.token() {
+                WAKER => {}
+                LISTENER => self.accept_ready = true,
+                Token(index) => {
+                    let connection = &mut self.connections[index];
+                    connection.readable |= event.is_readable() || event.is_error();
+                    connection.writable |= event.is_writable() || event.is_error();
+                    if event.is_read_closed() {
+                        (connection.readable, connection.ended) = (true, true);
+                    }
+                    if !connection.queued {
+                        connection.queued = true;
+                        self.ready.push(index as u32);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn try_accept(&mut self, done: &mut Vec<Completion>) {
+        let Some(listener) = &self.listener else { return };
+        match listener.accept() {
+            Ok((stream, address)) => {
+                self.accept_wanted = false;
+                let socket = Socket::from(std::net::TcpStream::from(stream));
+                done.push(Completion::Accepted(Ok((socket, address))));
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => self.accept_ready = false,
+            Err(error) => {
+                self.accept_wanted = false;
+                done.push(Completion::Accepted(Err(error)));
+            }
+        }
+    }
+
+    /// Lets one connection go on with what it was asked for, as far as its socket is ready.
+    fn serve(&mut self, index: u32, done: &mut Vec<Completion>) {
+        let connection = &mut self.connections[index as usize];
+        let id = SlotId { index, generation: connection.generation };
+        if connection.closing {
+            return self.finish(id, done);
+        }
+        if connection.connecting {
+            if let Some(outcome) = connection.connected() {
+                connection.connecting = false;
+                done.push(Completion::Connected(id, outcome));
+            }
+            return;
+        }
+        let Some(stream) = &mut connection.stream else { return };
+        if connection.readable
+            && let Some(mut span) = connection.receive.take()
+        {
+            match retry(|| stream.read(self.region.bytes_mut(&mut span))) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    connection.readable = false;
+                    connection.receive = Some(span);
+                }
+                outcome => {
+                    // A receive that brought less than it could has emptied the socket: the next byte
+                    // makes an edge (epoll(7), "Possible pitfalls"). Windows wants to be told no.
+                    let short = outcome.as_ref().is_ok_and(|&n| n < span.len());
+                    connection.readable = cfg!(windows) || connection.ended || !short;
+                    done.push(Completion::Received(id, span, outcome));
+                }
+            }
+        }
+        if connection.writable
+            && let Some(span) = connection.send.take()
+        {
+            match retry(|| stream.write(self.region.bytes(&span))) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    connection.writable = false;
+                    connection.send = Some(span);
+                }
+                outcome => done.push(Completion::Sent(id, span, outcome)),
+            }
+        }
+    }
+
+    /// Closes a connection: what was asked for comes back, and then the end.
+    fn finish(&mut self, id: SlotId, done: &mut Vec<Completion>) {
+        let connection = std::mem::take(&mut self.connections[id.index as usize]);
+        let aborted = || io::Error::from(ErrorKind::ConnectionAborted);
+        if connection.connecting {
+            done.push(Completion::Connected(id, Err(aborted())));
+        }
+        if let Some(span) = connection.receive {
+            done.push(Completion::Received(id, span, Err(aborted())));
+        }
+        if let Some(span) = connection.send {
+            done.push(Completion::Sent(id, span, Err(aborted())));
+        }
+        if let Some(mut stream) = connection.stream {
+            // Closing the descriptor takes it out of the selector in any case.
+            let _ = self.selector.registry().deregister(&mut stream);
+        }
+        self.live.retain(|&live| live != id.index);
+        done.push(Completion::Closed(id));
+    }
+}
+
+impl Connection {
+    /// What the attempt to connect came to, `None` while it goes on.
+    fn connected(&mut self) -> Option<io::Result<()>> {
+        if let Some(error) = self.connect_error.take() {
+            return Some(Err(error));
+        }
+        if !self.writable {
+            return None;
+        }
+        let stream = self.stream.as_ref()?;
+        match stream.take_error() {
+            Err(error) | Ok(Some(error)) => Some(Err(error)),
+            Ok(None) => match stream.peer_addr() {
+                Ok(_) => Some(Ok(())),
+                Err(error) if error.kind() == ErrorKind::NotConnected => None,
+                Err(error) => Some(Err(error)),
+            },
+        }
+    }
+}
+
+/// Again, as long as a signal comes in between.
+fn retry<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match attempt() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            outcome => return outcome,
+        }
+    }
+}
+
+fn in_progress(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    let in_progress = error.raw_os_error() == Some(libc::EINPROGRESS);
+    #[cfg(windows)]
+    let in_progress = false;
+    in_progress || error.kind() == ErrorKind::WouldBlock
+}

@@ -1,0 +1,170 @@
+//! Sockets, for every driver that has ordinary ones: how they are made, their options, and the direct
+//! send. One of the files with `unsafe`.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+
+#[cfg(unix)]
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd as Raw};
+#[cfg(windows)]
+use std::os::windows::io::{AsRawSocket, BorrowedSocket, RawSocket as Raw};
+
+/// Connections that the kernel keeps for us while we do something else.
+const BACKLOG: i32 = 1024;
+
+/// What is set on each socket.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    pub(crate) peer_timeout: Duration,
+    pub(crate) send_buffer: Option<usize>,
+    pub(crate) receive_buffer: Option<usize>,
+    pub(crate) congestion: Option<String>,
+}
+
+/// A socket bound to an address, not listening yet.
+pub(crate) fn bind(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // So that a server can come back while connections of its predecessor are in TIME_WAIT. On Windows
+    // the option means that anybody may take the port.
+    #[cfg(unix)]
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+/// Makes a bound socket listen. Accepted sockets inherit the buffers' sizes, which bound what the
+/// handshake of TCP offers and so must be set before.
+pub(crate) fn listen(socket: &Socket, options: &Options) -> io::Result<()> {
+    set_buffers(socket, options)?;
+    socket.set_nonblocking(true)?;
+    socket.listen(BACKLOG)
+}
+
+/// A socket to connect with, non-blocking.
+pub(crate) fn for_connecting(address: SocketAddr, options: &Options) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    set_buffers(&socket, options)?;
+    socket.set_nonblocking(true)?;
+    set_session_options(&socket, options)?;
+    Ok(socket)
+}
+
+fn set_buffers(socket: &Socket, options: &Options) -> io::Result<()> {
+    if let Some(bytes) = options.send_buffer {
+        socket.set_send_buffer_size(bytes)?;
+    }
+    if let Some(bytes) = options.receive_buffer {
+        socket.set_recv_buffer_size(bytes)?;
+    }
+    set_congestion(socket, options)
+}
+
+/// Sets the congestion control that the user named, where the system lets one choose.
+fn set_congestion(socket: &Socket, options: &Options) -> io::Result<()> {
+    let Some(name) = &options.congestion else { return Ok(()) };
+    #[cfg(any(target_os = "linux", target_os = "freebsd"))]
+    return socket.set_tcp_congestion(name.as_bytes());
+    #[cfg(not(any(target_os = "linux", target_os = "freebsd")))]
+    {
+        let _ = (socket, name);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+/// What each session's socket needs: no delay, and an end when the peer is gone.
+pub(crate) fn set_session_options(socket: &Socket, options: &Options) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
+    // Half the time idle, then probes so that the last goes unanswered when the time is over. The
+    // systems count in seconds.
+    let seconds = options.peer_timeout.as_secs().max(1);
+    let interval = Duration::from_secs((seconds / 6).max(1));
+    let keepalive =
+        TcpKeepalive::new().with_time(Duration::from_secs((seconds / 2).max(1))).with_interval(interval);
+    #[cfg(not(windows))]
+    let keepalive = keepalive.with_retries(3);
+    socket.set_tcp_keepalive(&keepalive)?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(options.peer_timeout))?;
+    Ok(())
+}
+
+/// The way to send on a session's socket from any thread, without its driver. It does not own the
+/// socket: the pump flag says who may use it, and the engine takes that flag, and the `Direct` out of
+/// its place, before it closes the socket. Closing is a join.
+#[derive(Debug)]
+pub(crate) struct Direct(Raw);
+
+impl Direct {
+    /// For a driver, from the socket that it owns.
+    #[cfg(unix)]
+    pub(crate) fn new(socket: &impl AsRawFd) -> Direct {
+        Direct(socket.as_raw_fd())
+    }
+
+    /// For a driver, from the socket that it owns.
+    #[cfg(windows)]
+    pub(crate) fn new(socket: &impl AsRawSocket) -> Direct {
+        Direct(socket.as_raw_socket())
+    }
+
+    /// Hands bytes to the kernel, as many as it takes at once. The socket does not block.
+    pub(crate) fn send(&self, bytes: &[u8]) -> io::Result<usize> {
+        #[cfg(unix)]
+        // SAFETY: the descriptor is open: a `Direct` stands behind the pump flag, which the caller has,
+        // and the engine takes it away from there before its driver closes the socket.
+        let socket = unsafe { BorrowedFd::borrow_raw(self.0) };
+        #[cfg(windows)]
+        // SAFETY: as above.
+        let socket = unsafe { BorrowedSocket::borrow_raw(self.0) };
+        // A peer that is gone must be an error, not a signal that ends the process.
+        #[cfg(any(target_os = "linux", target_os = "freebsd"))]
+        return SockRef::from(&socket).send_with_flags(bytes, libc::MSG_NOSIGNAL);
+        #[cfg(not(any(target_os = "linux", target_os = "freebsd")))]
+        SockRef::from(&socket).send(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options() -> Options {
+        Options {
+            peer_timeout: Duration::from_secs(12),
+            send_buffer: Some(32 * 1024),
+            receive_buffer: Some(48 * 1024),
+            congestion: None,
+        }
+    }
+
+    #[test]
+    fn every_option_reaches_the_socket() {
+        let address = "127.0.0.1:1".parse().unwrap();
+        let socket = for_connecting(address, &options()).unwrap();
+        assert!(socket.tcp_nodelay().unwrap());
+        assert!(socket.keepalive().unwrap());
+        // Linux gives back twice what was asked for, the rest being its own.
+        let sizes = (socket.send_buffer_size().unwrap(), socket.recv_buffer_size().unwrap());
+        assert!(sizes.0 >= 32 * 1024 && sizes.1 >= 48 * 1024 && sizes.0 < sizes.1, "{sizes:?}");
+        #[cfg(target_os = "linux")]
+        {
+            assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::from_secs(12)));
+            assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(6));
+            assert_eq!(socket.tcp_keepalive_interval().unwrap(), Duration::from_secs(2));
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_congestion_control_is_the_one_that_was_named() {
+        let address = "127.0.0.1:1".parse().unwrap();
+        let named = |name: &str| Options { congestion: Some(name.into()), ..options() };
+        let socket = for_connecting(address, &named("reno")).unwrap();
+        assert!(socket.tcp_congestion().unwrap().starts_with(b"reno"));
+        assert!(for_connecting(address, &named("no-such-control")).is_err());
+    }
+}

@@ -1,0 +1,504 @@
+//! How sessions begin and end: accepting and connecting, the handshake, draining, and the join that closing
+//! is.
+#![forbid(unsafe_code)]
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use socket2::Socket;
+
+use super::{ACCEPT_PAUSE, Engine, Failure, Role};
+use crate::config::SameId;
+use crate::driver::{Driver, SlotId, socket};
+use crate::error::{Disconnection, Reason, RefusalCode, Rejection};
+use crate::handler::Handler;
+use crate::recv::framer::Framer;
+use crate::session::directory::Entry;
+use crate::session::peer::make_request;
+use crate::session::{Session, State, request};
+use crate::time::Time;
+use crate::wire::{self, Answer, HEADER, HELLO_MAX, PeerId, RefusalFrame};
+
+/// How long a refused connection may take to read why.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What a first frame leads to.
+enum Verdict {
+    /// The handshake is done, with this peer.
+    Welcome(PeerId),
+    /// A server refuses its client.
+    Refuse(RefusalCode),
+    /// A server's client has to wait until this older session is over.
+    Await(Entry),
+    /// A client was refused.
+    Refused(RefusalCode, String),
+    /// A client got an answer that no zerio server gives.
+    Foreign,
+}
+
+impl<D: Driver, H: Handler> Engine<D, H> {
+    /// A server's first engine begins to accept.
+    pub(crate) fn listen(&mut self, listener: Socket) -> io::Result<()> {
+        self.driver.listen(listener)?;
+        self.driver.accept();
+        Ok(())
+    }
+
+    /// A client's engine begins to connect.
+    pub(crate) fn connect(&mut self, now: Time) {
+        self.core.now = now;
+        let Role::Client(client) = &self.core.role else { return };
+        let address = client.address;
+        let socket = match socket::for_connecting(address, &self.core.limits.options) {
+            Ok(socket) => socket,
+            Err(error) => return self.conclude(Err(Failure::Connect(error))),
+        };
+        let Some(index) = self.open_slot(State::Connecting, address) else { return };
+        let id = self.core.table.sessions[index].id;
+        self.driver.connect(id, socket, address);
+    }
+
+    pub(super) fn connected(&mut self, id: SlotId, outcome: io::Result<()>) {
+        let index = id.index as usize;
+        if self.core.table.sessions[index].state != State::Connecting {
+            return;
+        }
+        let Role::Client(client) = &self.core.role else { return };
+        let hello = client.hello;
+        if let Err(error) = outcome {
+            self.conclude(Err(Failure::Connect(error)));
+            return self.abort(index, Reason::Stopped);
+        }
+        let session = &mut self.core.table.sessions[index];
+        session.state = State::Handshaking;
+        session.peer = hello;
+        let send = &self.core.shared.slots[index].send;
+        send.connect(self.driver.direct(id));
+        // The ring is empty and nobody else has it: there is room.
+        let _ = send.greet(id.generation, hello.as_bytes());
+        self.receive(index);
+    }
+
+    pub(super) fn accepted(&mut self, outcome: io::Result<(Socket, SocketAddr)>) {
+        let (socket, address) = match outcome {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                self.core.shared.tallies.accept_errors.add(1);
+                if error.kind() == io::ErrorKind::ConnectionAborted {
+                    // That connection was gone before it was accepted; the next may be well.
+                    self.driver.accept();
+                } else {
+                    self.core.accept_at = self.core.now.after(ACCEPT_PAUSE);
+                }
+                return;
+            }
+        };
+        if !self.core.stopping {
+            self.driver.accept();
+        }
+        let Role::Server(server) = &self.core.role else { return };
+        let directory = server.directory.clone();
+        let (own, full) = (server.engine, directory.counted.get() >= server.sessions_max as u64);
+        if full || self.core.stopping {
+            return self.begin_accepted(socket, address, false);
+        }
+        directory.counted.add_shared(1);
+        let loads = directory.engines.iter().enumerate();
+        let least = loads.min_by_key(|(_, engine)| engine.load.get()).map_or(own, |(engine, _)| engine);
+        let mut mine = Some(socket);
+        if least != own
+            && let Some(socket) = mine.take()
+        {
+            directory.engines[least].load.add_shared(1);
+            mine = directory.engines[least].hand_over(socket, address).err();
+            if mine.is_some() {
+                directory.engines[least].load.add_shared(u64::MAX);
+            }
+        }
+        if let Some(socket) = mine {
+            directory.engines[own].load.add_shared(1);
+            self.begin_accepted(socket, address, true);
+        }
+    }
+
+    /// An accepted connection becomes a session of this engine's, or hears that the server is full.
+    /// `counted` connections count among `sessions_max`.
+    pub(super) fn begin_accepted(&mut self, socket: Socket, address: SocketAddr, counted: bool) {
+        let options = socket::set_session_options(&socket, &self.core.limits.options);
+        let begun = match options {
+            Err(error) => Err(Rejection::Ended(Reason::Connection(error.kind()))),
+            Ok(()) => match self.open_slot(State::Handshaking, address) {
+                None => {
+                    // Not even a slot to refuse it in. What fits the socket's empty buffer must do.
+                    let refusal = RefusalFrame::new(RefusalCode::ServerFull);
+                    let _ = socket.send(refusal.frame());
+                    let _ = socket.shutdown(std::net::Shutdown::Write);
+                    self.core.shared.tallies.refused.add(1);
+                    Err(Rejection::Refused(RefusalCode::ServerFull))
+                }
+                Some(index) => {
+                    let id = self.core.table.sessions[index].id;
+                    self.driver.adopt(id, socket).map(|()| index).map_err(|error| {
+                        self.core.shared.slots[index].send.close();
+                        self.core.table.give_back(index as u32);
+                        Rejection::Ended(Reason::Connection(error.kind()))
+                    })
+                }
+            },
+        };
+        let index = match begun {
+            Ok(index) => index,
+            Err(rejection) => {
+                if counted {
+                    self.uncount();
+                }
+                return self.rejected(address, rejection);
+            }
+        };
+        let session = &mut self.core.table.sessions[index];
+        session.counted = counted;
+        let direct = self.driver.direct(session.id);
+        self.core.shared.slots[index].send.connect(direct);
+        if self.core.stopping {
+            self.refuse(index, RefusalCode::Stopping);
+        } else if !counted {
+            self.refuse(index, RefusalCode::ServerFull);
+        }
+        self.receive(index);
+    }
+
+    /// A free slot, opened for a session in its first state.
+    fn open_slot(&mut self, state: State, address: SocketAddr) -> Option<usize> {
+        let slots = &self.core.shared.slots;
+        let index = self.core.table.take(|index| !slots[index as usize].send.is_held())? as usize;
+        let old = self.core.table.sessions[index].id;
+        let id = SlotId { index: old.index, generation: old.generation.wrapping_add(1) };
+        self.core.table.sessions[index] = Session::begin(id, state, address, Time::NEVER);
+        slots[index].open(id.generation);
+        self.core.set_deadline(index, self.core.limits.handshake_timeout);
+        Some(index)
+    }
+
+    /// The first frame may have come.
+    pub(super) fn shake_hands(&mut self, index: usize) {
+        let Some((verdict, frame)) = self.judge(index) else { return };
+        match verdict {
+            Verdict::Welcome(peer) => {
+                let generation = self.core.table.sessions[index].id.generation;
+                if let Role::Server(_) = self.core.role {
+                    // The ring is empty and nobody else has it: there is room.
+                    let echo = &self.buffers[index].bytes(&self.region)[HEADER..frame];
+                    let _ = self.core.shared.slots[index].send.greet(generation, echo);
+                }
+                self.buffers[index].consume(frame);
+                self.conclude(Ok(self.core.table.sessions[index].id));
+                self.open(index, peer);
+            }
+            Verdict::Refuse(code) => self.refuse(index, code),
+            Verdict::Await(old) => {
+                let Role::Server(server) = &self.core.role else { return };
+                // It fails only where the old one is already gone.
+                let _ = make_request(&server.directory.engines[old.engine], old.id, request::REPLACE, 0);
+                self.core.table.sessions[index].awaiting = true;
+                self.core.awaiting += 1;
+            }
+            Verdict::Refused(code, text) => {
+                self.conclude(Err(Failure::Refused(code, text)));
+                self.abort(index, Reason::PeerClosed);
+            }
+            Verdict::Foreign => self.abort(index, Reason::BadAnswer),
+        }
+    }
+
+    /// What the first frame says, and where it ends; `None` where it has not all come.
+    fn judge(&self, index: usize) -> Option<(Verdict, usize)> {
+        let bytes = self.buffers[index].bytes(&self.region);
+        let mut framer = Framer::new(HELLO_MAX as u32);
+        let frame = match framer.next(bytes) {
+            Ok(None) => return None,
+            Ok(Some(frame)) => Some(&bytes[frame]),
+            Err(_) => None,
+        };
+        let verdict = match &self.core.role {
+            Role::Server(server) => {
+                let Session { id, address, .. } = self.core.table.sessions[index];
+                match frame.map(wire::decode_hello) {
+                    None => Verdict::Refuse(RefusalCode::BadFrame),
+                    Some(Err(_)) => Verdict::Refuse(RefusalCode::BadPeerId),
+                    Some(Ok(peer)) => {
+                        let entry = Entry { engine: server.engine, id, address };
+                        match server.directory.enter(&peer, entry) {
+                            Ok(()) => Verdict::Welcome(peer),
+                            Err(old) if server.same_id == SameId::ReplaceOld => Verdict::Await(old),
+                            Err(_) => Verdict::Refuse(RefusalCode::AlreadyConnected),
+                        }
+                    }
+                }
+            }
+            Role::Client(client) => {
+                match frame.map(|frame| wire::decode_answer(frame, client.hello.as_bytes())) {
+                    Some(Answer::Accepted) => Verdict::Welcome(client.hello),
+                    Some(Answer::Refused(code, text)) => Verdict::Refused(code, text.to_owned()),
+                    Some(Answer::Foreign) | None => Verdict::Foreign,
+                }
+            }
+        };
+        Some((verdict, framer.framed()))
+    }
+
+    /// The handshake is done.
+    fn open(&mut self, index: usize, peer: PeerId) {
+        let session = &mut self.core.table.sessions[index];
+        session.peer = peer;
+        session.state = State::Open;
+        session.deadline = Time::NEVER;
+        session.announced = true;
+        self.core.shared.tallies.connected.add(1);
+        if !self.silent {
+            let _in_handler = crate::wait::InHandler::enter();
+            self.handler.on_connected(&mut self.core.context(index));
+        }
+    }
+
+    /// Sessions that waited for their id try again.
+    pub(super) fn retry_awaiting(&mut self) {
+        for index in 0..self.core.table.sessions.len() {
+            if std::mem::take(&mut self.core.table.sessions[index].awaiting) {
+                self.core.awaiting -= 1;
+                self.go_on(index);
+            }
+        }
+    }
+
+    /// A connection is not let in, and hears why.
+    fn refuse(&mut self, index: usize, code: RefusalCode) {
+        let session = &mut self.core.table.sessions[index];
+        session.refusal = Some(code);
+        session.muted = true;
+        if code == RefusalCode::BadFrame {
+            self.core.shared.tallies.bad_frames.add(1);
+        }
+        let generation = session.id.generation;
+        self.core.shared.tallies.refused.add(1);
+        // Nothing has been sent to it yet: there is room.
+        let refusal = RefusalFrame::new(code);
+        let _ = self.core.shared.slots[index].send.greet(generation, refusal.message());
+        self.end(index, Reason::Disconnected);
+        self.core.set_deadline(index, REFUSAL_TIMEOUT.min(self.core.limits.drain_timeout));
+    }
+
+    /// Ends a session in order: it accepts no more, what was accepted is still handed to the kernel, then
+    /// the peer is told, and its own end is waited for.
+    pub(super) fn end(&mut self, index: usize, reason: Reason) {
+        let session = &mut self.core.table.sessions[index];
+        if !matches!(session.state, State::Handshaking | State::Open) {
+            return;
+        }
+        session.reason.get_or_insert(reason);
+        session.state = State::Draining;
+        session.stuck = None;
+        if std::mem::take(&mut session.awaiting) {
+            self.core.awaiting -= 1;
+        }
+        if let Reason::BadFrame(_) = reason {
+            session.muted = true;
+            self.core.shared.tallies.bad_frames.add(1);
+        }
+        self.core.set_deadline(index, self.core.limits.drain_timeout);
+        self.core.shared.slots[index].send.close();
+        self.core.shared.bell.ring(index as u32);
+        if self.core.table.sessions[index].muted {
+            self.go_on(index);
+        }
+    }
+
+    /// A session that ends goes on doing so.
+    pub(super) fn drain(&mut self, index: usize) {
+        let session = &mut self.core.table.sessions[index];
+        if session.state != State::Draining || !self.core.shared.slots[index].send.is_drained() {
+            return;
+        }
+        if session.ended {
+            self.abort(index, Reason::PeerClosed);
+        } else if !session.shut_down {
+            session.shut_down = true;
+            self.driver.shut_down(session.id);
+        }
+    }
+
+    /// The peer has sent its last byte, and all before it has been handled.
+    pub(super) fn heard_the_end(&mut self, index: usize) {
+        match self.core.table.sessions[index].state {
+            State::Handshaking | State::Open => {
+                let reason = match self.buffers[index].len() {
+                    0 => Reason::PeerClosed,
+                    received => Reason::Truncated { received },
+                };
+                self.end(index, reason);
+            }
+            State::Draining => self.drain(index),
+            State::Free | State::Connecting | State::Closing => {}
+        }
+    }
+
+    /// Ends a session at once. Closing is a join: senders have let go of the socket, then the driver gives
+    /// back what it has, and then the session is over.
+    pub(super) fn abort(&mut self, index: usize, reason: Reason) {
+        let session = &mut self.core.table.sessions[index];
+        if matches!(session.state, State::Free | State::Closing) {
+            return;
+        }
+        session.reason.get_or_insert(reason);
+        session.state = State::Closing;
+        session.deadline = Time::NEVER;
+        session.stuck = None;
+        if std::mem::take(&mut session.awaiting) {
+            self.core.awaiting -= 1;
+        }
+        let send = &self.core.shared.slots[index].send;
+        send.close();
+        send.disconnect();
+        self.driver.close(session.id);
+    }
+
+    /// The kernel has nothing of the session any more: its end is announced, and its slot is free.
+    pub(super) fn closed(&mut self, index: usize) {
+        let undelivered = self.core.shared.slots[index].send.left();
+        let session = &self.core.table.sessions[index];
+        let (id, address, peer) = (session.id, session.address, session.peer);
+        let (announced, counted, refusal) = (session.announced, session.counted, session.refusal);
+        let reason = session.reason.unwrap_or(Reason::Disconnected);
+        self.core.shared.slots[index].requests.reset(id.generation.wrapping_add(1));
+        self.buffers[index].reset();
+        self.core.table.give_back(id.index);
+        if let Role::Server(server) = &self.core.role {
+            server.directory.leave(&peer, server.engine, id);
+        }
+        if counted {
+            self.uncount();
+        }
+        if !announced {
+            let rejection = match refusal {
+                Some(code) => Rejection::Refused(code),
+                None => Rejection::Ended(reason),
+            };
+            return self.rejected(address, rejection);
+        }
+        let tallies = &self.core.shared.tallies;
+        tallies.disconnected.add(1);
+        tallies.messages_undelivered.add(undelivered.messages);
+        tallies.bytes_undelivered.add(undelivered.bytes);
+        if !undelivered.is_empty() && self.core.stopping {
+            self.core.report.undelivered.push((peer, undelivered));
+        }
+        if !self.silent {
+            let _in_handler = crate::wait::InHandler::enter();
+            let disconnection = Disconnection { reason, undelivered };
+            self.handler.on_disconnected(&mut self.core.context(index), &disconnection);
+        }
+    }
+
+    fn uncount(&mut self) {
+        if let Role::Server(server) = &self.core.role {
+            server.directory.counted.add_shared(u64::MAX);
+            self.core.shared.load.add_shared(u64::MAX);
+        }
+    }
+
+    /// A connection did not become a session.
+    fn rejected(&mut self, address: SocketAddr, rejection: Rejection) {
+        if let Rejection::Ended(reason) = rejection {
+            self.core.shared.tallies.failed_handshakes.add(1);
+            self.conclude(Err(Failure::Ended(reason)));
+        }
+        if let (Role::Server(_), false) = (&self.core.role, self.silent) {
+            let _in_handler = crate::wait::InHandler::enter();
+            self.handler.on_rejected(address, &rejection);
+        }
+    }
+
+    /// A client's connection has become a session, or has not. The first word counts.
+    fn conclude(&mut self, outcome: Result<SlotId, Failure>) {
+        if let Role::Client(client) = &mut self.core.role
+            && !client.concluded
+        {
+            client.concluded = true;
+            client.outcome = Some(outcome);
+        }
+    }
+
+    /// Some deadline may have come.
+    pub(super) fn expire(&mut self) {
+        for index in 0..self.core.table.sessions.len() {
+            let session = &mut self.core.table.sessions[index];
+            if session.alarm() > self.core.now {
+                continue;
+            }
+            match session.state {
+                State::Connecting | State::Handshaking => match &self.core.role {
+                    Role::Client(_) => {
+                        self.conclude(Err(Failure::TimedOut));
+                        self.abort(index, Reason::Stopped);
+                    }
+                    Role::Server(_) if session.awaiting => self.refuse(index, RefusalCode::AlreadyConnected),
+                    Role::Server(_) => self.refuse(index, RefusalCode::TooLate),
+                },
+                State::Open => {
+                    let known = session.stuck.take().map(|(time, _)| time);
+                    if self.core.shared.slots[index].send.stuck() == known && known.is_some() {
+                        self.abort(index, Reason::SlowPeer);
+                    } else {
+                        self.core.watch(index);
+                    }
+                }
+                State::Draining => self.abort(index, Reason::Disconnected),
+                State::Free | State::Closing => {}
+            }
+        }
+        self.core.alarm = self.core.table.next_alarm();
+    }
+
+    /// Drains all sessions, and lets nobody in any more.
+    pub(super) fn stop(&mut self) {
+        self.core.stopping = true;
+        self.core.accept_at = Time::NEVER;
+        self.driver.stop_listening();
+        for index in 0..self.core.table.sessions.len() {
+            match (self.core.table.sessions[index].state, &self.core.role) {
+                (State::Handshaking, Role::Server(_)) => self.refuse(index, RefusalCode::Stopping),
+                (State::Connecting | State::Handshaking, _) => self.abort(index, Reason::Stopped),
+                (State::Open, _) => self.end(index, Reason::Stopped),
+                (State::Free | State::Draining | State::Closing, _) => {}
+            }
+        }
+    }
+
+    /// The engine ends without its handler, which has panicked; the driver still works.
+    pub(crate) fn end_without_handler(&mut self) {
+        self.silent = true;
+        self.core.stopping = true;
+        self.core.accept_at = Time::NEVER;
+        self.driver.stop_listening();
+        for index in 0..self.core.table.sessions.len() {
+            self.abort(index, Reason::HandlerPanicked);
+        }
+    }
+
+    /// The driver has failed: every session ends now. What it had in flight counts as not taken.
+    pub(crate) fn end_without_driver(&mut self, kind: io::ErrorKind) {
+        self.core.stopping = true;
+        for index in 0..self.core.table.sessions.len() {
+            let session = &mut self.core.table.sessions[index];
+            if session.state == State::Free {
+                continue;
+            }
+            session.reason.get_or_insert(Reason::DriverFailed(kind));
+            session.state = State::Closing;
+            let send = &self.core.shared.slots[index].send;
+            send.close();
+            send.disconnect();
+            self.closed(index);
+        }
+    }
+}

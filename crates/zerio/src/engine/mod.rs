@@ -1,0 +1,493 @@
+//! The duty cycle, where both paths meet, and nowhere else: [`Engine::turn`] takes what the driver has
+//! completed, hands frames to the handler, and pumps what senders have committed. One thread owns an
+//! engine; time is a parameter. How sessions begin and end is in [`life`].
+#![forbid(unsafe_code)]
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+mod context;
+mod life;
+
+pub use context::Context;
+
+use crate::config::{Config, SameId};
+use crate::driver::socket::Options;
+use crate::driver::{self, Completion, Driver, SlotId};
+use crate::error::{Reason, RefusalCode, SendError, Undelivered};
+use crate::handler::Handler;
+use crate::recv::buffer::Buffer;
+use crate::recv::framer::{self, Framer};
+use crate::region::Region;
+use crate::send::Sole;
+use crate::send::claim::Claim;
+use crate::session::directory::Directory;
+use crate::session::table::Table;
+use crate::session::{Shared, State, request};
+use crate::time::Time;
+use crate::wait::InHandler;
+use crate::wire::PeerId;
+
+/// From so many sessions with something to send in one turn on, a driver that batches is given all of
+/// it at once.
+const BATCH_FROM: u32 = 8;
+
+/// How long accepting rests after it failed, as for want of descriptors: trying again at once would
+/// fail again, at the cost of everybody.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
+
+/// How long a parked engine that has to look again at something may sleep.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
+
+/// The longest that a parked engine sleeps in any case.
+const LONGEST_PARK: Duration = Duration::from_secs(60);
+
+pub(crate) struct Engine<D, H> {
+    driver: D,
+    handler: H,
+    region: Arc<Region>,
+    buffers: Vec<Buffer>,
+    core: Core,
+    /// Completions not yet handled, the oldest last.
+    done: Vec<Completion>,
+    /// The handler is not called any more: it has panicked.
+    silent: bool,
+}
+
+/// An engine without its driver and its handler: what a handler may reach through its [`Context`].
+pub(crate) struct Core {
+    shared: Arc<Shared>,
+    table: Table,
+    role: Role,
+    limits: Limits,
+    /// Present while no other thread can send on this engine's sessions.
+    sole: Option<Sole>,
+    now: Time,
+    /// When some session's deadline may be.
+    alarm: Time,
+    /// When accepting goes on; `NEVER` while it is on, or off for good.
+    accept_at: Time,
+    /// Sessions that wait for an older one with their id to end.
+    awaiting: usize,
+    stopping: bool,
+    report: Report,
+}
+
+/// What an engine is for.
+pub(crate) enum Role {
+    /// One of a server's engines.
+    Server(ServerRole),
+    /// A client's engine.
+    Client(ClientRole),
+}
+
+pub(crate) struct ServerRole {
+    pub(crate) directory: Arc<Directory>,
+    /// Which of the server's engines it is; the first one accepts.
+    pub(crate) engine: usize,
+    pub(crate) same_id: SameId,
+    pub(crate) sessions_max: usize,
+}
+
+pub(crate) struct ClientRole {
+    pub(crate) hello: PeerId,
+    pub(crate) address: SocketAddr,
+    /// What became of the connection, until somebody asks.
+    pub(crate) outcome: Option<Result<SlotId, Failure>>,
+    /// There has been an outcome.
+    pub(crate) concluded: bool,
+}
+
+/// Why a client's connection did not become a session.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    Connect(io::Error),
+    TimedOut,
+    Refused(RefusalCode, String),
+    Ended(Reason),
+}
+
+/// What of a configuration an engine goes by.
+pub(crate) struct Limits {
+    message_max: u32,
+    handshake_timeout: Duration,
+    drain_timeout: Duration,
+    slow_peer_timeout: Option<Duration>,
+    options: Options,
+}
+
+impl Limits {
+    pub(crate) fn new(config: &Config) -> Limits {
+        Limits {
+            message_max: config.message_max as u32,
+            handshake_timeout: config.handshake_timeout,
+            drain_timeout: config.drain_timeout,
+            slow_peer_timeout: config.slow_peer_timeout,
+            options: options(config),
+        }
+    }
+}
+
+/// What a configuration says of sockets.
+pub(crate) fn options(config: &Config) -> Options {
+    Options {
+        peer_timeout: config.peer_timeout,
+        send_buffer: config.socket_send_buffer,
+        receive_buffer: config.socket_receive_buffer,
+        congestion: config.congestion.clone(),
+    }
+}
+
+/// What was left when an engine ended.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Report {
+    pub(crate) undelivered: Vec<(PeerId, Undelivered)>,
+}
+
+impl<D: Driver, H: Handler> Engine<D, H> {
+    /// An engine over memory that `Shared::new` made.
+    pub(crate) fn new(
+        config: &Config,
+        driver: D,
+        handler: H,
+        role: Role,
+        memory: (Arc<Shared>, Arc<Region>, Vec<Buffer>),
+        sole: Option<Sole>,
+    ) -> Engine<D, H> {
+        let (shared, region, buffers) = memory;
+        let slots = shared.slots.len();
+        shared.bell.connect(driver.waker());
+        let core = Core {
+            table: Table::new(slots),
+            shared,
+            role,
+            limits: Limits::new(config),
+            sole,
+            now: Time::from_nanos(0),
+            alarm: Time::NEVER,
+            accept_at: Time::NEVER,
+            awaiting: 0,
+            stopping: false,
+            report: Report::default(),
+        };
+        let done = Vec::with_capacity(driver::completions_max(slots));
+        Engine { driver, handler, region, buffers, core, done, silent: false }
+    }
+
+    /// One run of the duty cycle, without waiting. Tells how much work it did. An error is the driver's,
+    /// and the engine's end.
+    pub(crate) fn turn(&mut self, now: Time) -> io::Result<usize> {
+        self.core.now = now;
+        let mut work = self.serve_marked();
+        if self.done.is_empty() {
+            self.driver.turn(Duration::ZERO, &mut self.done)?;
+            self.done.reverse();
+        }
+        work += self.done.len();
+        while let Some(completion) = self.done.pop() {
+            self.complete(completion);
+        }
+        work += self.serve_marked();
+        if now >= self.core.alarm {
+            self.expire();
+        }
+        if now >= self.core.accept_at {
+            self.core.accept_at = Time::NEVER;
+            self.driver.accept();
+        }
+        if self.core.awaiting > 0 {
+            self.retry_awaiting();
+        }
+        while let Some((socket, address)) = self.core.shared.handed_over() {
+            self.begin_accepted(socket, address, true);
+        }
+        if self.core.shared.stopping.get() && !self.core.stopping {
+            self.stop();
+        }
+        self.core.shared.tallies.turns.add(1);
+        Ok(work)
+    }
+
+    /// Waits in the kernel until something happens, but not for longer than this engine may; the next turn
+    /// sees what it was. Not if a sender has work for it already.
+    pub(crate) fn park(&mut self, now: Time) -> io::Result<()> {
+        let core = &mut self.core;
+        if !self.done.is_empty() || !core.shared.bell.fall_asleep() {
+            return Ok(());
+        }
+        let stop = core.shared.stopping.get() && !core.stopping;
+        let bound = match (stop || core.shared.has_inbox(), core.awaiting) {
+            (true, _) => Duration::ZERO,
+            (false, 0) => core.alarm.min(core.accept_at).since(now).min(LONGEST_PARK),
+            _ => LOOK_AGAIN,
+        };
+        core.shared.tallies.parks.add(1);
+        let outcome = self.driver.turn(bound, &mut self.done);
+        self.core.shared.bell.wake_up();
+        self.done.reverse();
+        outcome
+    }
+
+    /// Whether it was stopped, or its only session has ended, and nothing is left to do.
+    pub(crate) fn is_finished(&self) -> bool {
+        let over = match &self.core.role {
+            Role::Server(_) => self.core.stopping,
+            Role::Client(_) => true,
+        };
+        over && self.core.table.is_empty()
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.core.shared
+    }
+
+    #[inline]
+    pub(crate) fn core(&mut self) -> &mut Core {
+        &mut self.core
+    }
+
+    pub(crate) fn handler(&mut self) -> &mut H {
+        &mut self.handler
+    }
+
+    /// What was left, when it is finished.
+    pub(crate) fn take_report(&mut self) -> Report {
+        std::mem::take(&mut self.core.report)
+    }
+
+    fn complete(&mut self, completion: Completion) {
+        match completion {
+            Completion::Accepted(outcome) => self.accepted(outcome),
+            Completion::Connected(id, outcome) => self.connected(id, outcome),
+            Completion::Received(id, span, outcome) => {
+                let index = id.index as usize;
+                let session = &mut self.core.table.sessions[index];
+                debug_assert_eq!(session.id, id, "a session outlives its requests");
+                session.receiving = false;
+                let bytes = *outcome.as_ref().unwrap_or(&0);
+                self.buffers[index].give_back(span, bytes);
+                match outcome {
+                    Ok(0) => session.ended = true,
+                    Ok(_) => {}
+                    Err(error) => return self.abort(index, Reason::Connection(error.kind())),
+                }
+                self.go_on(index);
+            }
+            Completion::Sent(id, span, outcome) => {
+                let index = id.index as usize;
+                if let Err(kind) = self.core.shared.slots[index].send.sent(span, outcome) {
+                    self.abort(index, Reason::Connection(kind));
+                }
+            }
+            Completion::Closed(id) => self.closed(id.index as usize),
+        }
+    }
+
+    /// Serves each session that somebody has marked.
+    fn serve_marked(&mut self) -> usize {
+        let batched = D::BATCHES && self.core.shared.bell.count() >= BATCH_FROM;
+        let mut served = 0;
+        for word in 0..self.core.shared.bell.words() {
+            let mut marks = self.core.shared.bell.take(word);
+            while marks != 0 {
+                let index = word * 64 + marks.trailing_zeros() as usize;
+                marks &= marks - 1;
+                served += 1;
+                self.serve(index, batched);
+            }
+        }
+        served
+    }
+
+    /// Does for one session what handles asked for, then pumps what its senders have committed.
+    fn serve(&mut self, index: usize, batched: bool) {
+        let session = &mut self.core.table.sessions[index];
+        if !matches!(session.state, State::Handshaking | State::Open | State::Draining) {
+            return;
+        }
+        let slot = &self.core.shared.slots[index];
+        let requests = slot.requests.bits();
+        if requests & request::REPLACE != 0 {
+            return self.abort(index, Reason::Replaced);
+        }
+        if requests & request::DISCONNECT != 0 && session.state == State::Open {
+            session.muted = true;
+            slot.requests.change(session.id.generation, 0, request::PAUSE);
+            self.end(index, Reason::Disconnected);
+        }
+        let session = &mut self.core.table.sessions[index];
+        let slot = &self.core.shared.slots[index];
+        let paused = slot.requests.bits() & request::PAUSE != 0;
+        if session.paused && !paused {
+            session.paused = false;
+            self.go_on(index);
+        } else {
+            session.paused = paused;
+        }
+        let session = &self.core.table.sessions[index];
+        if session.state == State::Closing {
+            return;
+        }
+        if let Err(kind) = self.core.shared.slots[index].send.pump(session.id, &mut self.driver, batched) {
+            return self.abort(index, Reason::Connection(kind));
+        }
+        match session.state {
+            State::Open => self.core.watch(index),
+            State::Draining => self.drain(index),
+            _ => {}
+        }
+    }
+
+    /// Handles what a session has received, and asks for more.
+    fn go_on(&mut self, index: usize) {
+        if self.core.table.sessions[index].state == State::Handshaking {
+            self.shake_hands(index);
+        }
+        let session = &self.core.table.sessions[index];
+        if session.hears() {
+            if let Err(reason) = self.hand_out(index) {
+                return self.end(index, reason);
+            }
+        } else if session.muted {
+            let all = self.buffers[index].len();
+            self.buffers[index].consume(all);
+        }
+        let session = &self.core.table.sessions[index];
+        if session.ended && !session.paused && !session.awaiting {
+            return self.heard_the_end(index);
+        }
+        self.receive(index);
+    }
+
+    /// Asks for what comes next.
+    fn receive(&mut self, index: usize) {
+        let session = &mut self.core.table.sessions[index];
+        let wants = matches!(session.state, State::Handshaking | State::Open | State::Draining);
+        if !wants || session.receiving || session.paused || session.ended || session.awaiting {
+            return;
+        }
+        let frame = framer::frame_len(self.buffers[index].bytes(&self.region), self.core.limits.message_max);
+        if let Some(room) = self.buffers[index].lend(&self.region, frame) {
+            session.receiving = true;
+            self.driver.receive(session.id, room);
+        }
+    }
+
+    /// Hands whole messages to the handler, until there are no more or it has had enough.
+    fn hand_out(&mut self, index: usize) -> Result<(), Reason> {
+        if self.silent {
+            return Ok(());
+        }
+        let _in_handler = InHandler::enter();
+        let bytes = self.buffers[index].bytes(&self.region);
+        let mut framer = Framer::new(self.core.limits.message_max);
+        let (mut consumed, mut messages) = (0, 0);
+        let mut next = framer.next(bytes);
+        while let Ok(Some(message)) = next {
+            consumed = framer.framed();
+            messages += 1;
+            next = framer.next(bytes);
+            let batch_end = !matches!(next, Ok(Some(_)));
+            let mut context = Context::new(&mut self.core, index, batch_end);
+            self.handler.on_message(&mut context, &bytes[message]);
+            if !self.core.table.sessions[index].hears() {
+                next = Ok(None);
+            }
+        }
+        self.buffers[index].consume(consumed);
+        let received = &self.core.shared.slots[index].received;
+        received.messages_received.add(messages);
+        received.bytes_received.add(consumed as u64);
+        received.batches_received.add(u64::from(messages > 0));
+        next.map(drop).map_err(Reason::BadFrame)
+    }
+}
+
+impl Core {
+    /// What became of a client's connection, once.
+    pub(crate) fn take_outcome(&mut self) -> Option<Result<SlotId, Failure>> {
+        match &mut self.role {
+            Role::Client(client) => client.outcome.take(),
+            Role::Server(_) => None,
+        }
+    }
+
+    /// Handles on this engine's sessions are given away: other threads may send on them from now on.
+    pub(crate) fn share(&mut self) {
+        self.sole = None;
+    }
+
+    #[inline]
+    pub(crate) fn try_send(&mut self, index: usize, message: &[u8]) -> Result<(), SendError> {
+        let generation = self.table.sessions[index].id.generation;
+        let send = &self.shared.slots[index].send;
+        match &mut self.sole {
+            Some(sole) => send.try_send_sole(sole, generation, message),
+            None => send.try_send(generation, message),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn try_claim(&mut self, index: usize, len: usize) -> Result<Claim<'_>, SendError> {
+        let generation = self.table.sessions[index].id.generation;
+        let send = &self.shared.slots[index].send;
+        match &mut self.sole {
+            Some(sole) => send.try_claim_sole(sole, generation, len),
+            None => send.try_claim(generation, len),
+        }
+    }
+
+    pub(crate) fn try_send_to(&mut self, peer: &str, message: &[u8]) -> Result<(), SendError> {
+        let (elsewhere, index) = self.find(peer)?;
+        match elsewhere {
+            None => self.try_send(index, message),
+            Some((shared, id)) => shared.slots[index].send.try_send(id.generation, message),
+        }
+    }
+
+    pub(crate) fn try_claim_to(&mut self, peer: &str, len: usize) -> Result<Claim<'_>, SendError> {
+        match self.find(peer)? {
+            (None, index) => self.try_claim(index, len),
+            // A polled server has one engine, so nobody who claims by id is elsewhere.
+            (Some(_), _) => Err(SendError::UnknownPeer),
+        }
+    }
+
+    /// Where a peer's session is: in which slot, and of which other engine if it is not this one's.
+    fn find(&self, peer: &str) -> Result<(Option<(Arc<Shared>, SlotId)>, usize), SendError> {
+        let Role::Server(server) = &self.role else { return Err(SendError::UnknownPeer) };
+        let entry = server.directory.find(peer).ok_or(SendError::UnknownPeer)?;
+        let elsewhere = (entry.engine != server.engine)
+            .then(|| (server.directory.engines[entry.engine].clone(), entry.id));
+        Ok((elsewhere, entry.id.index as usize))
+    }
+
+    /// Looks whether a session's ring has been full for too long.
+    fn watch(&mut self, index: usize) {
+        let Some(limit) = self.limits.slow_peer_timeout else { return };
+        let session = &mut self.table.sessions[index];
+        match (self.shared.slots[index].send.stuck(), session.stuck) {
+            (None, _) => session.stuck = None,
+            (Some(time), Some((known, _))) if time == known => {}
+            (Some(time), _) => {
+                let when = self.now.after(limit);
+                session.stuck = Some((time, when));
+                self.alarm = self.alarm.min(when);
+            }
+        }
+    }
+
+    /// Sets when a session's present state must be over.
+    fn set_deadline(&mut self, index: usize, within: Duration) {
+        let when = self.now.after(within);
+        self.table.sessions[index].deadline = when;
+        self.alarm = self.alarm.min(when);
+    }
+
+    /// The handler's view of a session, outside of `on_message`.
+    fn context(&mut self, index: usize) -> Context<'_> {
+        Context::new(self, index, true)
+    }
+}

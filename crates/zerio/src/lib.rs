@@ -1,0 +1,94 @@
+//! zerio carries small messages between one server and several clients over TCP, in microseconds, without
+//! allocating. The server addresses a client by its **peer id**; both sides send whenever they like.
+//!
+//! ```text
+//!  SEND     caller ── claim ─▶ send ring ── pump ─▶ kernel        (any thread fills; one at a time pumps)
+//!  RECEIVE  handler ◀─ framer ◀─ receive buffer ◀── driver ◀─ kernel   (the engine's thread)
+//! ```
+//!
+//! ```
+//! use zerio::{Client, Server};
+//!
+//! let server = Server::bind("127.0.0.1:0")?
+//!     .on_connected(|peer| println!("{} is here", peer.id()))
+//!     .on_message(|peer, message| {
+//!         let _ = peer.send(message); // an echo, from the engine's thread
+//!     })
+//!     .on_disconnected(|peer, why| println!("{} left: {why}", peer.id()))
+//!     .start()?; // one named thread
+//!
+//! let client = Client::connect(server.local_addr(), "client-1")?
+//!     .on_message(|_, message| println!("{} bytes", message.len()))
+//!     .start()?; // returns once the handshake is done
+//!
+//! client.send(b"oui")?; // from any thread
+//! server.send("client-1", b"quoi")?; // by peer id, from any thread
+//! let mut claim = client.claim(8)?; // zero-copy: fill the ring itself
+//! claim.copy_from_slice(&42u64.to_le_bytes());
+//! claim.commit()?; // dropping it instead sends nothing
+//! println!("{}", client.stop()); // drains, up to a deadline, and says what was left
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Two ways to drive
+//!
+//! `start()` gives the engine a thread. `start_polled()` gives none: you call `poll()` from a loop of your
+//! own, and everything happens there, handlers included. That way is the fastest.
+//!
+//! # What happens to a message
+//!
+//! [`Peer::try_send`] returns at once, with `Full` where the session's ring has no room;
+//! [`Peer::send`] waits for room, up to a deadline; inside a handler nothing waits. What was accepted is
+//! handed to the kernel in order, whole and once, or counted as undelivered in the [`Disconnection`]
+//! that the handler hears and in the [`Report`] that `stop` gives. One slow peer fills its own ring and
+//! nobody else's.
+//!
+//! # Platforms
+//!
+//! | system | drivers | how far it is tried |
+//! | --- | --- | --- |
+//! | Linux 6.1 and later | `uring` (io_uring), `poll` (epoll) | all tests, x86-64 |
+//! | Linux before 6.1, or where io_uring is forbidden | `poll` (epoll) | all tests, by forbidding it |
+//! | macOS, FreeBSD | `poll` (kqueue) | compiled and linted, not run |
+//!
+//! There are no cargo features yet.
+#![deny(unsafe_code)]
+
+mod builder;
+mod client;
+mod config;
+mod counters;
+mod cursor;
+mod driver;
+mod engine;
+mod error;
+mod handler;
+mod polled;
+mod recv;
+mod region;
+mod report;
+mod send;
+mod server;
+mod session;
+mod thread;
+mod time;
+mod wait;
+mod wire;
+
+pub use builder::Builder;
+pub use client::{Client, Connect, PolledClient};
+pub use config::{Config, ConfigError, DriverKind, Memory, SameId};
+pub use counters::{Counters, EngineTotals, Received, Sent, SessionCounters};
+pub use engine::Context;
+pub use error::{
+    BadPeerId, Disconnection, EngineFailure, Error, FrameError, Reason, RefusalCode, Rejection, SendError,
+    Undelivered,
+};
+pub use handler::{Closures, Handler, Nothing};
+pub use report::Report;
+pub use send::claim::Claim;
+pub use server::{Listen, PolledServer, Server};
+pub use session::peer::{Peer, Sender};
+pub use thread::DriverInfo;
+pub use wait::WaitStrategy;
+pub use wire::PeerId;

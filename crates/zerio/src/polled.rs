@@ -1,0 +1,101 @@
+//! An engine that its user drives, for [`PolledServer`](crate::PolledServer) and
+//! [`PolledClient`](crate::PolledClient).
+#![forbid(unsafe_code)]
+
+use std::sync::Arc;
+
+use crate::counters::Counters;
+use crate::engine::Core;
+use crate::error::{EngineFailure, Error};
+use crate::handler::Handler;
+use crate::report::Report;
+use crate::session::Shared;
+use crate::thread::{Driven, DriverInfo, Ended, Plan};
+
+pub(crate) struct Polled<H: Handler> {
+    driven: Driven<H>,
+    info: DriverInfo,
+    /// Set during a turn: found set at the next one, the handler has panicked in between.
+    in_turn: bool,
+    failure: Option<EngineFailure>,
+    stopped: bool,
+}
+
+impl<H: Handler> Polled<H> {
+    pub(crate) fn new(plan: Plan, handler: H) -> Result<Polled<H>, Error> {
+        let (driven, info) = Driven::new(plan, handler)?;
+        Ok(Polled { driven, info, in_turn: false, failure: None, stopped: false })
+    }
+
+    #[inline]
+    pub(crate) fn poll(&mut self) -> Result<usize, Error> {
+        if self.in_turn || self.failure.is_some() {
+            return Err(self.fail());
+        }
+        self.in_turn = true;
+        let outcome = self.driven.turn();
+        self.in_turn = false;
+        outcome.map_err(|error| {
+            self.failure = Some(EngineFailure::DriverFailed(error.kind()));
+            self.driven.end_without_driver(error.kind());
+            self.fail()
+        })
+    }
+
+    #[cold]
+    fn fail(&mut self) -> Error {
+        if std::mem::take(&mut self.in_turn) {
+            let message = "see what the panic itself has printed".to_owned();
+            self.failure = Some(EngineFailure::HandlerPanicked(message));
+            self.driven.end_without_handler();
+        }
+        let unknown = EngineFailure::DriverFailed(std::io::ErrorKind::Other);
+        Error::Engine(self.failure.clone().unwrap_or(unknown))
+    }
+
+    #[inline]
+    pub(crate) fn core(&mut self) -> &mut Core {
+        self.driven.core()
+    }
+
+    pub(crate) fn handler(&mut self) -> &mut H {
+        self.driven.handler()
+    }
+
+    pub(crate) fn is_finished(&self) -> bool {
+        self.driven.is_finished()
+    }
+
+    pub(crate) fn shared(&self) -> Arc<Shared> {
+        self.driven.shared().clone()
+    }
+
+    pub(crate) fn counters(&self) -> Counters {
+        self.driven.shared().counters()
+    }
+
+    pub(crate) fn info(&self) -> &DriverInfo {
+        &self.info
+    }
+
+    pub(crate) fn stop(&mut self) -> Report {
+        self.stopped = true;
+        if self.in_turn {
+            self.fail();
+        }
+        self.driven.shared().stop();
+        if self.failure.is_none() {
+            self.driven.finish();
+        }
+        let ended = Ended { left: self.driven.take_report(), failure: self.failure.take() };
+        Report::new(vec![ended], &self.counters())
+    }
+}
+
+impl<H: Handler> Drop for Polled<H> {
+    fn drop(&mut self) {
+        if !self.stopped {
+            self.stop();
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Receive path, 1 of 2: driver → **buffer** → framer → handler. A session's received bytes, and who owns the
+//! room behind them.
+//!
+//! ```text
+//! consumed ≤ received ≤ capacity
+//! ```
+//!
+//! The first `received` bytes are the buffer's; the room behind them is the driver's while a receive
+//! is in flight. What is left of a frame moves to the front when its rest would not fit behind it, or
+//! when it is so short that moving costs nothing: the kernel then fills the same few cache lines
+//! again.
+#![forbid(unsafe_code)]
+
+use crate::region::{Region, Span};
+
+/// A rest of at most so many bytes is moved to the front in any case.
+const SHORT: usize = 256;
+
+#[derive(Debug)]
+pub(crate) struct Buffer {
+    /// What has been received: the span's bytes from `consumed` on are not yet handled.
+    received: Span,
+    consumed: usize,
+    /// What is behind it; `None` while the driver has it.
+    room: Option<Span>,
+}
+
+impl Buffer {
+    pub(crate) fn new(mut memory: Span) -> Buffer {
+        let room = memory.split_off(0);
+        Buffer { received: memory, consumed: 0, room: Some(room) }
+    }
+
+    /// The bytes that are not yet handled.
+    #[inline]
+    pub(crate) fn bytes<'a>(&'a self, region: &'a Region) -> &'a [u8] {
+        &region.bytes(&self.received)[self.consumed..]
+    }
+
+    /// How many bytes are not yet handled.
+    pub(crate) fn len(&self) -> usize {
+        self.received.len() - self.consumed
+    }
+
+    /// The first `bytes` of them have been handled.
+    #[inline]
+    pub(crate) fn consume(&mut self, bytes: usize) {
+        self.consumed += bytes;
+        debug_assert!(self.consumed <= self.received.len());
+    }
+
+    /// The room for the next receive, which is to complete a frame of `frame` bytes; `None` where there
+    /// is none, because a receive is in flight or everything is full of bytes not yet handled.
+    pub(crate) fn lend(&mut self, region: &Region, frame: usize) -> Option<Span> {
+        let mut room = self.room.take()?;
+        let rest = self.len();
+        if self.consumed > 0 && (rest <= SHORT || frame > rest + room.len()) {
+            let bytes = region.bytes_mut(&mut self.received);
+            bytes.copy_within(self.consumed.., 0);
+            let mut freed = self.received.split_off(rest);
+            freed.join(room);
+            room = freed;
+            self.consumed = 0;
+        }
+        if room.is_empty() {
+            self.room = Some(room);
+            return None;
+        }
+        Some(room)
+    }
+
+    /// The driver gives the room back, with so many bytes received at its start.
+    pub(crate) fn give_back(&mut self, mut room: Span, bytes: usize) {
+        let rest = room.split_off(bytes);
+        self.received.join(room);
+        self.room = Some(rest);
+    }
+
+    /// Forgets what was received; the driver has nothing of it.
+    pub(crate) fn reset(&mut self) {
+        if let Some(room) = self.room.take() {
+            let mut all = self.received.split_off(0);
+            all.join(room);
+            self.room = Some(all);
+        }
+        self.consumed = 0;
+    }
+}

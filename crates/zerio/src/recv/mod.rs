@@ -1,0 +1,6 @@
+//! Receive path: driver → buffer → framer → handler. Bytes stay where the kernel put them; a handler sees
+//! them there.
+#![forbid(unsafe_code)]
+
+pub(crate) mod buffer;
+pub(crate) mod framer;

@@ -1,0 +1,523 @@
+//! Send path, 3 of 3: claim → ring → **pump** → driver. The pump hands what is committed to the kernel; any
+//! thread may run it, one at a time, by taking the pump flag.
+//!
+//! Normally that is the engine. When the engine sleeps, the sender itself hands its message to the
+//! kernel, which spares a wake-up; after a few such sends in one sleep it wakes the engine as well, so
+//! that a stream of messages does not pay a system call each.
+#![deny(unsafe_code)]
+
+use std::io::{self, ErrorKind};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+pub(crate) mod claim;
+pub(crate) mod ring;
+
+use crate::counters::{Sent, SentTallies};
+use crate::cursor::{Asleep, Bits, Cursor, Guard, Guarded, Hold, Padded, Tally};
+use crate::driver::{Direct, Driver, SlotId, Waker};
+use crate::error::{SendError, Undelivered};
+use crate::region::Span;
+use crate::wait::{self, Backoff, Lobby};
+use crate::wire::HEADER;
+use claim::Claim;
+use ring::{Reader, Ring};
+
+/// So many direct sends in one sleep of the engine are a stream: it is woken.
+const DIRECT_SENDS: u32 = 4;
+
+/// So many requests to send one after the other, then the others have their turn.
+const ROUNDS: usize = 4;
+
+/// How senders reach an engine: which sessions have work, and whether it sleeps.
+#[derive(Debug)]
+pub(crate) struct Doorbell {
+    asleep: Padded<Asleep>,
+    marked: Padded<Bits>,
+    waker: OnceLock<Waker>,
+    pub(crate) wake_ups: Tally,
+}
+
+impl Doorbell {
+    pub(crate) fn new(slots: usize) -> Doorbell {
+        Doorbell {
+            asleep: Padded(Asleep::default()),
+            marked: Padded(Bits::new(slots)),
+            waker: OnceLock::new(),
+            wake_ups: Tally::default(),
+        }
+    }
+
+    /// The engine has a driver now, which can be woken.
+    pub(crate) fn connect(&self, waker: Waker) {
+        let _ = self.waker.set(waker);
+    }
+
+    /// Marks a session as having work for the engine, and wakes the engine if it sleeps.
+    #[inline]
+    pub(crate) fn ring(&self, index: u32) {
+        self.marked.set(index);
+        if self.asleep.is() {
+            self.wake();
+        }
+    }
+
+    /// Wakes the engine if it sleeps.
+    #[cold]
+    pub(crate) fn wake(&self) {
+        if self.asleep.rise()
+            && let Some(waker) = self.waker.get()
+        {
+            waker.wake();
+            self.wake_ups.add_shared(1);
+        }
+    }
+
+    /// The engine is about to sleep: false where there is work, and it must not.
+    pub(crate) fn fall_asleep(&self) -> bool {
+        self.asleep.fall();
+        if self.marked.any() {
+            self.asleep.rise();
+            return false;
+        }
+        true
+    }
+
+    /// The engine has slept.
+    pub(crate) fn wake_up(&self) {
+        self.asleep.rise();
+    }
+
+    /// How many sessions are marked.
+    pub(crate) fn count(&self) -> u32 {
+        self.marked.count()
+    }
+
+    /// Words of marks, to take one by one.
+    #[inline]
+    pub(crate) fn words(&self) -> usize {
+        self.marked.words()
+    }
+
+    #[inline]
+    pub(crate) fn take(&self, word: usize) -> u64 {
+        self.marked.take(word)
+    }
+}
+
+/// The proof that one thread alone sends on an engine's sessions: it need not hold their rings. There is
+/// one for each polled engine, until the first handle that other threads could use is given away.
+#[derive(Debug)]
+pub(crate) struct Sole(());
+
+impl Sole {
+    /// For an engine whose sessions can't be reached from any other thread yet.
+    pub(crate) fn new() -> Sole {
+        Sole(())
+    }
+}
+
+/// All that a sender needs to know of a session: its ring, its pump, and the engine's doorbell.
+pub(crate) struct SendPath {
+    pub(crate) ring: Ring,
+    pump: Guarded<Pump>,
+    lobby: Lobby,
+    bell: Arc<Doorbell>,
+    index: u32,
+    message_max: usize,
+    /// Odd while the ring was found full and has not been half empty since.
+    stuck: Cursor,
+    tallies: SentTallies,
+}
+
+/// What the pump flag guards.
+#[derive(Debug, Default)]
+struct Pump {
+    reader: Reader,
+    /// The driver has a span.
+    in_flight: bool,
+    direct: Option<Direct>,
+    /// The kernel had no room at the last direct send.
+    blocked: bool,
+    failed: Option<ErrorKind>,
+}
+
+/// What a run of the pump came to.
+#[derive(Debug, PartialEq, Eq)]
+enum Pumped {
+    /// All that was committed is with the kernel, or on its way there.
+    All,
+    /// There is more, which direct sends can't bring.
+    More,
+    /// The connection is gone.
+    Failed,
+}
+
+impl SendPath {
+    pub(crate) fn new(ring: Ring, bell: Arc<Doorbell>, index: u32, message_max: usize) -> SendPath {
+        SendPath {
+            ring,
+            pump: Guarded::new(Pump::default()),
+            lobby: Lobby::default(),
+            bell,
+            index,
+            message_max,
+            stuck: Cursor::default(),
+            tallies: SentTallies::default(),
+        }
+    }
+
+    // The sender's side.
+
+    /// Accepts a message, or tells at once why not.
+    #[inline]
+    pub(crate) fn try_send(&self, generation: u32, message: &[u8]) -> Result<(), SendError> {
+        let mut claim = self.try_claim(generation, message.len())?;
+        claim.copy_from_slice(message);
+        claim.commit()
+    }
+
+    /// The same without holding the ring, for the one thread that can send on it.
+    #[inline]
+    pub(crate) fn try_send_sole(
+        &self,
+        sole: &mut Sole,
+        generation: u32,
+        message: &[u8],
+    ) -> Result<(), SendError> {
+        let mut claim = self.try_claim_sole(sole, generation, message.len())?;
+        claim.copy_from_slice(message);
+        claim.commit()
+    }
+
+    /// A place for a message of `len` bytes, or at once the reason why there is none.
+    #[inline]
+    pub(crate) fn try_claim(&self, generation: u32, len: usize) -> Result<Claim<'_>, SendError> {
+        self.check_len(len)?;
+        let committed = match self.ring.hold() {
+            Hold::Held(committed) => committed,
+            Hold::Closed => return Err(SendError::Closed),
+            Hold::Busy => self.hold_soon()?,
+        };
+        let claim = self.claim_held(generation, committed, len);
+        if let Err(SendError::Full) = claim {
+            self.tallies.full_rings.add_shared(1);
+        }
+        claim
+    }
+
+    /// The same without holding the ring, for the one thread that can send on it.
+    #[inline]
+    pub(crate) fn try_claim_sole<'a>(
+        &'a self,
+        _: &'a mut Sole,
+        generation: u32,
+        len: usize,
+    ) -> Result<Claim<'a>, SendError> {
+        self.check_len(len)?;
+        let committed = self.ring.word().sole_position().ok_or(SendError::Closed)?;
+        if !self.ring.is_for(generation) {
+            return Err(SendError::Closed);
+        }
+        match self.ring.place(committed, (HEADER + len) as u64) {
+            Some(start) => Ok(Claim::new(self, committed, start, len, true)),
+            None => {
+                self.tallies.full_rings.add(1);
+                Err(self.full())
+            }
+        }
+    }
+
+    /// A place for a message, waiting for it as long as `left` has time left.
+    pub(crate) fn claim(
+        &self,
+        generation: u32,
+        len: usize,
+        left: impl FnMut() -> Option<Duration>,
+    ) -> Result<Claim<'_>, SendError> {
+        match self.try_claim(generation, len) {
+            Err(SendError::Full) if !wait::in_handler() => {}
+            outcome => return outcome,
+        }
+        let attempt = || {
+            let committed = match self.ring.hold() {
+                Hold::Held(committed) => committed,
+                Hold::Closed => return Some(Err(SendError::Closed)),
+                Hold::Busy => {
+                    self.ring.word().ask_to_be_told();
+                    return None;
+                }
+            };
+            match self.claim_held(generation, committed, len) {
+                Err(SendError::Full) => None,
+                outcome => Some(outcome),
+            }
+        };
+        self.lobby.wait(left, attempt).unwrap_or(Err(SendError::TimedOut))
+    }
+
+    #[inline]
+    fn check_len(&self, len: usize) -> Result<(), SendError> {
+        let max = self.message_max;
+        if len <= max { Ok(()) } else { Err(SendError::TooLarge { len, max }) }
+    }
+
+    /// For a thread that holds the ring, and lets go if this fails.
+    #[inline]
+    fn claim_held(&self, generation: u32, committed: u64, len: usize) -> Result<Claim<'_>, SendError> {
+        if !self.ring.is_for(generation) {
+            self.let_go();
+            return Err(SendError::Closed);
+        }
+        match self.ring.place(committed, (HEADER + len) as u64) {
+            Some(start) => Ok(Claim::new(self, committed, start, len, false)),
+            None => {
+                let full = self.full();
+                // Not `let_go`: a waiter that tries and fails would tell itself to try again.
+                self.ring.word().let_go();
+                Err(full)
+            }
+        }
+    }
+
+    #[cold]
+    fn hold_soon(&self) -> Result<u64, SendError> {
+        let mut backoff = Backoff::default();
+        while !backoff.is_spent() {
+            backoff.pause();
+            match self.ring.hold() {
+                Hold::Held(committed) => return Ok(committed),
+                Hold::Closed => return Err(SendError::Closed),
+                Hold::Busy => {}
+            }
+        }
+        Err(SendError::Full)
+    }
+
+    /// For a thread that may write to the ring: there is no room.
+    #[cold]
+    fn full(&self) -> SendError {
+        let stuck = self.stuck.observe();
+        if stuck % 2 == 0 {
+            self.stuck.publish(stuck + 1);
+            self.bell.ring(self.index);
+        }
+        SendError::Full
+    }
+
+    #[inline]
+    pub(super) fn let_go(&self) {
+        if self.ring.word().let_go() {
+            self.lobby.tell();
+        }
+    }
+
+    /// For a claim.
+    #[inline]
+    pub(super) fn commit(&self, from: u64, to: u64, sole: bool) -> Result<(), SendError> {
+        if sole {
+            self.ring.word().sole_commit(to);
+        } else {
+            match self.ring.word().commit(from, to) {
+                Ok(false) => {}
+                Ok(true) => self.lobby.tell(),
+                Err(_) => {
+                    self.ring.take_back();
+                    self.lobby.tell();
+                    return Err(SendError::Closed);
+                }
+            }
+            if self.bell.asleep.is() {
+                self.send_directly();
+                return Ok(());
+            }
+        }
+        self.bell.ring(self.index);
+        Ok(())
+    }
+
+    /// The engine sleeps: this thread hands what is committed to the kernel. What that does not take is
+    /// the engine's.
+    #[cold]
+    fn send_directly(&self) {
+        let pumped = match self.pump.try_take() {
+            Some(mut pump) => {
+                let batches = self.tallies.batches_sent.get();
+                let pumped = self.pump_direct(&mut pump);
+                self.tallies.direct_sends.add(self.tallies.batches_sent.get() - batches);
+                pumped
+            }
+            // Another thread is at it, and may have looked before this message was committed.
+            None => Pumped::More,
+        };
+        if pumped != Pumped::All {
+            self.bell.ring(self.index);
+        } else if self.bell.asleep.count_direct() >= DIRECT_SENDS {
+            self.bell.wake();
+        }
+    }
+
+    // The pump.
+
+    fn pump_direct(&self, pump: &mut Guard<'_, Pump>) -> Pumped {
+        let pump: &mut Pump = pump;
+        if pump.failed.is_some() {
+            return Pumped::Failed;
+        }
+        if pump.in_flight {
+            // Its completion wakes the engine, which goes on.
+            return Pumped::All;
+        }
+        for _ in 0..ROUNDS {
+            if pump.blocked {
+                return Pumped::More;
+            }
+            let Some(direct) = &pump.direct else { return Pumped::More };
+            let Some(span) = self.ring.next(&mut pump.reader) else { return Pumped::All };
+            let outcome = direct.send(self.ring.bytes(&span));
+            match outcome {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.ring.taken(&mut pump.reader, span, 0);
+                    pump.blocked = true;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {
+                    self.ring.taken(&mut pump.reader, span, 0);
+                }
+                outcome => {
+                    // After a short send the kernel has no more room: the driver waits for it.
+                    pump.blocked = outcome.as_ref().is_ok_and(|&bytes| bytes < span.len());
+                    if self.account(pump, span, outcome).is_err() {
+                        return Pumped::Failed;
+                    }
+                }
+            }
+        }
+        if self.ring.is_drained(&pump.reader) { Pumped::All } else { Pumped::More }
+    }
+
+    /// For the engine: hands what is committed to the kernel. An error is the connection's end.
+    pub(crate) fn pump<D: Driver>(&self, id: SlotId, driver: &mut D, batched: bool) -> Result<(), ErrorKind> {
+        let Some(mut pump) = self.pump.try_take() else {
+            // A sender is at it. What it leaves is found by the mark.
+            self.bell.marked.set(self.index);
+            return Ok(());
+        };
+        if !batched {
+            match self.pump_direct(&mut pump) {
+                Pumped::All => return Ok(()),
+                Pumped::More => {}
+                Pumped::Failed => return Err(pump.failed.unwrap_or(ErrorKind::ConnectionAborted)),
+            }
+        }
+        if pump.in_flight {
+            return Ok(());
+        }
+        if pump.direct.is_some() && !pump.blocked && !batched {
+            // More came while this thread sent: the others have their turn first.
+            self.bell.marked.set(self.index);
+            return Ok(());
+        }
+        if let Some(span) = self.ring.next(&mut pump.reader) {
+            pump.in_flight = true;
+            driver.send(id, span);
+        }
+        Ok(())
+    }
+
+    /// For the engine: the driver's send has completed.
+    pub(crate) fn sent(&self, span: Span, outcome: io::Result<usize>) -> Result<(), ErrorKind> {
+        let mut pump = wait::take_soon(&self.pump);
+        pump.in_flight = false;
+        pump.blocked = false;
+        self.bell.marked.set(self.index);
+        self.account(&mut pump, span, outcome)
+    }
+
+    /// Books what the kernel took of a span.
+    fn account(&self, pump: &mut Pump, span: Span, outcome: io::Result<usize>) -> Result<(), ErrorKind> {
+        let bytes = match &outcome {
+            Ok(bytes) => *bytes,
+            Err(_) => 0,
+        };
+        if bytes > 0 {
+            self.tallies.bytes_sent.add(bytes as u64);
+            self.tallies.batches_sent.add(1);
+            self.tallies.short_sends.add(u64::from(bytes < span.len()));
+        }
+        self.ring.taken(&mut pump.reader, span, bytes);
+        let stuck = self.stuck.observe();
+        if stuck % 2 == 1 && self.ring.in_use(&pump.reader) <= self.ring.capacity() / 2 {
+            self.stuck.publish(stuck + 1);
+        }
+        self.lobby.tell();
+        match outcome {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                pump.failed = Some(error.kind());
+                Err(error.kind())
+            }
+        }
+    }
+
+    // The engine's side.
+
+    /// Opens the path for a new session of the slot.
+    pub(crate) fn open(&self, generation: u32) {
+        *wait::take_soon(&self.pump) = Pump::default();
+        if self.stuck.observe() % 2 == 1 {
+            self.stuck.publish(self.stuck.observe() + 1);
+        }
+        self.ring.open(generation);
+    }
+
+    /// The handshake's frame, which may be longer than a message may: the first in an empty ring.
+    pub(crate) fn greet(&self, generation: u32, frame: &[u8]) -> Result<(), SendError> {
+        let Hold::Held(committed) = self.ring.hold() else { return Err(SendError::Closed) };
+        let mut claim = self.claim_held(generation, committed, frame.len())?;
+        claim.copy_from_slice(frame);
+        claim.commit()?;
+        // It is nobody's message.
+        self.ring.take_back();
+        Ok(())
+    }
+
+    /// The session has a socket, which can be sent on directly.
+    pub(crate) fn connect(&self, direct: Option<Direct>) {
+        wait::take_soon(&self.pump).direct = direct;
+    }
+
+    /// Accepts no more messages.
+    pub(crate) fn close(&self) {
+        self.ring.word().close();
+        self.lobby.tell();
+    }
+
+    /// No thread uses the socket any more after this: it may be closed.
+    pub(crate) fn disconnect(&self) {
+        wait::take_soon(&self.pump).direct = None;
+    }
+
+    /// Whether a sender still has a claim: the slot can't have a new session before it lets go.
+    pub(crate) fn is_held(&self) -> bool {
+        self.ring.word().is_held()
+    }
+
+    /// Whether all that was accepted has been taken by the kernel.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.pump.try_take().is_some_and(|pump| !pump.in_flight && self.ring.is_drained(&pump.reader))
+    }
+
+    /// What was accepted and not taken by the kernel, when the path is closed and nothing is in flight.
+    pub(crate) fn left(&self) -> Undelivered {
+        self.ring.left(&wait::take_soon(&self.pump).reader)
+    }
+
+    /// Which time the ring is stuck; `None` while it is not.
+    pub(crate) fn stuck(&self) -> Option<u64> {
+        Some(self.stuck.observe()).filter(|stuck| stuck % 2 == 1)
+    }
+
+    pub(crate) fn counters(&self) -> Sent {
+        Sent { messages_accepted: self.ring.messages(), ..self.tallies.read() }
+    }
+}

@@ -1,0 +1,305 @@
+//! Send path, 2 of 3: claim → **ring** → pump → driver. Bytes in wire format, between a session's senders
+//! and the kernel.
+//!
+//! Positions count bytes from the session's start and never go back; a position's place is its
+//! remainder by the capacity. The one invariant, asserted after each step:
+//!
+//! ```text
+//! acked ≤ submitted ≤ committed ≤ acked + capacity
+//! ```
+//!
+//! - `committed` is moved by whoever holds the ring, when a message is whole. Senders own what is
+//!   behind it, up to what has been released.
+//! - `submitted` and `acked` are the reader's: `acked..submitted` is the driver's, one span at a time.
+//! - What is acked is released to the senders in blocks of a sixteenth of the capacity. The block in
+//!   which `acked` stands is therefore never written over, and with the mark that each block has at
+//!   its first frame, what is left can be counted when a session ends.
+//! - A frame is never broken at the ring's end: it goes to the start, and `skip` says where the
+//!   bytes of that lap end. There is at most one skip between `acked` and `committed`.
+#![allow(unsafe_code)]
+
+use std::sync::Arc;
+
+use crate::config::RING_BLOCKS;
+use crate::cursor::{CommitWord, Cursor, Hold, Padded, Tally};
+use crate::error::Undelivered;
+use crate::region::{Region, Span};
+use crate::wire::HEADER;
+
+pub(crate) struct Ring {
+    senders: Padded<Senders>,
+    /// Up to where senders may write, less the capacity. Written by the reader.
+    released: Padded<Cursor>,
+    region: Arc<Region>,
+    memory: Span,
+    capacity: u64,
+    block: u64,
+}
+
+/// What senders write. All but the word is published by the word.
+struct Senders {
+    word: CommitWord,
+    /// `released`, as it was when last looked at.
+    released_seen: Cursor,
+    skip: Cursor,
+    generation: Cursor,
+    messages: Tally,
+    /// The block that was marked last, plus one.
+    marked: Cursor,
+    /// Where the first frame of each block starts.
+    marks: [Cursor; RING_BLOCKS],
+}
+
+/// The cursors of whoever reads the ring.
+#[derive(Debug, Default)]
+pub(crate) struct Reader {
+    acked: u64,
+    submitted: u64,
+}
+
+const NO_SKIP: u64 = u64::MAX;
+
+impl Ring {
+    pub(crate) fn new(region: Arc<Region>, memory: Span) -> Ring {
+        let capacity = memory.len() as u64;
+        assert!(capacity.is_power_of_two() && capacity >= RING_BLOCKS as u64, "validated");
+        Ring {
+            senders: Padded(Senders {
+                word: CommitWord::new(),
+                released_seen: Cursor::default(),
+                skip: Cursor::new(NO_SKIP),
+                generation: Cursor::default(),
+                messages: Tally::default(),
+                marked: Cursor::default(),
+                marks: Default::default(),
+            }),
+            released: Padded(Cursor::default()),
+            region,
+            memory,
+            capacity,
+            block: capacity / RING_BLOCKS as u64,
+        }
+    }
+
+    /// Opens the closed ring for a new session. Nobody holds it, and its reader is a new one.
+    pub(crate) fn open(&self, generation: u32) {
+        debug_assert!(!self.senders.word.is_held());
+        self.released.publish(0);
+        self.senders.released_seen.set(0);
+        self.senders.skip.set(NO_SKIP);
+        self.senders.marked.set(0);
+        self.senders.generation.set(u64::from(generation));
+        self.senders.word.open();
+    }
+
+    pub(crate) fn word(&self) -> &CommitWord {
+        &self.senders.word
+    }
+
+    pub(crate) fn hold(&self) -> Hold {
+        self.senders.word.hold()
+    }
+
+    /// For whoever holds the ring: which session it is for.
+    #[inline]
+    pub(crate) fn is_for(&self, generation: u32) -> bool {
+        self.senders.generation.own() == u64::from(generation)
+    }
+
+    /// For whoever holds the ring: where a frame of `len` bytes would start, if there is room.
+    #[inline]
+    pub(crate) fn place(&self, committed: u64, len: u64) -> Option<u64> {
+        let behind = self.capacity - (committed & (self.capacity - 1));
+        let start = if len <= behind { committed } else { committed + behind };
+        let end = start + len;
+        if end > self.senders.released_seen.own() + self.capacity {
+            self.senders.released_seen.set(self.released.observe());
+            if end > self.senders.released_seen.own() + self.capacity {
+                return None;
+            }
+        }
+        Some(start)
+    }
+
+    /// For whoever holds the ring: the bytes of the frame that `place` found a place for.
+    #[inline]
+    pub(crate) fn frame(&self, start: u64, len: usize) -> Span {
+        let at = (start & (self.capacity - 1)) as usize;
+        // SAFETY: `place` found these bytes behind `committed` and before what the reader has not
+        // released, so the reader has no span over them, and holding the ring keeps other senders
+        // away. `marks` keeps `left` from reading them too.
+        unsafe { Region::alias(&self.memory, at, len) }
+    }
+
+    #[inline]
+    pub(crate) fn bytes<'a>(&'a self, span: &'a Span) -> &'a [u8] {
+        self.region.bytes(span)
+    }
+
+    #[inline]
+    pub(crate) fn bytes_mut<'a>(&'a self, span: &'a mut Span) -> &'a mut [u8] {
+        self.region.bytes_mut(span)
+    }
+
+    /// For whoever holds the ring, just before it commits: makes a note of a frame.
+    #[inline]
+    pub(crate) fn note(&self, committed: u64, start: u64) {
+        let senders = &self.senders;
+        if start != committed {
+            senders.skip.set(committed);
+        }
+        let block = start / self.block;
+        if senders.marked.own() != block + 1 {
+            senders.marks[block as usize % RING_BLOCKS].set(start);
+            senders.marked.set(block + 1);
+        }
+        senders.messages.add(1);
+    }
+
+    /// The holder's commit failed: the message that it made a note of is none.
+    pub(crate) fn take_back(&self) {
+        self.senders.messages.add(u64::MAX);
+    }
+
+    /// Messages committed so far, over all sessions of the slot.
+    pub(crate) fn messages(&self) -> u64 {
+        self.senders.messages.get()
+    }
+
+    /// For the reader: whether everything committed is acked.
+    pub(crate) fn is_drained(&self, reader: &Reader) -> bool {
+        let committed = self.senders.word.position();
+        // A skip alone is nothing left.
+        reader.acked == committed || self.lap(reader.acked, committed) == (committed, committed)
+    }
+
+    /// For the reader: how many bytes of the ring are in use.
+    pub(crate) fn in_use(&self, reader: &Reader) -> u64 {
+        self.senders.word.position() - reader.acked
+    }
+
+    /// How many bytes it holds at the most.
+    pub(crate) fn capacity(&self) -> u64 {
+        self.capacity
+    }
+
+    /// Start and end of what can be read next: past the skip, if `from` stands at it, and up to the end
+    /// of the lap.
+    #[inline]
+    fn lap(&self, from: u64, committed: u64) -> (u64, u64) {
+        let mut from = from;
+        loop {
+            let lap_end = (from | (self.capacity - 1)) + 1;
+            if committed <= lap_end {
+                return (from, committed);
+            }
+            let skip = self.senders.skip.own();
+            let end = if from <= skip && skip < lap_end { skip } else { lap_end };
+            if end > from {
+                return (from, end);
+            }
+            from = lap_end;
+        }
+    }
+
+    /// For the reader, while nothing is in flight: all that is committed and lies in one piece.
+    #[inline]
+    pub(crate) fn next(&self, reader: &mut Reader) -> Option<Span> {
+        debug_assert_eq!(reader.acked, reader.submitted, "one span in flight");
+        let committed = self.senders.word.position();
+        if committed == reader.acked {
+            return None;
+        }
+        let (start, end) = self.lap(reader.acked, committed);
+        if start != reader.acked {
+            self.ack(reader, start);
+        }
+        if start == end {
+            return None;
+        }
+        reader.submitted = end;
+        self.check(reader, committed);
+        let at = (start & (self.capacity - 1)) as usize;
+        // SAFETY: these bytes are committed and not released, so no sender has a span over them, and the
+        // reader gives out one span at a time (`submitted`).
+        Some(unsafe { Region::alias(&self.memory, at, (end - start) as usize) })
+    }
+
+    /// For the reader: the span comes back, and the kernel has taken so many of its bytes.
+    #[inline]
+    pub(crate) fn taken(&self, reader: &mut Reader, span: Span, bytes: usize) {
+        assert!(bytes <= span.len(), "the kernel took more than it was given");
+        let acked = reader.acked + bytes as u64;
+        reader.submitted = acked;
+        self.ack(reader, acked);
+        self.check(reader, self.senders.word.position());
+    }
+
+    #[inline]
+    fn ack(&self, reader: &mut Reader, to: u64) {
+        let before = reader.acked & !(self.block - 1);
+        let after = to & !(self.block - 1);
+        reader.acked = to;
+        reader.submitted = reader.submitted.max(to);
+        if after != before {
+            self.released.publish(after);
+        }
+    }
+
+    #[inline]
+    fn check(&self, reader: &Reader, committed: u64) {
+        debug_assert!(
+            reader.acked <= reader.submitted
+                && reader.submitted <= committed
+                && committed <= reader.acked + self.capacity,
+            "{reader:?} committed {committed}"
+        );
+    }
+
+    /// For the reader, when the ring is closed and nothing is in flight: what was committed and not
+    /// taken by the kernel. It walks the frames, from the last mark that is not behind `acked`.
+    pub(crate) fn left(&self, reader: &Reader) -> Undelivered {
+        let committed = self.senders.word.position();
+        let (acked, mut bytes, mut messages) = (reader.acked, 0, 0);
+        let mut from = acked;
+        loop {
+            let (start, end) = self.lap(from, committed);
+            if start == end {
+                break;
+            }
+            bytes += end - start;
+            from = end;
+        }
+        if bytes == 0 {
+            return Undelivered::default();
+        }
+        let marks = || self.senders.marks.iter().map(Cursor::own).filter(|&mark| mark < committed);
+        let block = acked & !(self.block - 1);
+        let mut at = match marks().filter(|&mark| block <= mark && mark <= acked).max() {
+            Some(mark) => mark,
+            None => {
+                // The frame at `acked` began in an earlier block.
+                messages += 1;
+                marks().filter(|&mark| mark > acked).min().unwrap_or(committed)
+            }
+        };
+        while at < committed {
+            let (start, end) = self.lap(at, committed);
+            if start == end {
+                break;
+            }
+            let place = (start & (self.capacity - 1)) as usize;
+            // SAFETY: the header of a committed frame in a block that is not released: see `next`; the
+            // driver only reads, and has nothing in flight.
+            let header = unsafe { Region::alias(&self.memory, place, HEADER) };
+            let header = self.region.bytes(&header);
+            let len = header.iter().rev().fold(0, |len, &byte| len << 8 | u64::from(byte));
+            at = start + HEADER as u64 + len;
+            messages += u64::from(at > acked);
+        }
+        Undelivered { messages, bytes }
+    }
+}
+
+#[cfg(test)]
+mod tests;

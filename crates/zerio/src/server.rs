@@ -1,0 +1,425 @@
+//! What a user of a server holds; no logic of its own.
+#![forbid(unsafe_code)]
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
+use std::time::Duration;
+
+use socket2::Socket;
+
+use crate::builder::Builder;
+use crate::config::{Config, ConfigError};
+use crate::counters::Counters;
+use crate::driver::socket;
+use crate::engine::{Role, ServerRole, options};
+use crate::error::{Error, SendError};
+use crate::handler::Handler;
+use crate::polled::Polled;
+use crate::report::Report;
+use crate::send::Sole;
+use crate::send::claim::Claim;
+use crate::session::directory::Directory;
+use crate::session::peer::{Peer, Sender};
+use crate::thread::{self, DriverInfo, Plan, Running};
+
+/// A server that runs on threads of its own. Dropping it stops it, as [`stop`](Server::stop) does.
+///
+/// ```
+/// use zerio::Server;
+///
+/// let server = Server::bind("127.0.0.1:0")?
+///     .on_message(|peer, message| {
+///         let _ = peer.send(message); // an echo, from the engine's thread
+///     })
+///     .start()?;
+/// println!("listening on {}, by {}", server.local_addr(), server.driver());
+/// println!("{}", server.stop());
+/// # Ok::<(), zerio::Error>(())
+/// ```
+pub struct Server {
+    running: Running,
+    sender: Sender,
+    address: SocketAddr,
+}
+
+/// Where a server is to listen: a bound socket.
+#[derive(Debug)]
+pub struct Listen {
+    socket: Socket,
+    address: SocketAddr,
+}
+
+impl Server {
+    /// Binds a server to an address; port 0 finds a free one. It listens when it is started.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Resolve`] where that is no address; [`Error::Bind`] where the system does not give it.
+    pub fn bind(address: impl ToSocketAddrs + fmt::Debug) -> Result<Builder<Listen>, Error> {
+        let unresolved = |why| Error::Resolve { address: format!("{address:?}"), why };
+        let mut last = unresolved(std::io::ErrorKind::NotFound.into());
+        for address in address.to_socket_addrs().map_err(unresolved)? {
+            let bound = socket::bind(address).and_then(|socket| {
+                let address = socket.local_addr()?.as_socket().unwrap_or(address);
+                Ok(Listen { socket, address })
+            });
+            match bound {
+                Ok(listen) => return Ok(Builder::new(listen)),
+                Err(why) => last = Error::Bind { address, why },
+            }
+        }
+        Err(last)
+    }
+
+    /// The address that it listens on.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Sends a message to a peer; waits for room, up to the configured `send_timeout`. Inside a handler it
+    /// does not wait.
+    ///
+    /// # Errors
+    ///
+    /// Any [`SendError`]. Nothing was sent.
+    #[inline]
+    pub fn send(&self, id: &str, message: &[u8]) -> Result<(), SendError> {
+        self.sender.send(id, message)
+    }
+
+    /// Sends a message to a peer, or tells at once why not.
+    ///
+    /// # Errors
+    ///
+    /// Any [`SendError`] but `TimedOut`. Nothing was sent.
+    #[inline]
+    pub fn try_send(&self, id: &str, message: &[u8]) -> Result<(), SendError> {
+        self.sender.try_send(id, message)
+    }
+
+    /// Sends a message to a peer; waits for room, up to `timeout`. Inside a handler it does not wait.
+    ///
+    /// # Errors
+    ///
+    /// Any [`SendError`]. Nothing was sent.
+    pub fn send_timeout(&self, id: &str, message: &[u8], timeout: Duration) -> Result<(), SendError> {
+        self.sender.send_timeout(id, message, timeout)
+    }
+
+    /// A place in a peer's ring for a message of `len` bytes, to fill and commit; waits for room, up to
+    /// the configured `send_timeout`.
+    ///
+    /// # Errors
+    ///
+    /// Any [`SendError`].
+    pub fn claim(&self, id: &str, len: usize) -> Result<Claim<'_>, SendError> {
+        self.sender.claim(id, len)
+    }
+
+    /// A place in a peer's ring for a message of `len` bytes, or at once the reason why there is none.
+    ///
+    /// # Errors
+    ///
+    /// Any [`SendError`] but `TimedOut`.
+    pub fn try_claim(&self, id: &str, len: usize) -> Result<Claim<'_>, SendError> {
+        self.sender.try_claim(id, len)
+    }
+
+    /// A handle on one peer's session, which sends without a look-up.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::UnknownPeer`] where nobody with that id is connected.
+    pub fn peer(&self, id: &str) -> Result<Peer, SendError> {
+        self.sender.peer(id)
+    }
+
+    /// Everybody who is connected, in no order.
+    pub fn peers(&self) -> Vec<Peer> {
+        self.sender.peers()
+    }
+
+    /// Ends a peer's session, as [`Peer::disconnect`] does.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::UnknownPeer`] where nobody with that id is connected; [`SendError::Closed`] where its
+    /// session is just ending.
+    pub fn disconnect(&self, id: &str) -> Result<(), SendError> {
+        self.sender.disconnect(id)
+    }
+
+    /// A handle that sends by peer id, to clone and give to other threads.
+    pub fn sender(&self) -> Sender {
+        self.sender.clone()
+    }
+
+    /// What it has done so far.
+    pub fn counters(&self) -> Counters {
+        let mut sum = Counters::default();
+        self.engine_counters().iter().for_each(|engine| sum.add(engine));
+        sum
+    }
+
+    /// What each engine has done so far.
+    pub fn engine_counters(&self) -> Vec<Counters> {
+        self.running.engines.iter().map(|engine| engine.counters()).collect()
+    }
+
+    /// Which driver it has, and why not a better one.
+    pub fn driver(&self) -> &DriverInfo {
+        &self.running.info
+    }
+
+    /// Whether all its engines run; one whose handler panicked does not.
+    pub fn is_running(&self) -> bool {
+        self.running.is_running()
+    }
+
+    /// Lets nobody in any more, hands what was accepted to the kernel, within `drain_timeout`, closes all
+    /// sessions, and tells what was left. Messages that still come meanwhile are handed to the
+    /// handler. From inside a handler it can't wait, and so has nothing to tell.
+    pub fn stop(mut self) -> Report {
+        let ended = self.running.stop();
+        Report::new(ended, &self.counters())
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+impl<H: Handler> Builder<Listen, H> {
+    /// The address that it will listen on.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.target.address
+    }
+
+    /// Starts one engine on a thread of its own.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] where the configuration can't work, several engines included, which need
+    /// [`start_each`](Builder::start_each); [`Error::Driver`] and [`Error::System`] where the system
+    /// does not give what is needed.
+    pub fn start(self) -> Result<Server, Error>
+    where
+        H: Send + 'static,
+    {
+        one_engine(&self.config, "start_each, with a handler for each")?;
+        launch(self.target, &self.config, vec![self.handler])
+    }
+
+    /// Makes a server whose engine you drive: no thread runs, everything happens inside
+    /// [`poll`](PolledServer::poll).
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Builder::start).
+    pub fn start_polled(self) -> Result<PolledServer<H>, Error> {
+        one_engine(&self.config, "one, or a polled server for each core, each on its own port")?;
+        let Builder { target, handler, config } = self;
+        let (mut plans, directory) = plans(target.socket, &config, Some(Sole::new()))?;
+        let plan = plans.swap_remove(0);
+        let polled = Polled::new(plan, handler)?;
+        Ok(PolledServer { polled, directory, address: target.address, here: PhantomData })
+    }
+}
+
+impl<T> Builder<Listen, T> {
+    /// Starts as many engines as the configuration says, each on a thread of its own and with a handler
+    /// of its own, which `make` makes; sessions are spread over them.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Builder::start), but for the number of engines.
+    ///
+    /// ```
+    /// use zerio::{Config, Context, Handler, Server};
+    ///
+    /// struct Echo(usize);
+    /// impl Handler for Echo {
+    ///     fn on_message(&mut self, peer: &mut Context<'_>, message: &[u8]) {
+    ///         let _ = peer.send(message);
+    ///     }
+    /// }
+    ///
+    /// let mut config = Config::default();
+    /// config.engines = 2;
+    /// let server = Server::bind("127.0.0.1:0")?.config(config).start_each(Echo)?;
+    /// # server.stop();
+    /// # Ok::<(), zerio::Error>(())
+    /// ```
+    pub fn start_each<H>(self, make: impl FnMut(usize) -> H) -> Result<Server, Error>
+    where
+        H: Handler + Send + 'static,
+    {
+        self.config.validate()?;
+        let handlers = (0..self.config.engines).map(make).collect();
+        launch(self.target, &self.config, handlers)
+    }
+}
+
+fn one_engine(config: &Config, instead: &str) -> Result<(), Error> {
+    config.validate()?;
+    if config.engines == 1 {
+        return Ok(());
+    }
+    let why = "there is one handler, and each engine needs one of its own";
+    Err(ConfigError::new("engines", config.engines, why, format!("{instead}, would do")).into())
+}
+
+fn launch<H>(listen: Listen, config: &Config, handlers: Vec<H>) -> Result<Server, Error>
+where
+    H: Handler + Send + 'static,
+{
+    let (plans, directory) = plans(listen.socket, config, None)?;
+    let running = Running::start("zerio-server", plans, handlers, None)?;
+    Ok(Server { running, sender: Sender::new(directory), address: listen.address })
+}
+
+/// What each engine of a server is made from; the first has the listening socket.
+fn plans(
+    listener: Socket,
+    config: &Config,
+    mut sole: Option<Sole>,
+) -> Result<(Vec<Plan>, Arc<Directory>), Error> {
+    config.validate()?;
+    socket::listen(&listener, &options(config)).map_err(|why| refused_option(config, why))?;
+    let memories: Vec<_> = (0..config.engines).map(|_| thread::memory(config)).collect::<Result<_, _>>()?;
+    let engines = memories.iter().map(|memory| memory.0.clone()).collect();
+    let directory = Arc::new(Directory::new(engines, config.sessions_max));
+    let mut listener = Some(listener);
+    let plan = |(engine, memory)| {
+        let role = ServerRole {
+            directory: directory.clone(),
+            engine,
+            same_id: config.same_id,
+            sessions_max: config.sessions_max,
+        };
+        let (listener, sole) = (listener.take(), sole.take());
+        Plan { config: config.clone(), role: Role::Server(role), memory, listener, sole }
+    };
+    let plans = memories.into_iter().enumerate().map(plan).collect();
+    Ok((plans, directory))
+}
+
+/// A socket option that the system did not take; the congestion control is the one that users name.
+pub(crate) fn refused_option(config: &Config, why: std::io::Error) -> Error {
+    match &config.congestion {
+        Some(name) => {
+            let instead = "one of net.ipv4.tcp_available_congestion_control would do";
+            ConfigError::new("congestion", name, format!("the system refused it: {why}"), instead).into()
+        }
+        None => Error::System { what: "a socket option", why },
+    }
+}
+
+/// A server that you drive: no thread runs, and everything happens inside [`poll`](PolledServer::poll),
+/// handlers included. It is the fastest way, and stays on the thread that made it. Dropping it stops it,
+/// as [`stop`](PolledServer::stop) does.
+///
+/// ```
+/// use zerio::{Client, Server};
+///
+/// let mut server = Server::bind("127.0.0.1:0")?
+///     .on_message(|peer, message| {
+///         let _ = peer.send(message);
+///     })
+///     .start_polled()?;
+/// let mut client = Client::connect(server.local_addr(), "me")?.start_polled()?;
+/// while !client.is_connected() {
+///     server.poll()?;
+///     client.poll()?;
+/// }
+/// client.try_send(b"oui").unwrap();
+/// # Ok::<(), zerio::Error>(())
+/// ```
+pub struct PolledServer<H: Handler> {
+    polled: Polled<H>,
+    directory: Arc<Directory>,
+    address: SocketAddr,
+    /// Some drivers are bound to the thread that made them.
+    here: PhantomData<*const ()>,
+}
+
+impl<H: Handler> PolledServer<H> {
+    /// One turn: takes what has come, calls the handler, and hands to the kernel what was accepted. It does
+    /// not wait. Gives how much work it did, 0 for none.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Engine`] where the driver has failed, or a handler has panicked in an earlier call. The
+    /// sessions have ended.
+    #[inline]
+    pub fn poll(&mut self) -> Result<usize, Error> {
+        self.polled.poll()
+    }
+
+    /// The address that it listens on.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Accepts a message for a peer, or tells at once why not. It goes to the kernel at the next `poll`.
+    ///
+    /// # Errors
+    ///
+    /// Any [`SendError`] but `TimedOut`. Nothing was sent.
+    #[inline]
+    pub fn try_send(&mut self, id: &str, message: &[u8]) -> Result<(), SendError> {
+        self.polled.core().try_send_to(id, message)
+    }
+
+    /// A place in a peer's ring for a message of `len` bytes, or at once the reason why there is none.
+    ///
+    /// # Errors
+    ///
+    /// Any [`SendError`] but `TimedOut`.
+    pub fn try_claim(&mut self, id: &str, len: usize) -> Result<Claim<'_>, SendError> {
+        self.polled.core().try_claim_to(id, len)
+    }
+
+    /// How many peers are connected.
+    pub fn connected(&self) -> usize {
+        self.directory.len()
+    }
+
+    /// A handle that sends by peer id, to clone and give to other threads. From the first one on, this
+    /// server's own sends reckon with other threads and are a little slower. Its `send` must not be
+    /// waited for on this thread, which alone makes room.
+    pub fn sender(&mut self) -> Sender {
+        self.polled.core().share();
+        Sender::new(self.directory.clone())
+    }
+
+    /// The handler.
+    pub fn handler(&mut self) -> &mut H {
+        self.polled.handler()
+    }
+
+    /// What it has done so far.
+    pub fn counters(&self) -> Counters {
+        self.polled.counters()
+    }
+
+    /// Which driver it has, and why not a better one.
+    pub fn driver(&self) -> &DriverInfo {
+        self.polled.info()
+    }
+
+    /// Stops it, as [`Server::stop`] does.
+    pub fn stop(mut self) -> Report {
+        self.polled.stop()
+    }
+}
+
+impl<H: Handler> fmt::Debug for PolledServer<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PolledServer").field("address", &self.address).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,118 @@
+//! Who is connected: from a peer id to its session, for every thread. Its table is made for twice as many
+//! as can be connected, because with that many a hash table makes room in place, and never grows.
+#![forbid(unsafe_code)]
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use super::Shared;
+use crate::cursor::Tally;
+use crate::driver::SlotId;
+use crate::wire::PeerId;
+
+/// What one place of the table costs.
+#[cfg(test)]
+pub(crate) const BYTES_PER_SESSION: usize = size_of::<(PeerId, Entry)>() + 1;
+
+pub(crate) struct Directory {
+    entries: RwLock<HashMap<PeerId, Entry>>,
+    /// All engines of the server, in order.
+    pub(crate) engines: Vec<Arc<Shared>>,
+    /// Connections that count among `sessions_max`.
+    pub(crate) counted: Tally,
+}
+
+/// Where a peer's session is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) engine: usize,
+    pub(crate) id: SlotId,
+    pub(crate) address: SocketAddr,
+}
+
+impl Directory {
+    pub(crate) fn new(engines: Vec<Arc<Shared>>, sessions_max: usize) -> Directory {
+        let entries = RwLock::new(HashMap::with_capacity(2 * sessions_max + 16));
+        Directory { entries, engines, counted: Tally::default() }
+    }
+
+    /// Enters a session under its id, or gives who has it.
+    pub(crate) fn enter(&self, peer: &PeerId, entry: Entry) -> Result<(), Entry> {
+        let mut entries = self.write();
+        if let Some(taken) = entries.get(peer) {
+            return Err(*taken);
+        }
+        entries.insert(*peer, entry);
+        Ok(())
+    }
+
+    /// Takes a session out, if it is the one that stands there.
+    pub(crate) fn leave(&self, peer: &PeerId, engine: usize, id: SlotId) {
+        let mut entries = self.write();
+        if entries.get(peer).is_some_and(|entry| entry.engine == engine && entry.id == id) {
+            entries.remove(peer);
+        }
+    }
+
+    #[inline]
+    pub(crate) fn find(&self, peer: &str) -> Option<Entry> {
+        self.read().get(peer).copied()
+    }
+
+    /// How many are connected.
+    pub(crate) fn len(&self) -> usize {
+        self.read().len()
+    }
+
+    /// Everybody who is connected.
+    pub(crate) fn all(&self) -> Vec<(PeerId, Entry)> {
+        self.read().iter().map(|(peer, entry)| (*peer, *entry)).collect()
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, HashMap<PeerId, Entry>> {
+        self.entries.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, HashMap<PeerId, Entry>> {
+        self.entries.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(index: u32, generation: u32) -> Entry {
+        let id = SlotId { index, generation };
+        Entry { engine: 0, id, address: "127.0.0.1:1".parse().unwrap() }
+    }
+
+    #[test]
+    fn an_id_is_one_sessions_until_that_session_leaves() {
+        let directory = Directory::new(Vec::new(), 4);
+        let peer = PeerId::new("a").unwrap();
+        directory.enter(&peer, entry(0, 1)).unwrap();
+        assert_eq!(directory.enter(&peer, entry(1, 1)), Err(entry(0, 1)));
+        directory.leave(&peer, 0, entry(0, 2).id);
+        assert_eq!(directory.find("a"), Some(entry(0, 1)), "another generation does not leave for it");
+        directory.leave(&peer, 0, entry(0, 1).id);
+        assert_eq!(directory.find("a"), None);
+    }
+
+    #[test]
+    fn peers_that_come_and_go_never_make_the_table_grow() {
+        let directory = Directory::new(Vec::new(), 8);
+        let capacity = directory.read().capacity();
+        for round in 0..10_000u32 {
+            let peer = PeerId::new(&format!("peer-{round}")).unwrap();
+            directory.enter(&peer, entry(round % 8, round)).unwrap();
+            if round >= 8 {
+                let old = round - 8;
+                let peer = PeerId::new(&format!("peer-{old}")).unwrap();
+                directory.leave(&peer, 0, entry(old % 8, old).id);
+            }
+        }
+        assert_eq!(directory.read().capacity(), capacity);
+    }
+}

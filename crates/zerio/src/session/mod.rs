@@ -1,0 +1,271 @@
+//! A session: one connection after its handshake, in a slot of a fixed table. What its engine alone knows
+//! of it ([`Session`]), and what other threads may reach ([`Slot`]).
+#![forbid(unsafe_code)]
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use socket2::Socket;
+
+use crate::config::Config;
+use crate::counters::{Counters, EngineTallies, ReceivedTallies, SessionCounters};
+use crate::cursor::{Flag, Requests, Tally};
+use crate::driver::SlotId;
+use crate::error::{Reason, RefusalCode};
+use crate::recv::buffer::Buffer;
+use crate::region::Region;
+use crate::send::ring::Ring;
+use crate::send::{Doorbell, SendPath};
+use crate::time::Time;
+use crate::wire::PeerId;
+
+pub(crate) mod directory;
+pub(crate) mod peer;
+pub(crate) mod table;
+
+/// Requests about a session, as bits of its slot's [`Requests`].
+pub(crate) mod request {
+    /// Its reading is paused as long as this is set.
+    pub(crate) const PAUSE: u32 = 1;
+    /// It is to end, after what was accepted has been sent.
+    pub(crate) const DISCONNECT: u32 = 2;
+    /// It is to end at once: a newer session takes its id.
+    pub(crate) const REPLACE: u32 = 4;
+}
+
+/// What an engine shares with every thread that holds a handle.
+pub(crate) struct Shared {
+    pub(crate) slots: Box<[Slot]>,
+    pub(crate) bell: Arc<Doorbell>,
+    pub(crate) tallies: EngineTallies,
+    /// The engine is to drain its sessions and end.
+    pub(crate) stopping: Flag,
+    /// Connections that another engine accepted for this one.
+    inbox: Mutex<Vec<(Socket, SocketAddr)>>,
+    inbox_filled: Flag,
+    /// Sessions it has, those included that are on their way to it.
+    pub(crate) load: Tally,
+    /// What time it is, for senders that wait until a deadline.
+    pub(crate) clock: fn() -> Time,
+    pub(crate) send_timeout: Duration,
+}
+
+/// A slot of the table, as other threads see it.
+pub(crate) struct Slot {
+    pub(crate) send: SendPath,
+    pub(crate) received: ReceivedTallies,
+    pub(crate) requests: Requests,
+    /// The counters when the slot's present session began: they count on over all its sessions.
+    base: Mutex<SessionCounters>,
+}
+
+impl Slot {
+    /// What its present session has done.
+    pub(crate) fn session_counters(&self) -> SessionCounters {
+        let base = *self.base.lock().unwrap_or_else(PoisonError::into_inner);
+        self.counters().combine(&base, u64::wrapping_sub)
+    }
+
+    /// What all its sessions have done.
+    fn counters(&self) -> SessionCounters {
+        SessionCounters { sent: self.send.counters(), received: self.received.read() }
+    }
+
+    /// Opens it for a new session.
+    pub(crate) fn open(&self, generation: u32) {
+        *self.base.lock().unwrap_or_else(PoisonError::into_inner) = self.counters();
+        self.requests.reset(generation);
+        self.send.open(generation);
+    }
+}
+
+impl Shared {
+    /// The memory of an engine: all that it will ever have. Gives the buffers of its sessions apart,
+    /// which are the engine's alone.
+    pub(crate) fn new(
+        config: &Config,
+        clock: fn() -> Time,
+    ) -> std::io::Result<(Arc<Shared>, Arc<Region>, Vec<Buffer>)> {
+        let slots = config.slots_per_engine();
+        let (region, mut cutter) = Region::new(slots * (config.send_ring + config.receive_buffer))?;
+        let bell = Arc::new(Doorbell::new(slots));
+        let slot = |index: usize| {
+            let ring = Ring::new(region.clone(), cutter.cut(config.send_ring));
+            Slot {
+                send: SendPath::new(ring, bell.clone(), index as u32, config.message_max),
+                received: ReceivedTallies::default(),
+                requests: Requests::default(),
+                base: Mutex::default(),
+            }
+        };
+        let table: Box<[Slot]> = (0..slots).map(slot).collect();
+        let buffers = (0..slots).map(|_| Buffer::new(cutter.cut(config.receive_buffer))).collect();
+        let shared = Shared {
+            slots: table,
+            bell,
+            tallies: EngineTallies::default(),
+            stopping: Flag::default(),
+            inbox: Mutex::new(Vec::with_capacity(slots)),
+            inbox_filled: Flag::default(),
+            load: Tally::default(),
+            clock,
+            send_timeout: config.send_timeout,
+        };
+        Ok((Arc::new(shared), region, buffers))
+    }
+
+    /// What the engine and its sessions have done so far.
+    pub(crate) fn counters(&self) -> Counters {
+        let add = |sum: SessionCounters, slot: &Slot| sum.combine(&slot.counters(), u64::wrapping_add);
+        let mut engine = self.tallies.read();
+        engine.wake_ups = self.bell.wake_ups.get();
+        Counters { engine, sessions: self.slots.iter().fold(SessionCounters::default(), add) }
+    }
+
+    /// The engine is to drain its sessions and end.
+    pub(crate) fn stop(&self) {
+        self.stopping.set(true);
+        self.bell.wake();
+    }
+
+    /// Hands a connection over to this engine; gives it back where the inbox is full.
+    pub(crate) fn hand_over(&self, socket: Socket, address: SocketAddr) -> Result<(), Socket> {
+        let mut inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
+        if inbox.len() == inbox.capacity() {
+            return Err(socket);
+        }
+        inbox.push((socket, address));
+        drop(inbox);
+        self.inbox_filled.set(true);
+        self.bell.wake();
+        Ok(())
+    }
+
+    /// A connection that was handed over.
+    #[inline]
+    pub(crate) fn handed_over(&self) -> Option<(Socket, SocketAddr)> {
+        if !self.inbox_filled.get() {
+            return None;
+        }
+        let mut inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
+        if inbox.len() <= 1 {
+            self.inbox_filled.set(false);
+        }
+        inbox.pop()
+    }
+
+    /// Whether a connection waits that was handed over.
+    pub(crate) fn has_inbox(&self) -> bool {
+        self.inbox_filled.get()
+    }
+}
+
+/// Where a session stands in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// The slot has no session.
+    Free,
+    /// A client's connection is being made.
+    Connecting,
+    /// Connected; the first frame is on its way.
+    Handshaking,
+    /// Messages go both ways.
+    Open,
+    /// It ends: what was accepted is still handed to the kernel, and the peer's end is waited for.
+    Draining,
+    /// It has ended: the driver gives back what it has.
+    Closing,
+}
+
+/// What an engine knows of a slot's session.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) id: SlotId,
+    pub(crate) state: State,
+    /// Who it is; nobody before the handshake has told.
+    pub(crate) peer: PeerId,
+    pub(crate) address: SocketAddr,
+    /// The driver has the room of its buffer.
+    pub(crate) receiving: bool,
+    /// Its reading is paused.
+    pub(crate) paused: bool,
+    /// What still comes is not handed to the handler.
+    pub(crate) muted: bool,
+    /// The peer has sent its last byte.
+    pub(crate) ended: bool,
+    /// The peer has been told that nothing more comes.
+    pub(crate) shut_down: bool,
+    /// The handler has heard that it is connected.
+    pub(crate) announced: bool,
+    /// It waits for an older session with its id to end.
+    pub(crate) awaiting: bool,
+    /// It counts among `sessions_max`.
+    pub(crate) counted: bool,
+    pub(crate) refusal: Option<RefusalCode>,
+    pub(crate) reason: Option<Reason>,
+    /// When the present state must be over.
+    pub(crate) deadline: Time,
+    /// Which time the ring is stuck, and when that is too long.
+    pub(crate) stuck: Option<(u64, Time)>,
+}
+
+impl Session {
+    /// The table's slot `index`, free.
+    pub(crate) fn free(index: u32) -> Session {
+        Session::begin(SlotId { index, generation: 0 }, State::Free, NOWHERE, Time::NEVER)
+    }
+
+    pub(crate) fn begin(id: SlotId, state: State, address: SocketAddr, deadline: Time) -> Session {
+        Session {
+            id,
+            state,
+            peer: PeerId::NOBODY,
+            address,
+            receiving: false,
+            paused: false,
+            muted: false,
+            ended: false,
+            shut_down: false,
+            announced: false,
+            awaiting: false,
+            counted: false,
+            refusal: None,
+            reason: None,
+            deadline,
+            stuck: None,
+        }
+    }
+
+    /// The soonest of its deadlines.
+    pub(crate) fn alarm(&self) -> Time {
+        match self.stuck {
+            Some((_, when)) => self.deadline.min(when),
+            None => self.deadline,
+        }
+    }
+
+    /// Whether messages may be handed to the handler now.
+    #[inline]
+    pub(crate) fn hears(&self) -> bool {
+        matches!(self.state, State::Open | State::Draining) && !self.paused && !self.muted
+    }
+}
+
+const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bill_covers_the_tables() {
+        let per_slot = size_of::<Slot>()
+            + size_of::<Session>()
+            + size_of::<Buffer>()
+            + 2 * directory::BYTES_PER_SESSION
+            + 4 * size_of::<crate::driver::Completion>()
+            + size_of::<(Socket, SocketAddr)>();
+        assert!(per_slot <= crate::config::TABLES_PER_SLOT, "{per_slot} bytes");
+    }
+}

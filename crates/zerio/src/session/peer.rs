@@ -1,0 +1,281 @@
+//! Handles that any thread may hold: on one session ([`Peer`]), and on all sessions of a server by their
+//! peer ids ([`Sender`]).
+#![forbid(unsafe_code)]
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::directory::{Directory, Entry};
+use super::{Shared, Slot, request};
+use crate::counters::SessionCounters;
+use crate::driver::SlotId;
+use crate::error::SendError;
+use crate::send::claim::Claim;
+use crate::wire::PeerId;
+
+/// A handle on one session: sends without looking the peer up. Clone it, and give it to any thread. When
+/// the session has ended it says [`SendError::Closed`], also when the same peer has come again.
+#[derive(Clone)]
+pub struct Peer {
+    shared: Arc<Shared>,
+    id: SlotId,
+    peer: PeerId,
+    address: SocketAddr,
+}
+
+impl Peer {
+    pub(crate) fn new(shared: Arc<Shared>, id: SlotId, peer: PeerId, address: SocketAddr) -> Peer {
+        Peer { shared, id, peer, address }
+    }
+
+    fn slot(&self) -> &Slot {
+        &self.shared.slots[self.id.index as usize]
+    }
+
+    /// The session's peer id: on a server the client's, on a client its own.
+    pub fn id(&self) -> &str {
+        self.peer.as_str()
+    }
+
+    /// The other side's address.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Sends a message; waits for room, up to the configured `send_timeout`. Inside a handler it does not
+    /// wait: there it is [`try_send`](Peer::try_send).
+    ///
+    /// # Errors
+    ///
+    /// Any [`SendError`] but `UnknownPeer`. Nothing was sent.
+    #[inline]
+    pub fn send(&self, message: &[u8]) -> Result<(), SendError> {
+        match self.try_send(message) {
+            Err(SendError::Full) => self.send_timeout(message, self.shared.send_timeout),
+            outcome => outcome,
+        }
+    }
+
+    /// Sends a message, or tells at once why not.
+    ///
+    /// # Errors
+    ///
+    /// Any [`SendError`] but `UnknownPeer` and `TimedOut`. Nothing was sent.
+    #[inline]
+    pub fn try_send(&self, message: &[u8]) -> Result<(), SendError> {
+        self.slot().send.try_send(self.id.generation, message)
+    }
+
+    /// Sends a message; waits for room, up to `timeout`. Inside a handler it does not wait.
+    ///
+    /// # Errors
+    ///
+    /// Any [`SendError`] but `UnknownPeer`. Nothing was sent.
+    pub fn send_timeout(&self, message: &[u8], timeout: Duration) -> Result<(), SendError> {
+        let mut claim = self.claim_timeout(message.len(), timeout)?;
+        claim.copy_from_slice(message);
+        claim.commit()
+    }
+
+    /// A place in the ring for a message of `len` bytes, to fill and commit; waits for room, up to the
+    /// configured `send_timeout`. Inside a handler it does not wait.
+    ///
+    /// # Errors
+    ///
+    /// Any [`SendError`] but `UnknownPeer`.
+    pub fn claim(&self, len: usize) -> Result<Claim<'_>, SendError> {
+        self.claim_timeout(len, self.shared.send_timeout)
+    }
+
+    /// A place in the ring for a message of `len` bytes, to fill and commit, or at once the reason why
+    /// there is none.
+    ///
+    /// # Errors
+    ///
+    /// Any [`SendError`] but `UnknownPeer` and `TimedOut`.
+    pub fn try_claim(&self, len: usize) -> Result<Claim<'_>, SendError> {
+        self.slot().send.try_claim(self.id.generation, len)
+    }
+
+    fn claim_timeout(&self, len: usize, timeout: Duration) -> Result<Claim<'_>, SendError> {
+        claim_timeout(&self.shared, self.id, len, timeout)
+    }
+
+    /// Reads no more from this peer, from its next message on: TCP pushes back on it, and on no other.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Closed`] where the session has ended.
+    pub fn pause(&self) -> Result<(), SendError> {
+        self.request(request::PAUSE, 0)
+    }
+
+    /// Reads from this peer again.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Closed`] where the session has ended.
+    pub fn resume(&self) -> Result<(), SendError> {
+        self.request(0, request::PAUSE)
+    }
+
+    /// Ends the session: nothing more is accepted, what was accepted is handed to the kernel within
+    /// `drain_timeout`, then the connection is closed. Messages that still come are not handed to the
+    /// handler.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Closed`] where the session has ended.
+    pub fn disconnect(&self) -> Result<(), SendError> {
+        self.request(request::DISCONNECT, 0)
+    }
+
+    fn request(&self, set: u32, clear: u32) -> Result<(), SendError> {
+        make_request(&self.shared, self.id, set, clear)
+    }
+
+    /// What the session has done so far. After its end, what the slot's next one has.
+    pub fn counters(&self) -> SessionCounters {
+        self.slot().session_counters()
+    }
+}
+
+pub(crate) fn make_request(shared: &Shared, id: SlotId, set: u32, clear: u32) -> Result<(), SendError> {
+    if !shared.slots[id.index as usize].requests.change(id.generation, set, clear) {
+        return Err(SendError::Closed);
+    }
+    shared.bell.ring(id.index);
+    Ok(())
+}
+
+fn claim_timeout(shared: &Shared, id: SlotId, len: usize, timeout: Duration) -> Result<Claim<'_>, SendError> {
+    let clock = shared.clock;
+    let mut until = None;
+    let left = || {
+        let now = clock();
+        let until = *until.get_or_insert(now.after(timeout));
+        Some(until.since(now)).filter(|left| !left.is_zero())
+    };
+    shared.slots[id.index as usize].send.claim(id.generation, len, left)
+}
+
+impl fmt::Debug for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Peer").field("id", &self.peer).field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+/// A handle on all sessions of a server, by peer id. Clone it, and give it to any thread.
+#[derive(Clone)]
+pub struct Sender {
+    directory: Arc<Directory>,
+}
+
+impl Sender {
+    pub(crate) fn new(directory: Arc<Directory>) -> Sender {
+        Sender { directory }
+    }
+
+    fn find(&self, id: &str) -> Result<(&Arc<Shared>, Entry), SendError> {
+        let entry = self.directory.find(id).ok_or(SendError::UnknownPeer)?;
+        Ok((&self.directory.engines[entry.engine], entry))
+    }
+
+    /// Sends a message to a peer; waits for room, up to the configured `send_timeout`. Inside a handler it
+    /// does not wait: there it is [`try_send`](Sender::try_send).
+    ///
+    /// # Errors
+    ///
+    /// Any [`SendError`]. Nothing was sent.
+    #[inline]
+    pub fn send(&self, id: &str, message: &[u8]) -> Result<(), SendError> {
+        let (shared, entry) = self.find(id)?;
+        match shared.slots[entry.id.index as usize].send.try_send(entry.id.generation, message) {
+            Err(SendError::Full) => self.send_timeout(id, message, shared.send_timeout),
+            outcome => outcome,
+        }
+    }
+
+    /// Sends a message to a peer, or tells at once why not.
+    ///
+    /// # Errors
+    ///
+    /// Any [`SendError`] but `TimedOut`. Nothing was sent.
+    #[inline]
+    pub fn try_send(&self, id: &str, message: &[u8]) -> Result<(), SendError> {
+        let (shared, entry) = self.find(id)?;
+        shared.slots[entry.id.index as usize].send.try_send(entry.id.generation, message)
+    }
+
+    /// Sends a message to a peer; waits for room, up to `timeout`. Inside a handler it does not wait.
+    ///
+    /// # Errors
+    ///
+    /// Any [`SendError`]. Nothing was sent.
+    pub fn send_timeout(&self, id: &str, message: &[u8], timeout: Duration) -> Result<(), SendError> {
+        let (shared, entry) = self.find(id)?;
+        let mut claim = claim_timeout(shared, entry.id, message.len(), timeout)?;
+        claim.copy_from_slice(message);
+        claim.commit()
+    }
+
+    /// A place in a peer's ring for a message of `len` bytes, to fill and commit; waits for room, up to
+    /// the configured `send_timeout`. Inside a handler it does not wait.
+    ///
+    /// # Errors
+    ///
+    /// Any [`SendError`].
+    pub fn claim(&self, id: &str, len: usize) -> Result<Claim<'_>, SendError> {
+        let (shared, entry) = self.find(id)?;
+        claim_timeout(shared, entry.id, len, shared.send_timeout)
+    }
+
+    /// A place in a peer's ring for a message of `len` bytes, to fill and commit, or at once the reason
+    /// why there is none.
+    ///
+    /// # Errors
+    ///
+    /// Any [`SendError`] but `TimedOut`.
+    pub fn try_claim(&self, id: &str, len: usize) -> Result<Claim<'_>, SendError> {
+        let (shared, entry) = self.find(id)?;
+        shared.slots[entry.id.index as usize].send.try_claim(entry.id.generation, len)
+    }
+
+    /// A handle on one peer's session, which sends without a look-up.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::UnknownPeer`] where nobody with that id is connected.
+    pub fn peer(&self, id: &str) -> Result<Peer, SendError> {
+        let (shared, entry) = self.find(id)?;
+        let peer = PeerId::new(id).map_err(|_| SendError::UnknownPeer)?;
+        Ok(Peer::new(shared.clone(), entry.id, peer, entry.address))
+    }
+
+    /// Everybody who is connected, in no order.
+    pub fn peers(&self) -> Vec<Peer> {
+        let peer = |(peer, entry): (PeerId, Entry)| {
+            Peer::new(self.directory.engines[entry.engine].clone(), entry.id, peer, entry.address)
+        };
+        self.directory.all().into_iter().map(peer).collect()
+    }
+
+    /// Ends a peer's session, as [`Peer::disconnect`] does.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::UnknownPeer`] where nobody with that id is connected; [`SendError::Closed`] where its
+    /// session is just ending.
+    pub fn disconnect(&self, id: &str) -> Result<(), SendError> {
+        let (shared, entry) = self.find(id)?;
+        make_request(shared, entry.id, request::DISCONNECT, 0)
+    }
+}
+
+impl fmt::Debug for Sender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Sender")
+    }
+}

@@ -1,0 +1,383 @@
+//! Names, pins and runs engines; picks the driver, once. The only file that reads a clock.
+#![forbid(unsafe_code)]
+
+use std::fmt;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use socket2::Socket;
+
+use crate::config::{Config, ConfigError, DriverKind};
+use crate::driver::Driver;
+use crate::driver::SlotId;
+use crate::driver::poll::Poll;
+#[cfg(target_os = "linux")]
+use crate::driver::uring::Uring;
+use crate::engine::{Core, Engine, Failure, Report as Left, Role};
+use crate::error::{EngineFailure, Error};
+use crate::handler::Handler;
+use crate::recv::buffer::Buffer;
+use crate::region::Region;
+use crate::send::Sole;
+use crate::session::Shared;
+use crate::time::Time;
+use crate::wait::{Idle, Idler};
+
+/// What time it is.
+#[inline]
+pub(crate) fn now() -> Time {
+    static START: OnceLock<Instant> = OnceLock::new();
+    Time::from_nanos(START.get_or_init(Instant::now).elapsed().as_nanos() as u64)
+}
+
+/// Which driver an engine has, and why not a better one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DriverInfo {
+    /// Its name: `poll` or `uring`.
+    pub name: &'static str,
+    /// Why `auto` could not take the one that it tries first; `None` where it could, or where this one
+    /// was asked for.
+    pub fallback: Option<String>,
+}
+
+impl fmt::Display for DriverInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.fallback {
+            None => f.write_str(self.name),
+            Some(reason) => write!(f, "{} ({reason})", self.name),
+        }
+    }
+}
+
+/// The memory of an engine, as `Shared::new` makes it.
+pub(crate) type Memory = (Arc<Shared>, Arc<Region>, Vec<Buffer>);
+
+/// All that an engine is made from, but its handler.
+pub(crate) struct Plan {
+    pub(crate) config: Config,
+    pub(crate) role: Role,
+    pub(crate) memory: Memory,
+    pub(crate) listener: Option<Socket>,
+    pub(crate) sole: Option<Sole>,
+}
+
+/// The memory that an engine of this configuration needs.
+pub(crate) fn memory(config: &Config) -> Result<Memory, Error> {
+    Shared::new(config, now).map_err(|why| Error::System { what: "memory for rings and buffers", why })
+}
+
+/// An engine on the driver that was picked for it.
+pub(crate) enum Driven<H> {
+    Poll(Engine<Poll, H>),
+    #[cfg(target_os = "linux")]
+    Uring(Engine<Uring, H>),
+}
+
+/// The same for an engine on whichever driver.
+macro_rules! each {
+    ($driven:expr, $engine:ident => $what:expr) => {
+        match $driven {
+            Driven::Poll($engine) => $what,
+            #[cfg(target_os = "linux")]
+            Driven::Uring($engine) => $what,
+        }
+    };
+}
+
+impl<H: Handler> Driven<H> {
+    /// Picks the driver, and begins to listen or to connect. To be called on the thread that will drive.
+    pub(crate) fn new(plan: Plan, handler: H) -> Result<(Driven<H>, DriverInfo), Error> {
+        let kind = plan.config.driver;
+        #[cfg(target_os = "linux")]
+        if let DriverKind::Auto | DriverKind::Uring = kind {
+            let (region, slots) = (plan.memory.1.clone(), plan.memory.0.slots.len());
+            let info = |fallback| DriverInfo { name: Poll::NAME, fallback };
+            return match (Uring::new(region, slots), kind) {
+                (Ok(driver), _) => {
+                    let info = DriverInfo { name: Uring::NAME, fallback: None };
+                    Ok((Driven::Uring(begin(plan, driver, handler)?), info))
+                }
+                (Err(error), DriverKind::Auto) => {
+                    let fallback = format!("io_uring: {}, using epoll", explain_uring(&error));
+                    Ok((Driven::Poll(poll(plan, handler)?), info(Some(fallback))))
+                }
+                (Err(error), _) => Err(Error::Driver { driver: Uring::NAME, why: explain_uring(&error) }),
+            };
+        }
+        if kind == DriverKind::Uring {
+            let why = "io_uring is Linux's".to_owned();
+            return Err(Error::Driver { driver: "uring", why });
+        }
+        let info = DriverInfo { name: Poll::NAME, fallback: None };
+        Ok((Driven::Poll(poll(plan, handler)?), info))
+    }
+
+    #[inline]
+    pub(crate) fn core(&mut self) -> &mut Core {
+        each!(self, engine => engine.core())
+    }
+
+    pub(crate) fn handler(&mut self) -> &mut H {
+        each!(self, engine => engine.handler())
+    }
+
+    pub(crate) fn is_finished(&self) -> bool {
+        each!(self, engine => engine.is_finished())
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        each!(self, engine => engine.shared())
+    }
+
+    pub(crate) fn take_report(&mut self) -> Left {
+        each!(self, engine => engine.take_report())
+    }
+
+    /// One turn; its work and how long it took are counted.
+    #[inline]
+    pub(crate) fn turn(&mut self) -> io::Result<usize> {
+        each!(self, engine => {
+            let begun = now();
+            let work = engine.turn(begun)?;
+            if work > 0 {
+                engine.shared().tallies.longest_turn_ns.raise(now().since(begun).as_nanos() as u64);
+            }
+            Ok(work)
+        })
+    }
+
+    /// The handler has panicked: the engine ends, without it.
+    pub(crate) fn end_without_handler(&mut self) {
+        each!(self, engine => engine.end_without_handler());
+        self.finish();
+    }
+
+    /// The driver has failed: the engine ends.
+    pub(crate) fn end_without_driver(&mut self, kind: io::ErrorKind) {
+        each!(self, engine => engine.end_without_driver(kind));
+    }
+
+    /// Turns until an engine that was stopped is finished. Each of its sessions has a deadline.
+    pub(crate) fn finish(&mut self) {
+        while !self.is_finished() {
+            let outcome = each!(self, engine => engine.turn(now()).and_then(|_| engine.park(now())));
+            if let Err(error) = outcome {
+                self.end_without_driver(error.kind());
+            }
+        }
+    }
+}
+
+fn poll<H: Handler>(plan: Plan, handler: H) -> Result<Engine<Poll, H>, Error> {
+    let driver = Poll::new(plan.memory.1.clone(), plan.memory.0.slots.len());
+    let driver = driver.map_err(|why| Error::System { what: "a selector (epoll, kqueue)", why })?;
+    begin(plan, driver, handler)
+}
+
+fn begin<D: Driver, H: Handler>(plan: Plan, driver: D, handler: H) -> Result<Engine<D, H>, Error> {
+    let client = matches!(plan.role, Role::Client(_));
+    let mut engine = Engine::new(&plan.config, driver, handler, plan.role, plan.memory, plan.sole);
+    if let Some(listener) = plan.listener {
+        engine
+            .listen(listener)
+            .map_err(|why| Error::System { what: "to watch the listening socket", why })?;
+    }
+    if client {
+        engine.connect(now());
+    }
+    Ok(engine)
+}
+
+/// Why io_uring can't be had, with what is usually behind it.
+#[cfg(target_os = "linux")]
+fn explain_uring(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(libc::EPERM) => {
+            "EPERM (forbidden: a container's seccomp filter, or kernel.io_uring_disabled)".into()
+        }
+        Some(libc::ENOSYS) => "ENOSYS (this kernel has none, or a seccomp filter hides it)".into(),
+        Some(libc::ENOMEM) => "ENOMEM (the locked memory limit, see `ulimit -l`)".into(),
+        Some(libc::EINVAL) => "EINVAL (this kernel is older than 6.1)".into(),
+        _ => error.to_string(),
+    }
+}
+
+/// How one engine ended.
+#[derive(Debug, Default)]
+pub(crate) struct Ended {
+    pub(crate) left: Left,
+    pub(crate) failure: Option<EngineFailure>,
+}
+
+/// Engines on threads of their own.
+pub(crate) struct Running {
+    pub(crate) engines: Vec<Arc<Shared>>,
+    pub(crate) info: DriverInfo,
+    threads: Vec<JoinHandle<Ended>>,
+}
+
+impl Running {
+    /// Starts a thread for each plan, and returns when every engine has its driver. A client's outcome
+    /// comes through `outcome`.
+    pub(crate) fn start<H: Handler + Send + 'static>(
+        name: &str,
+        plans: Vec<Plan>,
+        handlers: Vec<H>,
+        outcome: Option<SyncSender<Result<SlotId, Failure>>>,
+    ) -> Result<Running, Error> {
+        let mut running = Running {
+            engines: Vec::with_capacity(plans.len()),
+            info: DriverInfo { name: Poll::NAME, fallback: None },
+            threads: Vec::with_capacity(plans.len()),
+        };
+        for (engine, (plan, handler)) in plans.into_iter().zip(handlers).enumerate() {
+            // On an error the engines that run already are stopped by dropping them.
+            running.engines.push(plan.memory.0.clone());
+            let (ready, is_ready) = sync_channel(1);
+            let outcome = outcome.clone();
+            let thread = std::thread::Builder::new()
+                .name(format!("{name}-{engine}"))
+                .spawn(move || run(engine, plan, handler, &ready, outcome))
+                .map_err(|why| Error::System { what: "a thread", why })?;
+            running.threads.push(thread);
+            running.info = is_ready.recv().unwrap_or_else(|_| Err(died()))?;
+        }
+        Ok(running)
+    }
+
+    /// Whether every engine still runs.
+    pub(crate) fn is_running(&self) -> bool {
+        self.threads.iter().all(|thread| !thread.is_finished())
+    }
+
+    /// Stops the engines and waits for their end. From inside one of their handlers it can't wait: then
+    /// they end by themselves.
+    pub(crate) fn stop(&mut self) -> Vec<Ended> {
+        for engine in &self.engines {
+            engine.stop();
+        }
+        let this = std::thread::current().id();
+        let others = self.threads.drain(..).filter(|thread| thread.thread().id() != this);
+        others.map(|thread| thread.join().unwrap_or_default()).collect()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn died() -> Error {
+    Error::System { what: "a thread that lives", why: io::ErrorKind::Other.into() }
+}
+
+/// Waits for a client's outcome: the engine's own deadline tells first, the bound is for an engine that
+/// died.
+pub(crate) fn await_outcome(
+    outcome: &Receiver<Result<SlotId, Failure>>,
+    within: Duration,
+) -> Result<SlotId, Failure> {
+    match outcome.recv_timeout(within.saturating_add(Duration::from_secs(2))) {
+        Ok(outcome) => outcome,
+        Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => Err(Failure::TimedOut),
+    }
+}
+
+/// Calls `resolve` on a thread of its own, and waits for it no longer than that: a resolver has no
+/// deadline of its own.
+pub(crate) fn within<T: Send + 'static>(
+    bound: Duration,
+    resolve: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    let (sender, receiver) = sync_channel(1);
+    let thread = std::thread::Builder::new().name("zerio-resolve".into());
+    thread.spawn(move || drop(sender.send(resolve()))).ok()?;
+    receiver.recv_timeout(bound).ok()
+}
+
+/// The life of an engine's thread.
+fn run<H: Handler>(
+    engine: usize,
+    plan: Plan,
+    handler: H,
+    ready: &SyncSender<Result<DriverInfo, Error>>,
+    mut outcome: Option<SyncSender<Result<SlotId, Failure>>>,
+) -> Ended {
+    let strategy = plan.config.wait;
+    let mut driven = match pin(&plan.config, engine).and_then(|()| Driven::new(plan, handler)) {
+        Ok((driven, info)) => {
+            let _ = ready.send(Ok(info));
+            driven
+        }
+        Err(error) => {
+            let _ = ready.send(Err(error));
+            return Ended::default();
+        }
+    };
+    let mut idler = Idler::new(strategy, now());
+    let cycles = catch_unwind(AssertUnwindSafe(
+        || each!(&mut driven, engine => cycle(engine, &mut idler, &mut outcome)),
+    ));
+    let failure = match cycles {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => {
+            driven.end_without_driver(error.kind());
+            Some(EngineFailure::DriverFailed(error.kind()))
+        }
+        Err(panic) => {
+            driven.end_without_handler();
+            Some(EngineFailure::HandlerPanicked(panic_message(panic.as_ref())))
+        }
+    };
+    Ended { left: driven.take_report(), failure }
+}
+
+/// Turns, and waits as its strategy says, until the engine is finished.
+fn cycle<D: Driver, H: Handler>(
+    engine: &mut Engine<D, H>,
+    idler: &mut Idler,
+    outcome: &mut Option<SyncSender<Result<SlotId, Failure>>>,
+) -> io::Result<()> {
+    let mut begun = now();
+    while !engine.is_finished() || outcome.is_some() {
+        let work = engine.turn(begun)?;
+        let ended = now();
+        if let (Some(sender), Some(what)) = (&outcome, engine.core().take_outcome()) {
+            let _ = sender.send(what);
+            *outcome = None;
+        } else if engine.is_finished() {
+            *outcome = None;
+        }
+        if work > 0 {
+            engine.shared().tallies.longest_turn_ns.raise(ended.since(begun).as_nanos() as u64);
+            idler.worked(ended);
+        } else if !engine.is_finished() && idler.idle(ended) == Idle::Park {
+            engine.park(ended)?;
+        }
+        begun = now();
+    }
+    Ok(())
+}
+
+fn pin(config: &Config, engine: usize) -> Result<(), Error> {
+    let Some(&id) = config.cores.get(engine) else { return Ok(()) };
+    if core_affinity::set_for_current(core_affinity::CoreId { id }) {
+        return Ok(());
+    }
+    let cores = core_affinity::get_core_ids().unwrap_or_default();
+    let ids: Vec<usize> = cores.iter().map(|core| core.id).collect();
+    let why = format!("this process may not run on core {id}");
+    Err(ConfigError::new("cores", &config.cores, why, format!("it may on {ids:?}")).into())
+}
+
+pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+    text.unwrap_or_else(|| "a panic without a message".into())
+}

@@ -1,0 +1,249 @@
+//! Waiting, for both paths: what an engine's thread does when a turn did no work, and how a sender
+//! waits for room. The only file that waits.
+#![forbid(unsafe_code)]
+
+use std::cell::Cell;
+use std::fmt;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::cursor::{Guard, Guarded, Waiting};
+use crate::time::Time;
+
+/// What an engine's thread does when a turn did no work.
+///
+/// Each trades latency against processor time. `BENCHMARKS.md` has what each one cost when idle and
+/// when loaded, and `zerio bench --wait NAME` measures it on your machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WaitStrategy {
+    /// Turns without end: the lowest latency, a whole core, always. For a core of its own.
+    BusySpin,
+    /// Turns for so long after the last work, then parks. The default, with 20 µs: an answer that
+    /// comes at once is met awake, and an idle engine costs nothing.
+    SpinThenPark(Duration),
+    /// Gives the core to whoever else wants it between turns: nearly the latency of spinning where
+    /// nobody does, a whole core in the eyes of the system.
+    Yield,
+    /// Sleeps so long between turns: a bounded latency for a bounded cost, whatever happens. Nothing
+    /// wakes it early.
+    Sleep(Duration),
+    /// Parks in the kernel at once: no processor time when idle, and each message that meets it asleep
+    /// pays a wake-up (20 to 50 µs on a virtual machine).
+    Park,
+}
+
+impl Default for WaitStrategy {
+    fn default() -> Self {
+        WaitStrategy::SpinThenPark(Duration::from_micros(20))
+    }
+}
+
+impl fmt::Display for WaitStrategy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            WaitStrategy::BusySpin => f.write_str("busy-spin"),
+            WaitStrategy::SpinThenPark(spin) => write!(f, "spin-then-park:{}us", spin.as_micros()),
+            WaitStrategy::Yield => f.write_str("yield"),
+            WaitStrategy::Sleep(pause) => write!(f, "sleep:{}us", pause.as_micros()),
+            WaitStrategy::Park => f.write_str("park"),
+        }
+    }
+}
+
+/// What an idle engine is to do next.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Idle {
+    /// Another turn at once.
+    Turn,
+    /// A turn that waits in the kernel until something happens.
+    Park,
+}
+
+/// A wait strategy at work: what it remembers between turns.
+#[derive(Debug)]
+pub(crate) struct Idler {
+    strategy: WaitStrategy,
+    /// When the engine last did work.
+    worked: Time,
+}
+
+impl Idler {
+    pub(crate) fn new(strategy: WaitStrategy, now: Time) -> Idler {
+        Idler { strategy, worked: now }
+    }
+
+    /// The last turn did work.
+    #[inline]
+    pub(crate) fn worked(&mut self, now: Time) {
+        self.worked = now;
+    }
+
+    /// The last turn did none.
+    #[inline]
+    pub(crate) fn idle(&mut self, now: Time) -> Idle {
+        match self.strategy {
+            WaitStrategy::BusySpin => std::hint::spin_loop(),
+            WaitStrategy::SpinThenPark(spin) if now.since(self.worked) < spin => std::hint::spin_loop(),
+            WaitStrategy::SpinThenPark(_) | WaitStrategy::Park => return Idle::Park,
+            WaitStrategy::Yield => std::thread::yield_now(),
+            WaitStrategy::Sleep(pause) => std::thread::sleep(pause),
+        }
+        Idle::Turn
+    }
+}
+
+thread_local! {
+    static IN_HANDLER: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread runs a handler: there nothing may wait, because the engine would wait for itself.
+pub(crate) fn in_handler() -> bool {
+    IN_HANDLER.get()
+}
+
+/// While it lives, this thread runs handlers.
+#[derive(Debug)]
+pub(crate) struct InHandler(bool);
+
+impl InHandler {
+    pub(crate) fn enter() -> InHandler {
+        InHandler(IN_HANDLER.replace(true))
+    }
+}
+
+impl Drop for InHandler {
+    fn drop(&mut self) {
+        IN_HANDLER.set(self.0);
+    }
+}
+
+/// A guarded value that the caller must have now, from a holder who gives it back within one system
+/// call.
+#[inline]
+pub(crate) fn take_soon<T>(guarded: &Guarded<T>) -> Guard<'_, T> {
+    let mut backoff = Backoff::default();
+    loop {
+        if let Some(guard) = guarded.try_take() {
+            return guard;
+        }
+        backoff.pause();
+    }
+}
+
+/// Spins briefly, then yields.
+#[derive(Debug, Default)]
+pub(crate) struct Backoff(u32);
+
+impl Backoff {
+    const SPINS: u32 = 64;
+    const YIELDS: u32 = 64;
+
+    #[inline]
+    pub(crate) fn pause(&mut self) {
+        if self.0 < Self::SPINS {
+            std::hint::spin_loop();
+        } else {
+            std::thread::yield_now();
+        }
+        self.0 = self.0.saturating_add(1);
+    }
+
+    /// Whether it has been long enough that one should park, or give up.
+    #[inline]
+    pub(crate) fn is_spent(&self) -> bool {
+        self.0 >= Self::SPINS + Self::YIELDS
+    }
+}
+
+/// Where senders of one session park until something changes: room in the ring, its holder letting go,
+/// the session's end.
+#[derive(Debug, Default)]
+pub(crate) struct Lobby {
+    mutex: Mutex<()>,
+    changed: Condvar,
+    waiting: Waiting,
+}
+
+impl Lobby {
+    /// Calls `attempt` until it gives something or `left` has no time left, and parks between calls.
+    /// `attempt` must be a look at what [`Lobby::tell`] announces.
+    pub(crate) fn wait<T>(
+        &self,
+        mut left: impl FnMut() -> Option<Duration>,
+        mut attempt: impl FnMut() -> Option<T>,
+    ) -> Option<T> {
+        self.waiting.enter();
+        let mut lock = self.lock();
+        let result = loop {
+            if let Some(value) = attempt() {
+                break Some(value);
+            }
+            let Some(left) = left() else { break None };
+            // Bounded, so that a sender whose engine died without a word still hears its deadline.
+            let pause = left.min(Duration::from_millis(50));
+            lock = self.changed.wait_timeout(lock, pause).unwrap_or_else(PoisonError::into_inner).0;
+        };
+        drop(lock);
+        self.waiting.leave();
+        result
+    }
+
+    /// Something changed: whoever waits looks again. Costs a fence and a load where nobody waits.
+    #[inline]
+    pub(crate) fn tell(&self) {
+        if self.waiting.any() {
+            // Taking the mutex means: whoever looked before this change is parked by now.
+            drop(self.lock());
+            self.changed.notify_all();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, ()> {
+        self.mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spin_then_park_spins_for_its_time_and_then_parks() {
+        let at = |micros: u64| Time::from_nanos(micros * 1000);
+        let mut idler = Idler::new(WaitStrategy::SpinThenPark(Duration::from_micros(20)), at(0));
+        assert_eq!(idler.idle(at(19)), Idle::Turn);
+        assert_eq!(idler.idle(at(20)), Idle::Park);
+        idler.worked(at(100));
+        assert_eq!(idler.idle(at(119)), Idle::Turn);
+        assert_eq!(idler.idle(at(120)), Idle::Park);
+    }
+
+    #[test]
+    fn only_the_parking_strategies_park() {
+        let later = Time::from_nanos(1 << 40);
+        for (strategy, idle) in [
+            (WaitStrategy::BusySpin, Idle::Turn),
+            (WaitStrategy::Yield, Idle::Turn),
+            (WaitStrategy::Sleep(Duration::from_micros(1)), Idle::Turn),
+            (WaitStrategy::Park, Idle::Park),
+            (WaitStrategy::default(), Idle::Park),
+        ] {
+            assert_eq!(Idler::new(strategy, Time::from_nanos(0)).idle(later), idle, "{strategy}");
+        }
+    }
+
+    #[test]
+    fn a_lobby_lets_go_of_who_waits_when_told() {
+        use crate::cursor::Flag;
+        let (lobby, open) = (Lobby::default(), Flag::default());
+        std::thread::scope(|scope| {
+            let waiter =
+                scope.spawn(|| lobby.wait(|| Some(Duration::from_secs(20)), || open.get().then_some(())));
+            open.set(true);
+            lobby.tell();
+            assert!(waiter.join().unwrap().is_some());
+        });
+        assert!(lobby.wait(|| None, || None::<()>).is_none());
+    }
+}
