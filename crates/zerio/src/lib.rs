@@ -52,7 +52,7 @@
 //! | macOS, FreeBSD | `poll` (kqueue) | compiled and linted, not run |
 //!
 //! There are no cargo features yet.
-#![deny(unsafe_code)]
+#![deny(missing_docs, unsafe_code)]
 
 mod builder;
 mod client;

@@ -165,7 +165,10 @@ impl<H: Handler> Driven<H> {
     /// Turns until an engine that was stopped is finished. Each of its sessions has a deadline.
     pub(crate) fn finish(&mut self) {
         while !self.is_finished() {
-            let outcome = each!(self, engine => engine.turn(now()).and_then(|_| engine.park(now())));
+            let outcome = each!(self, engine => engine.turn(now()).and_then(|work| match work {
+                0 if !engine.is_finished() => engine.park(now()),
+                _ => Ok(()),
+            }));
             if let Err(error) = outcome {
                 self.end_without_driver(error.kind());
             }
