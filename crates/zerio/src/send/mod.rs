@@ -298,7 +298,7 @@ impl SendPath {
     #[cold]
     fn full(&self) -> SendError {
         let stuck = self.stuck.observe();
-        if stuck % 2 == 0 {
+        if is_even(stuck) {
             self.stuck.publish(stuck + 1);
             self.bell.ring(self.index);
         }
@@ -446,7 +446,7 @@ impl SendPath {
         }
         self.ring.taken(&mut pump.reader, span, bytes);
         let stuck = self.stuck.observe();
-        if stuck % 2 == 1 && self.ring.in_use(&pump.reader) <= self.ring.capacity() / 2 {
+        if !is_even(stuck) && self.ring.in_use(&pump.reader) <= self.ring.capacity() / 2 {
             self.stuck.publish(stuck + 1);
         }
         self.lobby.tell();
@@ -464,7 +464,7 @@ impl SendPath {
     /// Opens the path for a new session of the slot.
     pub(crate) fn open(&self, generation: u32) {
         *wait::take_soon(&self.pump) = Pump::default();
-        if self.stuck.observe() % 2 == 1 {
+        if !is_even(self.stuck.observe()) {
             self.stuck.publish(self.stuck.observe() + 1);
         }
         self.ring.open(generation);
@@ -514,10 +514,14 @@ impl SendPath {
 
     /// Which time the ring is stuck; `None` while it is not.
     pub(crate) fn stuck(&self) -> Option<u64> {
-        Some(self.stuck.observe()).filter(|stuck| stuck % 2 == 1)
+        Some(self.stuck.observe()).filter(|stuck| !is_even(*stuck))
     }
 
     pub(crate) fn counters(&self) -> Sent {
         Sent { messages_accepted: self.ring.messages(), ..self.tallies.read() }
     }
+}
+
+fn is_even(n: u64) -> bool {
+    n & 1 == 0
 }
