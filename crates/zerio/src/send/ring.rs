@@ -24,7 +24,7 @@ use crate::config::RING_BLOCKS;
 use crate::cursor::{CommitWord, Cursor, Hold, Padded, Tally};
 use crate::error::Undelivered;
 use crate::region::{Region, Span};
-use crate::wire::HEADER;
+use crate::wire::{self, HEADER};
 
 pub(crate) struct Ring {
     senders: Padded<Senders>,
@@ -33,7 +33,8 @@ pub(crate) struct Ring {
     region: Arc<Region>,
     memory: Span,
     capacity: u64,
-    block: u64,
+    /// A block's size, as a power of two.
+    block_bits: u32,
 }
 
 /// What senders write. All but the word is published by the word.
@@ -77,7 +78,7 @@ impl Ring {
             region,
             memory,
             capacity,
-            block: capacity / RING_BLOCKS as u64,
+            block_bits: (capacity / RING_BLOCKS as u64).trailing_zeros(),
         }
     }
 
@@ -131,6 +132,15 @@ impl Ring {
         unsafe { Region::alias(&self.memory, at, len) }
     }
 
+    /// For whoever holds the ring: writes the frame of a message in the place that `place` found.
+    #[inline]
+    pub(crate) fn write(&self, start: u64, message: &[u8]) {
+        let mut frame = self.frame(start, HEADER + message.len());
+        let (header, rest) = self.region.bytes_mut(&mut frame).split_at_mut(HEADER);
+        header.copy_from_slice(&wire::header(message.len() as u32));
+        rest.copy_from_slice(message);
+    }
+
     #[inline]
     pub(crate) fn bytes<'a>(&'a self, span: &'a Span) -> &'a [u8] {
         self.region.bytes(span)
@@ -148,7 +158,7 @@ impl Ring {
         if start != committed {
             senders.skip.set(committed);
         }
-        let block = start / self.block;
+        let block = start >> self.block_bits;
         if senders.marked.own() != block + 1 {
             senders.marks[block as usize % RING_BLOCKS].set(start);
             senders.marked.set(block + 1);
@@ -237,12 +247,12 @@ impl Ring {
 
     #[inline]
     fn ack(&self, reader: &mut Reader, to: u64) {
-        let before = reader.acked & !(self.block - 1);
-        let after = to & !(self.block - 1);
+        let before = reader.acked >> self.block_bits;
+        let after = to >> self.block_bits;
         reader.acked = to;
         reader.submitted = reader.submitted.max(to);
         if after != before {
-            self.released.publish(after);
+            self.released.publish(after << self.block_bits);
         }
     }
 
@@ -274,7 +284,7 @@ impl Ring {
             return Undelivered::default();
         }
         let marks = || self.senders.marks.iter().map(Cursor::own).filter(|&mark| mark < committed);
-        let block = acked & !(self.block - 1);
+        let block = acked >> self.block_bits << self.block_bits;
         let mut at = match marks().filter(|&mark| block <= mark && mark <= acked).max() {
             Some(mark) => mark,
             None => {
