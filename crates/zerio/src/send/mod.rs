@@ -336,7 +336,7 @@ impl SendPath {
                 Ok(true) => self.lobby.tell(),
                 Err(_) => {
                     self.ring.take_back();
-                    self.lobby.tell();
+                    self.let_go();
                     return Err(SendError::Closed);
                 }
             }
@@ -517,7 +517,8 @@ impl SendPath {
 
     /// Whether all that was accepted has been taken by the kernel.
     pub(crate) fn is_drained(&self) -> bool {
-        self.pump.try_take().is_some_and(|pump| !pump.in_flight && self.ring.is_drained(&pump.reader))
+        let pump = wait::take_soon(&self.pump);
+        !pump.in_flight && self.ring.is_drained(&pump.reader)
     }
 
     /// What was accepted and not taken by the kernel, when the path is closed and nothing is in flight.
