@@ -436,7 +436,7 @@ fn what_each_side_writes_is_on_lines_of_its_own() {
         offset_of!(Ring, region),
         offset_of!(Ring, memory),
         offset_of!(Ring, capacity),
-        offset_of!(Ring, block),
+        offset_of!(Ring, block_bits),
     ] {
         assert!(!senders.contains(&fixed) && !reader.contains(&fixed));
     }
