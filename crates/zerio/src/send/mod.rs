@@ -120,14 +120,15 @@ impl Sole {
 /// All that a sender needs to know of a session: its ring, its pump, and the engine's doorbell.
 pub(crate) struct SendPath {
     pub(crate) ring: Ring,
-    pump: Guarded<Pump>,
+    /// On lines of their own: each request to send writes them, and each message reads their neighbours.
+    pump: Padded<Guarded<Pump>>,
+    tallies: Padded<SentTallies>,
     lobby: Lobby,
     bell: Arc<Doorbell>,
     index: u32,
     message_max: usize,
     /// Odd while the ring was found full and has not been half empty since.
     stuck: Cursor,
-    tallies: SentTallies,
 }
 
 /// What the pump flag guards.
@@ -157,13 +158,13 @@ impl SendPath {
     pub(crate) fn new(ring: Ring, bell: Arc<Doorbell>, index: u32, message_max: usize) -> SendPath {
         SendPath {
             ring,
-            pump: Guarded::new(Pump::default()),
+            pump: Padded(Guarded::new(Pump::default())),
+            tallies: Padded(SentTallies::default()),
             lobby: Lobby::default(),
             bell,
             index,
             message_max,
             stuck: Cursor::default(),
-            tallies: SentTallies::default(),
         }
     }
 

@@ -637,3 +637,25 @@ fn a_ring_that_was_emptied_while_a_sender_found_it_full_is_not_stuck() {
     let _ = world.path.full();
     assert_eq!(world.path.stuck(), None);
 }
+
+#[test]
+fn what_senders_read_is_not_where_the_pump_writes() {
+    use std::mem::offset_of;
+    let line = |offset: usize| offset / 128;
+    let read = [
+        offset_of!(SendPath, bell),
+        offset_of!(SendPath, index),
+        offset_of!(SendPath, message_max),
+        // Written when a ring is found full, and when it is half empty again.
+        offset_of!(SendPath, stuck),
+        offset_of!(SendPath, lobby),
+    ];
+    let written = [offset_of!(SendPath, pump), offset_of!(SendPath, tallies)];
+    for written in written {
+        assert_eq!(written % 128, 0, "on lines of its own");
+        assert!(read.iter().all(|&read| line(read) != line(written)));
+    }
+    let ring = line(offset_of!(SendPath, ring));
+    let ring = ring..ring + line(size_of::<Ring>());
+    assert!(read.iter().chain(&written).all(|&offset| !ring.contains(&line(offset))));
+}
