@@ -254,12 +254,13 @@ impl SendPath {
             outcome => return outcome,
         }
         let attempt = || {
-            let committed = match self.ring.hold() {
-                Hold::Held(committed) => committed,
-                Hold::Closed => return Some(Err(SendError::Closed)),
-                Hold::Busy => {
-                    self.ring.word().ask_to_be_told();
-                    return None;
+            let committed = loop {
+                match self.ring.hold() {
+                    Hold::Held(committed) => break committed,
+                    Hold::Closed => return Some(Err(SendError::Closed)),
+                    Hold::Busy if self.ring.word().ask_to_be_told() => return None,
+                    // Its holder has let go meanwhile, and will tell nobody.
+                    Hold::Busy => {}
                 }
             };
             match self.place_held(generation, committed, len) {
