@@ -120,14 +120,15 @@ impl Sole {
 /// All that a sender needs to know of a session: its ring, its pump, and the engine's doorbell.
 pub(crate) struct SendPath {
     pub(crate) ring: Ring,
-    pump: Guarded<Pump>,
+    /// On lines of their own: each request to send writes them, and each message reads their neighbours.
+    pump: Padded<Guarded<Pump>>,
+    tallies: Padded<SentTallies>,
     lobby: Lobby,
     bell: Arc<Doorbell>,
     index: u32,
     message_max: usize,
     /// Odd while the ring was found full and has not been half empty since.
     stuck: Cursor,
-    tallies: SentTallies,
 }
 
 /// What the pump flag guards.
@@ -157,13 +158,13 @@ impl SendPath {
     pub(crate) fn new(ring: Ring, bell: Arc<Doorbell>, index: u32, message_max: usize) -> SendPath {
         SendPath {
             ring,
-            pump: Guarded::new(Pump::default()),
+            pump: Padded(Guarded::new(Pump::default())),
+            tallies: Padded(SentTallies::default()),
             lobby: Lobby::default(),
             bell,
             index,
             message_max,
             stuck: Cursor::default(),
-            tallies: SentTallies::default(),
         }
     }
 
@@ -253,12 +254,13 @@ impl SendPath {
             outcome => return outcome,
         }
         let attempt = || {
-            let committed = match self.ring.hold() {
-                Hold::Held(committed) => committed,
-                Hold::Closed => return Some(Err(SendError::Closed)),
-                Hold::Busy => {
-                    self.ring.word().ask_to_be_told();
-                    return None;
+            let committed = loop {
+                match self.ring.hold() {
+                    Hold::Held(committed) => break committed,
+                    Hold::Closed => return Some(Err(SendError::Closed)),
+                    Hold::Busy if self.ring.word().ask_to_be_told() => return None,
+                    // Its holder has let go meanwhile, and will tell nobody.
+                    Hold::Busy => {}
                 }
             };
             match self.place_held(generation, committed, len) {
@@ -458,10 +460,7 @@ impl SendPath {
             self.tallies.short_sends.add(u64::from(bytes < span.len()));
         }
         self.ring.taken(&mut pump.reader, span, bytes);
-        let stuck = self.stuck.observe();
-        if !is_even(stuck) && self.ring.in_use(&pump.reader) <= self.ring.capacity() / 2 {
-            self.stuck.publish(stuck + 1);
-        }
+        self.unstick(pump);
         self.lobby.tell();
         match outcome {
             Ok(_) => Ok(()),
@@ -469,6 +468,15 @@ impl SendPath {
                 pump.failed = Some(error.kind());
                 Err(error.kind())
             }
+        }
+    }
+
+    /// For the holder of the pump flag: takes the note of a full ring back, when it is half empty.
+    #[inline]
+    fn unstick(&self, pump: &Pump) {
+        let stuck = self.stuck.observe();
+        if !is_even(stuck) && self.ring.in_use(&pump.reader) <= self.ring.capacity() / 2 {
+            self.stuck.publish(stuck + 1);
         }
     }
 
@@ -485,7 +493,15 @@ impl SendPath {
 
     /// The handshake's frame, which may be longer than a message may: the first in an empty ring.
     pub(crate) fn greet(&self, generation: u32, frame: &[u8]) -> Result<(), SendError> {
-        let Hold::Held(committed) = self.ring.hold() else { return Err(SendError::Closed) };
+        let mut backoff = Backoff::default();
+        let committed = loop {
+            match self.ring.hold() {
+                Hold::Held(committed) => break committed,
+                Hold::Closed => return Err(SendError::Closed),
+                // A handle on the slot's last session, which is about to see that it is too late.
+                Hold::Busy => backoff.pause(),
+            }
+        };
         let (committed, start) = self.place_held(generation, committed, frame.len())?;
         self.ring.write(start, frame);
         self.commit(committed, start, HEADER + frame.len(), false)?;
@@ -517,6 +533,7 @@ impl SendPath {
 
     /// Whether all that was accepted has been taken by the kernel.
     pub(crate) fn is_drained(&self) -> bool {
+        // A sender may have the flag for a moment and find nothing to do: then nobody would look again.
         let pump = wait::take_soon(&self.pump);
         !pump.in_flight && self.ring.is_drained(&pump.reader)
     }
@@ -528,6 +545,8 @@ impl SendPath {
 
     /// Which time the ring is stuck; `None` while it is not.
     pub(crate) fn stuck(&self) -> Option<u64> {
+        // The kernel may have taken everything while a sender was about to make its note.
+        self.unstick(&wait::take_soon(&self.pump));
         Some(self.stuck.observe()).filter(|stuck| !is_even(*stuck))
     }
 
@@ -539,3 +558,6 @@ impl SendPath {
 fn is_even(n: u64) -> bool {
     n & 1 == 0
 }
+
+#[cfg(test)]
+mod tests;

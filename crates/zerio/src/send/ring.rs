@@ -59,6 +59,7 @@ pub(crate) struct Reader {
 }
 
 const NO_SKIP: u64 = u64::MAX;
+const NO_MARK: u64 = u64::MAX;
 
 impl Ring {
     pub(crate) fn new(region: Arc<Region>, memory: Span) -> Ring {
@@ -89,6 +90,8 @@ impl Ring {
         self.senders.released_seen.set(0);
         self.senders.skip.set(NO_SKIP);
         self.senders.marked.set(0);
+        // The last session's marks could be taken for this one's, where a long frame leaves them standing.
+        self.senders.marks.iter().for_each(|mark| mark.set(NO_MARK));
         self.senders.generation.set(u64::from(generation));
         self.senders.word.open();
     }
@@ -270,8 +273,9 @@ impl Ring {
     /// taken by the kernel. It walks the frames, from the last mark that is not behind `acked`.
     pub(crate) fn left(&self, reader: &Reader) -> Undelivered {
         let committed = self.senders.word.position();
-        let (acked, mut bytes, mut messages) = (reader.acked, 0, 0);
-        let mut from = acked;
+        // Past the skip, if all before it is taken: nothing of the frame before it is left.
+        let (acked, _) = self.lap(reader.acked, committed);
+        let (mut bytes, mut messages, mut from) = (0, 0, acked);
         loop {
             let (start, end) = self.lap(from, committed);
             if start == end {
