@@ -16,24 +16,23 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::time::Duration;
 
-use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
-use io_uring::{IoUring, Probe, opcode, squeue};
+use io_uring::opcode;
+use io_uring::types::{CancelBuilder, Fd};
 use socket2::{SockAddr, SockAddrStorage, Socket};
 
 use super::{Completion, Direct, Driver, SlotId, Waker};
 use crate::region::{Region, Span};
 
+mod ring;
 #[cfg(test)]
 mod tests;
+
+use ring::{Event, Kind, NOBODY, Ring};
 
 /// With so few sessions a turn that does not wait asks the sockets themselves for what it is to
 /// receive: a ping-pong pair that spins was measured at 6.9 µs a round that way, at 7.9 through the
 /// ring.
 const FEW: usize = 4;
-
-/// So many entries of the submission queue are enough for one system call; more of them are handed over
-/// in several.
-const SUBMISSIONS_MAX: usize = 1024;
 
 /// How long, and in how many rounds of nothing, a dropped driver waits for the kernel to let go.
 const SETTLE: Duration = Duration::from_millis(50);
@@ -41,7 +40,7 @@ const SETTLE_ROUNDS: u32 = 40;
 
 pub(crate) struct Uring {
     region: Arc<Region>,
-    ring: Ring,
+    ring: ManuallyDrop<Ring>,
     waker: Waker,
     /// What the waker writes to.
     bell: Arc<File>,
@@ -95,20 +94,6 @@ enum Request<T> {
     Pushed(T),
 }
 
-/// What a completion is of: with the session's id it is the user data of a request.
-#[derive(Clone, Copy)]
-#[repr(u8)]
-enum Kind {
-    Wake,
-    Accept,
-    /// A cancellation of no session's.
-    Cancel,
-    Connect,
-    Receive,
-    Send,
-    Close,
-}
-
 impl Driver for Uring {
     const NAME: &'static str = "uring";
     const BATCHES: bool = true;
@@ -124,7 +109,7 @@ impl Driver for Uring {
         // watch goes by its changes, and can't be full within a lifetime.
         let rung = bell.clone();
         let waker = Waker::new(move || drop((&*rung).write(&1u64.to_ne_bytes())));
-        let ring = Ring::new(slots)?;
+        let ring = ManuallyDrop::new(Ring::new(slots)?);
         // Nothing fails from here on: `drop` frees the name, and the ring.
         let name = Name { address: SockAddrStorage::zeroed(), len: 0 };
         Ok(Uring {
@@ -500,7 +485,7 @@ impl Drop for Uring {
             // SAFETY: nothing uses the ring after this, and the kernel, which has no accept any more, does
             // not use the name.
             unsafe {
-                ManuallyDrop::drop(&mut self.ring.ring);
+                ManuallyDrop::drop(&mut self.ring);
                 drop(Box::from_raw(self.accepted.as_ptr()));
             }
         } else {
@@ -559,145 +544,6 @@ impl<T> Request<T> {
                 None
             }
         }
-    }
-}
-
-/// For what is no session's.
-const NOBODY: SlotId = SlotId { index: 0, generation: 0 };
-
-/// Slots that fit the user data, beside the kind and the generation.
-const SLOTS_MAX: usize = 1 << 24;
-
-impl Kind {
-    const ALL: [Kind; 7] =
-        [Kind::Wake, Kind::Accept, Kind::Cancel, Kind::Connect, Kind::Receive, Kind::Send, Kind::Close];
-
-    /// The user data of a request.
-    fn data(self, id: SlotId) -> u64 {
-        (self as u64) << 56 | u64::from(id.index) << 32 | u64::from(id.generation)
-    }
-
-    /// What user data says.
-    #[inline]
-    fn of(data: u64) -> (Kind, SlotId) {
-        let index = (data >> 32) as u32 & (SLOTS_MAX as u32 - 1);
-        (Kind::ALL[(data >> 56) as usize], SlotId { index, generation: data as u32 })
-    }
-}
-
-/// A completion as the kernel gives it.
-struct Event {
-    kind: Kind,
-    id: SlotId,
-    result: i32,
-    /// Its request lives on.
-    more: bool,
-}
-
-/// The two queues, and how many requests the kernel has.
-struct Ring {
-    ring: ManuallyDrop<IoUring>,
-    in_flight: usize,
-}
-
-impl Ring {
-    fn new(slots: usize) -> io::Result<Ring> {
-        if slots > SLOTS_MAX {
-            return Err(io::Error::new(ErrorKind::InvalidInput, "more slots than the user data can name"));
-        }
-        // A turn's worth: a receive and a send for each slot, and what is no session's.
-        let submissions = (2 * slots + 4).clamp(8, SUBMISSIONS_MAX);
-        // The worst that can be outstanding:
-        //   for each slot a receive and a send, or a connect, and a cancellation    3 × slots
-        //   an accept, its cancellation, the watch on the waker, and what `drop`
-        //   cancels all with                                                        4
-        //   the watch completes more than once between two looks                    4
-        let completions = (3 * slots + 8).max(submissions);
-        let ring = IoUring::builder()
-            .setup_single_issuer()
-            .setup_defer_taskrun()
-            .setup_taskrun_flag()
-            .setup_submit_all()
-            .setup_cqsize(completions as u32)
-            // Where the kernel allows no queue of that size, it takes its largest, and keeps what does not
-            // fit it until there is room (no-drop, below).
-            .setup_clamp()
-            .build(submissions as u32)?;
-        let mut probe = Probe::new();
-        ring.submitter().register_probe(&mut probe)?;
-        let needed = [
-            (opcode::PollAdd::CODE, "POLL_ADD"),
-            (opcode::Accept::CODE, "ACCEPT"),
-            (opcode::AsyncCancel::CODE, "ASYNC_CANCEL"),
-            (opcode::Connect::CODE, "CONNECT"),
-            (opcode::Recv::CODE, "RECV"),
-            (opcode::Send::CODE, "SEND"),
-        ];
-        let missing = needed.into_iter().find(|(code, _)| !probe.is_supported(*code)).map(|(_, name)| name);
-        let missing = missing
-            .or((!ring.params().is_feature_ext_arg()).then_some("waiting with a deadline (EXT_ARG)"))
-            .or((!ring.params().is_feature_nodrop()).then_some("completions that are kept (NODROP)"));
-        match missing {
-            None => Ok(Ring { ring: ManuallyDrop::new(ring), in_flight: 0 }),
-            Some(what) => {
-                let why = format!("this kernel's io_uring has no {what}");
-                Err(io::Error::new(ErrorKind::Unsupported, why))
-            }
-        }
-    }
-
-    /// Queues an entry, which the kernel may see from now on; false where there is no room, and the kernel
-    /// won't make any.
-    ///
-    /// # Safety
-    ///
-    /// What the entry points to must stay as the kernel needs it until the entry's completion.
-    unsafe fn push(&mut self, entry: &squeue::Entry) -> bool {
-        if self.ring.submission().is_full() {
-            // An error shows by there being no room, and again when the turn enters.
-            let _ = self.ring.submit();
-        }
-        // SAFETY: the caller's promise.
-        let pushed = unsafe { self.ring.submission().push(entry) }.is_ok();
-        self.in_flight += usize::from(pushed);
-        pushed
-    }
-
-    /// Submits what is queued, lets the kernel do what it has put off, and waits at most so long for a
-    /// completion. Without any of that to do it makes no system call.
-    fn enter(&mut self, wait: Duration) -> io::Result<()> {
-        let outcome = if wait.is_zero() {
-            let queue = self.ring.submission();
-            if queue.is_empty() && !queue.taskrun() && !queue.cq_overflow() {
-                return Ok(());
-            }
-            drop(queue);
-            self.ring.submit()
-        } else {
-            let wait = Timespec::from(wait);
-            self.ring.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&wait))
-        };
-        // What the kernel did not take stays queued in any case, and goes with the next turn.
-        match outcome.as_ref().map_err(io::Error::raw_os_error) {
-            Ok(_) => Ok(()),
-            // The wait is over; a signal came.
-            Err(Some(libc::ETIME | libc::EINTR)) => Ok(()),
-            // Completions that did not fit their queue must be taken first, which comes next.
-            Err(Some(libc::EBUSY)) => Ok(()),
-            // The kernel has no memory for a request just now.
-            Err(Some(libc::EAGAIN)) => Ok(()),
-            // The rest is a bug, or completions are lost (EBADR).
-            Err(_) => outcome.map(drop),
-        }
-    }
-
-    #[inline]
-    fn next(&mut self) -> Option<Event> {
-        let entry = self.ring.completion().next()?;
-        let more = io_uring::cqueue::more(entry.flags());
-        self.in_flight -= usize::from(!more);
-        let (kind, id) = Kind::of(entry.user_data());
-        Some(Event { kind, id, result: entry.result(), more })
     }
 }
 

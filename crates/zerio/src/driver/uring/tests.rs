@@ -1,7 +1,9 @@
-//! What the conformance suite can't see of the `uring` driver.
+//! What the conformance suite can't see of the `uring` driver. One of the files with `unsafe`.
+#![allow(unsafe_code)]
 
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 
+use super::ring::SLOTS_MAX;
 use super::*;
 
 const ID: SlotId = SlotId { index: 2, generation: 7 };
@@ -59,7 +61,7 @@ fn a_completion_of_an_earlier_session_is_dropped() {
 fn a_full_submission_queue_is_handed_over_and_filled_again() {
     let Some((mut driver, ..)) = driver() else { return };
     let ring = &mut driver.ring;
-    let room = ring.ring.params().sq_entries() as usize;
+    let room = ring.room();
     for _ in 0..3 * room {
         let entry = opcode::AsyncCancel::new(Kind::Send.data(NOBODY)).build();
         // SAFETY: a cancellation points to no memory.
