@@ -1,0 +1,5 @@
+//! x
+use crate::failure::Failure;
+pub(crate) fn run(_: &crate::args::Ping) -> Result<(), Failure> {
+    Ok(())
+}
