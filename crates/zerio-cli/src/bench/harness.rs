@@ -40,10 +40,10 @@ pub(super) struct Latencies {
 }
 
 impl Recorder {
-    /// A recorder for so long a run, with a warm-up before it.
-    pub(super) fn new(run: Duration) -> Result<Recorder, Failure> {
+    /// A recorder for so long a run after so long a warm-up.
+    pub(super) fn new(warm_up: Duration, run: Duration) -> Result<Recorder, Failure> {
         let histogram = Histogram::new_with_bounds(1, LONGEST, 3).map_err(Failure::new)?;
-        let (due, warm_up) = (Instant::now(), run / 5);
+        let due = Instant::now();
         Ok(Recorder { histogram, warm_up, run, due, warm: None, end: None, allocations: 0 })
     }
 
@@ -196,7 +196,7 @@ mod tests {
 
     #[test]
     fn the_warm_up_is_not_recorded_and_the_run_is() {
-        let mut recorder = Recorder::new(Duration::from_millis(5)).unwrap();
+        let mut recorder = Recorder::new(Duration::from_millis(1), Duration::from_millis(5)).unwrap();
         recorder.start();
         let mut answers = 0;
         while recorder.answered() {

@@ -113,7 +113,7 @@ fn drive(case: &Case, course: &Course, way: &mut impl Way, driver: &'static str)
     let (counted, end) = (message(kind::COUNTED), message(kind::END));
     let burst = (BATCH / (case.size + HEADER)).max(1);
 
-    send_for(case.run / 5, burst, way, &warm_up)?;
+    send_for(case.warm_up(), burst, way, &warm_up)?;
     way.send(&warm_up_end)?;
     await_arrival(way, || course.warm.load(Ordering::Acquire).then_some(()))?;
 

@@ -20,7 +20,7 @@ pub(super) struct Case {
     pub(super) wait: WaitStrategy,
     pub(super) drive: Drive,
     pub(super) driver: DriverKind,
-    /// How long each run sends.
+    /// How long each run sends, after its warm-up.
     pub(super) run: Duration,
     /// Pin the server to core 0 and the client to core 1.
     pub(super) pin: bool,
@@ -44,7 +44,7 @@ pub(super) struct Plan {
 
 impl Case {
     fn new(size: usize, wait: WaitStrategy, drive: Drive) -> Case {
-        let run = Duration::from_millis(120);
+        let run = Duration::from_millis(100);
         Case { size, wait, drive, driver: DriverKind::Auto, run, pin: false }
     }
 
@@ -58,6 +58,11 @@ impl Case {
 
     fn for_millis(self, millis: u64) -> Case {
         Case { run: Duration::from_millis(millis), ..self }
+    }
+
+    /// How long each run sends before anything counts.
+    pub(super) fn warm_up(&self) -> Duration {
+        self.run / 5
     }
 
     /// Whether its sides never sleep, so that its control must not either.
@@ -123,14 +128,14 @@ impl Plan {
 
     /// Each thing once, and the two lines that say most for longer; under 30 s in all.
     fn whole(others: &[DriverKind]) -> Plan {
-        let mut round_trip = vec![Case::polled(SMALL).for_millis(300), Case::defaults(SMALL).for_millis(300)];
+        let mut round_trip = vec![Case::polled(SMALL).for_millis(240), Case::defaults(SMALL).for_millis(240)];
         round_trip.extend([Case::polled(256), Case::polled(4096)]);
         let waits = strategies();
         let others_than_default = waits.iter().filter(|wait| **wait != WaitStrategy::default());
         round_trip.extend(others_than_default.map(|&wait| Case::new(SMALL, wait, Drive::Thread)));
         round_trip.extend(others.iter().map(|&driver| Case { driver, ..Case::polled(SMALL) }));
         let one_way = [Case::polled(SMALL), Case::defaults(SMALL), Case::polled(4096)];
-        let one_way = one_way.map(|case| case.for_millis(250)).into();
+        let one_way = one_way.map(|case| case.for_millis(180)).into();
         let idle = waits.iter().map(|&wait| IdleCase::new(wait, DriverKind::Auto)).collect();
         Plan { rounds: 1, round_trip, one_way, idle }
     }
@@ -182,7 +187,7 @@ impl Plan {
     /// How long its runs take in all, setting them up apart.
     #[cfg(test)]
     fn duration(&self) -> Duration {
-        let cases = self.round_trip.iter().chain(&self.one_way).map(|case| case.run);
+        let cases = self.round_trip.iter().chain(&self.one_way).map(|case| case.run + case.warm_up());
         2 * u32::from(self.rounds) * cases.sum::<Duration>()
             + self.idle.iter().map(|case| case.run).sum::<Duration>()
     }

@@ -34,7 +34,7 @@ pub(super) fn control(case: &Case) -> Result<Latencies, Failure> {
     let (room, spins) = ((case.size + HEADER).max(4096), case.spins());
     let server = |address, _: &_| Ok(Framed::accept(&address, room, spins)?.echo()?);
     harness::two_threads(case.cores(), server, |address| {
-        let mut recorder = Recorder::new(case.run)?;
+        let mut recorder = Recorder::new(case.warm_up(), case.run)?;
         let mut stream = Framed::connect(address, room, spins)?;
         let ping = frame(&payload(case.size, 1));
         recorder.start();
@@ -93,7 +93,7 @@ fn polled(case: &Case) -> Result<Run, Failure> {
     let server_config = case.config(server_core);
     let server = |address, over: &_| harness::serve_polled(server_config, Echo, &address, over);
     harness::two_threads(case.cores(), server, |address| {
-        let mut recorder = Recorder::new(case.run)?;
+        let mut recorder = Recorder::new(case.warm_up(), case.run)?;
         let ping = payload(case.size, 1);
         let answers = Answers { ping: ping.clone(), came: 0, wrong: false };
         let config = case.config(client_core);
@@ -175,7 +175,7 @@ fn by_threads(case: &Case) -> Result<Run, Failure> {
     let (server_core, client_core) = case.cores();
     let server = Server::bind("127.0.0.1:0")?.config(case.config(server_core)).handler(Echo).start()?;
     let done = Arc::new(Handover::default());
-    let recorder = Some(Recorder::new(case.run)?);
+    let recorder = Some(Recorder::new(case.warm_up(), case.run)?);
     let pinger = Pinger { ping: payload(case.size, 1), recorder, done: done.clone() };
     let client = Client::connect(server.local_addr(), "bench")?;
     let client = client.config(case.config(client_core)).handler(pinger).start()?;
