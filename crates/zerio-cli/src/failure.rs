@@ -7,6 +7,8 @@ use std::process::ExitCode;
 
 use zerio::{Error, RefusalCode, SendError};
 
+use crate::terminal;
+
 /// Why a command did not do what it was asked for.
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -37,11 +39,11 @@ impl Failure {
         match self {
             Failure::NobodyReads => ExitCode::SUCCESS,
             Failure::Failed(what) => {
-                eprintln!("zerio: {what}");
+                terminal::note(format_args!("zerio: {what}"));
                 ExitCode::from(1)
             }
             Failure::Usage(what) => {
-                eprintln!("zerio: {what}\n\nFor more information, try '--help'.");
+                terminal::note(format_args!("zerio: {what}\n\nFor more information, try '--help'."));
                 ExitCode::from(2)
             }
         }

@@ -90,7 +90,7 @@ pub(crate) fn send(args: &args::Send) -> Result<(), Failure> {
         });
         writeln!(stdout(), "{line}").map_err(Failure::output)?;
     } else {
-        eprintln!("{report}");
+        terminal::note(&report);
     }
     match outcome {
         Err(Failure::Failed(what)) => match ended {
@@ -143,7 +143,11 @@ pub(crate) fn listen(args: &args::Listen) -> Result<(), Failure> {
     interrupt::catch(move || drop(interrupts.send(Event::Interrupted)))?;
     let writer = Writer { out: BufWriter::new(stdout()), events, left: args.count, failed: false };
     let server = Server::bind(args.address.as_str())?.config(config).handler(writer).start()?;
-    eprintln!("listening on {}, driver {}; Ctrl-C ends it", server.local_addr(), server.driver());
+    terminal::note(format_args!(
+        "listening on {}, driver {}; Ctrl-C ends it",
+        server.local_addr(),
+        server.driver()
+    ));
 
     let outcome = loop {
         match happened.recv_timeout(LOOK) {
@@ -181,7 +185,7 @@ impl Writer {
 
 impl Handler for Writer {
     fn on_connected(&mut self, peer: &mut Context<'_>) {
-        eprintln!("{} ({}) is here", peer.id(), peer.address());
+        terminal::note(format_args!("{} ({}) is here", peer.id(), peer.address()));
     }
 
     fn on_message(&mut self, peer: &mut Context<'_>, message: &[u8]) {
@@ -198,10 +202,10 @@ impl Handler for Writer {
     }
 
     fn on_disconnected(&mut self, peer: &mut Context<'_>, why: &Disconnection) {
-        eprintln!("{} ({}) left: {why}", peer.id(), peer.address());
+        terminal::note(format_args!("{} ({}) left: {why}", peer.id(), peer.address()));
     }
 
     fn on_rejected(&mut self, address: SocketAddr, why: &Rejection) {
-        eprintln!("{address} did not become a session: {why}");
+        terminal::note(format_args!("{address} did not become a session: {why}"));
     }
 }

@@ -14,6 +14,9 @@ use crate::failure::Failure;
 use crate::interrupt;
 use crate::terminal;
 
+/// The longest round trip that is told apart, in nanoseconds: an hour.
+const LONGEST: u64 = 3_600_000_000_000;
+
 pub(crate) fn run(args: &args::Ping) -> Result<(), Failure> {
     let config = args.settings.config();
     if args.size > config.message_max {
@@ -35,7 +38,7 @@ pub(crate) fn run(args: &args::Ping) -> Result<(), Failure> {
         args,
         client,
         happened,
-        took: Histogram::new(3).map_err(Failure::new)?,
+        took: Histogram::new_with_bounds(1, LONGEST, 3).map_err(Failure::new)?,
         sent: 0,
         total: Duration::ZERO,
     };

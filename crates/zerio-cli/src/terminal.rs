@@ -1,7 +1,8 @@
-//! What is shown to a human on a terminal, and to nobody else: progress, on standard error.
+//! Standard error: notes, and what is shown to a human on a terminal and to nobody else, progress.
 #![forbid(unsafe_code)]
 
-use std::io::{IsTerminal, stderr};
+use std::fmt::Display;
+use std::io::{IsTerminal, Write, stderr};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
@@ -9,6 +10,11 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// What takes no longer than this shows no progress.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A line on standard error. That nobody can read it is no reason to fail, as `eprintln!` would.
+pub(crate) fn note(line: impl Display) {
+    let _ = writeln!(stderr(), "{line}");
+}
 
 /// A bar over so many steps. It is drawn when it is told of a step, and has no thread that could
 /// disturb a measurement; nothing is drawn where standard error is no terminal.
