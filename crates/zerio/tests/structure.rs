@@ -214,7 +214,8 @@ fn places<'a>(code: &'a str, word: &'a str) -> impl Iterator<Item = usize> + 'a 
     code.match_indices(word).map(|(at, _)| at).filter(move |&at| {
         let before = code[..at].bytes().last();
         let (last, after) = (word.bytes().last(), code[at + word.len()..].bytes().next());
-        !before.is_some_and(is_name) && !(last.is_some_and(is_name) && after.is_some_and(is_name))
+        let goes_on = last.is_some_and(is_name) && after.is_some_and(is_name);
+        !before.is_some_and(is_name) && !goes_on
     })
 }
 
