@@ -72,6 +72,7 @@ pub(crate) fn memory(config: &Config) -> Result<Memory, Error> {
 }
 
 /// An engine on the driver that was picked for it.
+#[cfg_attr(target_os = "linux", expect(clippy::large_enum_variant, reason = "there is one an engine"))]
 pub(crate) enum Driven<H> {
     Poll(Engine<Poll, H>),
     #[cfg(target_os = "linux")]
