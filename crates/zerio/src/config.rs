@@ -39,7 +39,8 @@ pub struct Config {
     pub handshake_timeout: Duration,
     /// After how long without a sign of life a connection counts as dead: unacknowledged bytes
     /// (TCP_USER_TIMEOUT, where the system has it) and keepalive probes, which have a resolution of
-    /// seconds. Default 10 s.
+    /// seconds. A peer whose system answers and whose program does not read is alive: that is
+    /// `slow_peer_timeout`'s matter. Default 10 s.
     pub peer_timeout: Duration,
     /// How long a session that is closed by this side may take to hand its accepted messages to the
     /// kernel and to hear that the peer has closed too. Default 2 s.

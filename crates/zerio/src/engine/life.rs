@@ -255,6 +255,7 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         session.state = State::Open;
         session.deadline = Time::NEVER;
         session.announced = true;
+        self.core.begin_looking();
         self.core.shared.tallies.connected.add(1);
         if !self.silent {
             let _in_handler = crate::wait::InHandler::enter();
@@ -457,7 +458,8 @@ impl<D: Driver, H: Handler> Engine<D, H> {
                 State::Free | State::Closing => {}
             }
         }
-        self.core.alarm = self.core.table.next_alarm();
+        self.core.look_for_patience();
+        self.core.alarm = self.core.table.next_alarm().min(self.core.look_at);
     }
 
     /// Drains all sessions, and lets nobody in any more.

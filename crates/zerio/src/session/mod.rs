@@ -215,6 +215,12 @@ pub(crate) struct Session {
     pub(crate) deadline: Time,
     /// Which time the ring is stuck, and when that is too long.
     pub(crate) stuck: Option<(u64, Time)>,
+    /// How many bytes had been sent when the peer's system was last seen to have taken all of them.
+    #[cfg(target_os = "linux")]
+    pub(crate) settled: Option<u64>,
+    /// Its peer lives and has no room: the kernel is told to have patience.
+    #[cfg(target_os = "linux")]
+    pub(crate) patient: bool,
 }
 
 impl Session {
@@ -241,6 +247,10 @@ impl Session {
             reason: None,
             deadline,
             stuck: None,
+            #[cfg(target_os = "linux")]
+            settled: None,
+            #[cfg(target_os = "linux")]
+            patient: false,
         }
     }
 
