@@ -207,15 +207,15 @@ impl Config {
         let frame = self.message_max.saturating_add(HEADER);
         in_range("message_max", self.message_max, 1, RING_LIMIT / 4)?;
         in_range("send_ring", self.send_ring, 4096, RING_LIMIT)?;
+        let least = least_ring(frame);
         if !self.send_ring.is_power_of_two() {
             return Err(ConfigError::new(
                 "send_ring",
                 self.send_ring,
                 "the ring's size must be a power of two",
-                format!("{} would do", self.send_ring.next_power_of_two()),
+                format!("{} would do", self.send_ring.next_power_of_two().max(least)),
             ));
         }
-        let least = least_ring(frame);
         if self.send_ring < least {
             return Err(ConfigError::new(
                 "send_ring",
