@@ -11,7 +11,7 @@ use hostile::{RawPeer, frame, undisturbed, until};
 use socket2::{Domain, Socket, Type};
 
 /// Lowers how many descriptors this process may have.
-fn limit_descriptors(soft: u64) {
+fn limit_descriptors(soft: libc::rlim_t) {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the pointer is to a live `rlimit`, which is all that getrlimit writes to.
     assert_eq!(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) }, 0);

@@ -1,4 +1,5 @@
 //! Addresses that are taken, refused, unresolvable, silent, or somebody else's.
+#![forbid(unsafe_code)]
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

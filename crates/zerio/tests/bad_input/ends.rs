@@ -1,4 +1,5 @@
 //! Connections that say nothing, or end where they should not.
+#![forbid(unsafe_code)]
 
 use std::io::ErrorKind;
 use std::net::Shutdown;

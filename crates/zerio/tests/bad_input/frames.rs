@@ -1,4 +1,5 @@
 //! Frames that can't be one.
+#![forbid(unsafe_code)]
 
 use zerio::{FrameError, Reason, RefusalCode, Rejection};
 

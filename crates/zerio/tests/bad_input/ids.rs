@@ -1,4 +1,5 @@
 //! First frames that are no peer id, or somebody else's.
+#![forbid(unsafe_code)]
 
 use zerio::{BadPeerId, Client, Error, RefusalCode, Rejection};
 

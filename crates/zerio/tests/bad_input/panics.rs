@@ -1,4 +1,5 @@
 //! Handlers that panic: the engine ends in order, and the process goes on.
+#![forbid(unsafe_code)]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

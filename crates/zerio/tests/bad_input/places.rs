@@ -1,4 +1,5 @@
 //! More connections than places.
+#![forbid(unsafe_code)]
 
 use zerio::{Client, Error, RefusalCode, Rejection};
 
@@ -66,13 +67,13 @@ fn more_connections_at_once_than_there_are_slots_are_all_told_that_the_server_is
             for peer in &mut peers {
                 peer.hears_refusal(RefusalCode::ServerFull);
             }
-            assert_eq!(scene.server.counters().engine.refused, 60);
             let locals: Vec<_> = peers.iter().map(RawPeer::local).collect();
             drop(peers);
             for local in locals {
                 let rejection = scene.events.rejection_of(local);
                 assert_eq!(rejection, Rejection::Refused(RefusalCode::ServerFull));
             }
+            assert_eq!(scene.server.counters().engine.refused, 60);
             drop(second);
             comes_in(scene, "later");
         },

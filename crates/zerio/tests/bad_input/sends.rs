@@ -1,4 +1,5 @@
 //! Sends that can't be.
+#![forbid(unsafe_code)]
 
 use zerio::{Client, SendError};
 

@@ -1,4 +1,5 @@
 //! Values that can't work: refused before anything starts, with which, why, and what would do.
+#![forbid(unsafe_code)]
 
 use std::net::TcpListener;
 use std::time::Duration;

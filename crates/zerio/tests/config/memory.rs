@@ -1,4 +1,5 @@
 //! The bill for memory, against what the process really maps.
+#![forbid(unsafe_code)]
 
 use std::process::Command;
 

@@ -1,11 +1,13 @@
 //! What runs where: `engines`, `wait`, `cores`, `driver`.
+#![forbid(unsafe_code)]
 
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use zerio::{Counters, DriverKind, Error, Server, WaitStrategy};
+use zerio::{Config, Counters, DriverKind, Error, Server, WaitStrategy};
 
+use crate::echo;
 use crate::hostile::{Echo, PATIENCE, RawPeer, config, drivers, until};
-use crate::{echo, looking};
 
 /// The names of this process's threads.
 fn thread_names() -> Vec<String> {
@@ -79,6 +81,21 @@ fn status(line: &str) -> String {
     let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
     let value = status.lines().find_map(|text| text.strip_prefix(line)?.strip_prefix(':'));
     value.unwrap().trim().to_owned()
+}
+
+/// A server that runs `look` on its engine's thread when a peer comes, and tells what it gave.
+fn looking<T: Send + 'static>(
+    config: Config,
+    look: impl Fn() -> T + Send + 'static,
+) -> (Server, Receiver<T>) {
+    let (sender, seen) = channel();
+    let server = Server::bind("127.0.0.1:0")
+        .unwrap()
+        .config(config)
+        .on_connected(move |_| sender.send(look()).unwrap())
+        .start()
+        .unwrap();
+    (server, seen)
 }
 
 #[test]

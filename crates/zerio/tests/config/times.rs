@@ -1,5 +1,6 @@
 //! Deadlines: `handshake_timeout`, `drain_timeout`, `send_timeout`, `slow_peer_timeout`. A short one comes;
 //! a long one has not come after a moment in which a short one would have.
+#![forbid(unsafe_code)]
 
 use std::io::ErrorKind;
 use std::net::TcpListener;
