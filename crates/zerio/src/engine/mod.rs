@@ -10,6 +10,7 @@ use std::time::Duration;
 
 mod context;
 mod life;
+mod patience;
 
 pub use context::Context;
 
@@ -67,6 +68,8 @@ pub(crate) struct Core {
     now: Time,
     /// When some session's deadline may be.
     alarm: Time,
+    /// When sessions whose peers may have no room are looked at; `NEVER` while there is none.
+    look_at: Time,
     /// When accepting goes on; `NEVER` while it is on, or off for good.
     accept_at: Time,
     /// Sessions that wait for an older one with their id to end.
@@ -168,6 +171,7 @@ impl<D: Driver, H: Handler> Engine<D, H> {
             sole,
             now: Time::from_nanos(0),
             alarm: Time::NEVER,
+            look_at: Time::NEVER,
             accept_at: Time::NEVER,
             awaiting: 0,
             stopping: false,

@@ -517,6 +517,18 @@ impl SendPath {
         wait::take_soon(&self.pump).direct = direct;
     }
 
+    /// For the engine: the way to look at the socket.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn look<T>(&self, look: impl FnOnce(&Direct) -> io::Result<T>) -> Option<T> {
+        wait::take_soon(&self.pump).direct.as_ref().and_then(|direct| look(direct).ok())
+    }
+
+    /// For the engine: how many bytes the kernel has taken, over all sessions of the slot.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn bytes_sent(&self) -> u64 {
+        self.tallies.bytes_sent.get()
+    }
+
     /// Accepts no more messages.
     pub(crate) fn close(&self) {
         self.ring.word().close();
