@@ -18,7 +18,7 @@ use crate::session::directory::Entry;
 use crate::session::peer::make_request;
 use crate::session::{Session, State, request};
 use crate::time::Time;
-use crate::wire::{self, Answer, HEADER, HELLO_MAX, PeerId, RefusalFrame};
+use crate::wire::{self, Answer, HELLO_MAX, PeerId, RefusalFrame};
 
 /// How long a refused connection may take to read why.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
@@ -185,12 +185,6 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         let Some((verdict, frame)) = self.judge(index) else { return };
         match verdict {
             Verdict::Welcome(peer) => {
-                let generation = self.core.table.sessions[index].id.generation;
-                if let Role::Server(_) = self.core.role {
-                    // The ring is empty and nobody else has it: there is room.
-                    let echo = &self.buffers[index].bytes(&self.region)[HEADER..frame];
-                    let _ = self.core.shared.slots[index].send.greet(generation, echo);
-                }
                 self.buffers[index].consume(frame);
                 self.conclude(Ok(self.core.table.sessions[index].id));
                 self.open(index, peer);
@@ -211,7 +205,8 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         }
     }
 
-    /// What the first frame says, and where it ends; `None` where it has not all come.
+    /// What the first frame says, and where it ends; `None` where it has not all come. Who is welcome on a
+    /// server has been told so.
     fn judge(&self, index: usize) -> Option<(Verdict, usize)> {
         let bytes = self.buffers[index].bytes(&self.region);
         let mut framer = Framer::new(HELLO_MAX as u32);
@@ -228,7 +223,12 @@ impl<D: Driver, H: Handler> Engine<D, H> {
                     Some(Err(_)) => Verdict::Refuse(RefusalCode::BadPeerId),
                     Some(Ok(peer)) => {
                         let entry = Entry { engine: server.engine, id, address };
-                        match server.directory.enter(&peer, entry) {
+                        // The ring is empty and nobody else has it: there is room.
+                        let send = &self.core.shared.slots[index].send;
+                        let welcome = || {
+                            let _ = send.greet(id.generation, frame.unwrap_or_default());
+                        };
+                        match server.directory.enter(&peer, entry, welcome) {
                             Ok(()) => Verdict::Welcome(peer),
                             Err(old) if server.same_id == SameId::ReplaceOld => Verdict::Await(old),
                             Err(_) => Verdict::Refuse(RefusalCode::AlreadyConnected),

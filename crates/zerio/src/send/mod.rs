@@ -472,7 +472,15 @@ impl SendPath {
 
     /// The handshake's frame, which may be longer than a message may: the first in an empty ring.
     pub(crate) fn greet(&self, generation: u32, frame: &[u8]) -> Result<(), SendError> {
-        let Hold::Held(committed) = self.ring.hold() else { return Err(SendError::Closed) };
+        let mut backoff = Backoff::default();
+        let committed = loop {
+            match self.ring.hold() {
+                Hold::Held(committed) => break committed,
+                Hold::Closed => return Err(SendError::Closed),
+                // A sender with a handle on the slot's last session: it finds that out, and lets go.
+                Hold::Busy => backoff.pause(),
+            }
+        };
         let mut claim = self.claim_held(generation, committed, frame.len())?;
         claim.copy_from_slice(frame);
         claim.commit()?;

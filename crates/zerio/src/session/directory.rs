@@ -37,12 +37,14 @@ impl Directory {
         Directory { entries, engines, counted: Tally::default() }
     }
 
-    /// Enters a session under its id, or gives who has it.
-    pub(crate) fn enter(&self, peer: &PeerId, entry: Entry) -> Result<(), Entry> {
+    /// Enters a session under its id, or gives who has it. `welcome` is called in between, while nobody
+    /// can find the session yet: what it sends goes before what anybody else sends.
+    pub(crate) fn enter(&self, peer: &PeerId, entry: Entry, welcome: impl FnOnce()) -> Result<(), Entry> {
         let mut entries = self.write();
         if let Some(taken) = entries.get(peer) {
             return Err(*taken);
         }
+        welcome();
         entries.insert(*peer, entry);
         Ok(())
     }
@@ -92,8 +94,9 @@ mod tests {
     fn an_id_is_one_sessions_until_that_session_leaves() {
         let directory = Directory::new(Vec::new(), 4);
         let peer = PeerId::new("a").unwrap();
-        directory.enter(&peer, entry(0, 1)).unwrap();
-        assert_eq!(directory.enter(&peer, entry(1, 1)), Err(entry(0, 1)));
+        directory.enter(&peer, entry(0, 1), || {}).unwrap();
+        let welcome = || panic!("it is not welcome");
+        assert_eq!(directory.enter(&peer, entry(1, 1), welcome), Err(entry(0, 1)));
         directory.leave(&peer, 0, entry(0, 2).id);
         assert_eq!(directory.find("a"), Some(entry(0, 1)), "another generation does not leave for it");
         directory.leave(&peer, 0, entry(0, 1).id);
@@ -106,7 +109,7 @@ mod tests {
         let capacity = directory.read().capacity();
         for round in 0..10_000u32 {
             let peer = PeerId::new(&format!("peer-{round}")).unwrap();
-            directory.enter(&peer, entry(round % 8, round)).unwrap();
+            directory.enter(&peer, entry(round % 8, round), || {}).unwrap();
             if round >= 8 {
                 let old = round - 8;
                 let peer = PeerId::new(&format!("peer-{old}")).unwrap();
