@@ -240,12 +240,13 @@ impl SendPath {
             outcome => return outcome,
         }
         let attempt = || {
-            let committed = match self.ring.hold() {
-                Hold::Held(committed) => committed,
-                Hold::Closed => return Some(Err(SendError::Closed)),
-                Hold::Busy => {
-                    self.ring.word().ask_to_be_told();
-                    return None;
+            let committed = loop {
+                match self.ring.hold() {
+                    Hold::Held(committed) => break committed,
+                    Hold::Closed => return Some(Err(SendError::Closed)),
+                    Hold::Busy if self.ring.word().ask_to_be_told() => return None,
+                    // It has just been let go, and nobody would tell.
+                    Hold::Busy => {}
                 }
             };
             match self.claim_held(generation, committed, len) {
@@ -322,7 +323,9 @@ impl SendPath {
                 Ok(false) => {}
                 Ok(true) => self.lobby.tell(),
                 Err(_) => {
+                    // Before letting go: after it the slot may have a new session, which counts on.
                     self.ring.take_back();
+                    self.ring.word().let_go();
                     self.lobby.tell();
                     return Err(SendError::Closed);
                 }

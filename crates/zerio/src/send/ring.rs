@@ -156,7 +156,7 @@ impl Ring {
         senders.messages.add(1);
     }
 
-    /// The holder's commit failed: the message that it made a note of is none.
+    /// For a holder whose commit failed, before it lets go: the message that it made a note of is none.
     pub(crate) fn take_back(&self) {
         self.senders.messages.add(u64::MAX);
     }
