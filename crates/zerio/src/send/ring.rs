@@ -57,6 +57,13 @@ pub(crate) struct Reader {
     submitted: u64,
 }
 
+impl Reader {
+    /// Up to where the kernel has taken the ring's bytes.
+    pub(crate) fn acked(&self) -> u64 {
+        self.acked
+    }
+}
+
 const NO_SKIP: u64 = u64::MAX;
 
 impl Ring {
