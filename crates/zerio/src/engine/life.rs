@@ -104,7 +104,8 @@ impl<D: Driver, H: Handler> Engine<D, H> {
             return self.begin_accepted(socket, address, false);
         }
         directory.counted.add_shared(1);
-        let loads = directory.engines.iter().enumerate();
+        let engines = directory.engines.iter().enumerate();
+        let loads = engines.filter(|(_, engine)| engine.takes_connections());
         let least = loads.min_by_key(|(_, engine)| engine.load.get()).map_or(own, |(engine, _)| engine);
         let mut mine = Some(socket);
         if least != own
@@ -222,7 +223,7 @@ impl<D: Driver, H: Handler> Engine<D, H> {
                     None => Verdict::Refuse(RefusalCode::BadFrame),
                     Some(Err(_)) => Verdict::Refuse(RefusalCode::BadPeerId),
                     Some(Ok(peer)) => {
-                        let entry = Entry { engine: server.engine, id, address };
+                        let entry = Entry { engine: server.engine, id, address, gone: false };
                         // The ring is empty and nobody else has it: there is room.
                         let send = &self.core.shared.slots[index].send;
                         let welcome = || {
@@ -230,7 +231,9 @@ impl<D: Driver, H: Handler> Engine<D, H> {
                         };
                         match server.directory.enter(&peer, entry, welcome) {
                             Ok(()) => Verdict::Welcome(peer),
-                            Err(old) if server.same_id == SameId::ReplaceOld => Verdict::Await(old),
+                            Err(old) if old.gone || server.same_id == SameId::ReplaceOld => {
+                                Verdict::Await(old)
+                            }
                             Err(_) => Verdict::Refuse(RefusalCode::AlreadyConnected),
                         }
                     }
@@ -359,6 +362,9 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         let send = &self.core.shared.slots[index].send;
         send.close();
         send.disconnect();
+        if let Role::Server(server) = &self.core.role {
+            server.directory.hide(&session.peer, server.engine, session.id);
+        }
         self.driver.close(session.id);
     }
 
@@ -372,9 +378,6 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         self.core.shared.slots[index].requests.reset(id.generation.wrapping_add(1));
         self.buffers[index].reset();
         self.core.table.give_back(id.index);
-        if let Role::Server(server) = &self.core.role {
-            server.directory.leave(&peer, server.engine, id);
-        }
         if counted {
             self.uncount();
         }
@@ -396,6 +399,10 @@ impl<D: Driver, H: Handler> Engine<D, H> {
             let _in_handler = crate::wait::InHandler::enter();
             let disconnection = Disconnection { reason, undelivered };
             self.handler.on_disconnected(&mut self.core.context(index), &disconnection);
+        }
+        // After its handler has heard of the end, and not before, another session may have its id.
+        if let Role::Server(server) = &self.core.role {
+            server.directory.leave(&peer, server.engine, id);
         }
     }
 
@@ -464,6 +471,9 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         self.core.stopping = true;
         self.core.accept_at = Time::NEVER;
         self.driver.stop_listening();
+        while let Some((socket, address)) = self.core.shared.close_inbox() {
+            self.begin_accepted(socket, address, true);
+        }
         for index in 0..self.core.table.sessions.len() {
             match (self.core.table.sessions[index].state, &self.core.role) {
                 (State::Handshaking, Role::Server(_)) => self.refuse(index, RefusalCode::Stopping),
@@ -480,14 +490,28 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         self.core.stopping = true;
         self.core.accept_at = Time::NEVER;
         self.driver.stop_listening();
+        self.leave_the_others();
         for index in 0..self.core.table.sessions.len() {
             self.abort(index, Reason::HandlerPanicked);
+        }
+    }
+
+    /// An engine that has failed takes no more connections from the server's other engines, and keeps no
+    /// ids.
+    fn leave_the_others(&mut self) {
+        while let Some(waiting) = self.core.shared.close_inbox() {
+            drop(waiting);
+            self.uncount();
+        }
+        if let Role::Server(server) = &self.core.role {
+            server.directory.leave_all(server.engine);
         }
     }
 
     /// The driver has failed: every session ends now. What it had in flight counts as not taken.
     pub(crate) fn end_without_driver(&mut self, kind: io::ErrorKind) {
         self.core.stopping = true;
+        self.leave_the_others();
         for index in 0..self.core.table.sessions.len() {
             let session = &mut self.core.table.sessions[index];
             if session.state == State::Free {

@@ -44,6 +44,8 @@ pub(crate) struct Shared {
     /// Connections that another engine accepted for this one.
     inbox: Mutex<Vec<(Socket, SocketAddr)>>,
     inbox_filled: Flag,
+    /// The engine takes no more of them. Set and read under the inbox's mutex.
+    inbox_closed: Flag,
     /// Sessions it has, those included that are on their way to it.
     pub(crate) load: Tally,
     /// What time it is, for senders that wait until a deadline.
@@ -108,6 +110,7 @@ impl Shared {
             stopping: Flag::default(),
             inbox: Mutex::new(Vec::with_capacity(slots)),
             inbox_filled: Flag::default(),
+            inbox_closed: Flag::default(),
             load: Tally::default(),
             clock,
             send_timeout: config.send_timeout,
@@ -129,10 +132,10 @@ impl Shared {
         self.bell.wake();
     }
 
-    /// Hands a connection over to this engine; gives it back where the inbox is full.
+    /// Hands a connection over to this engine; gives it back where the inbox is full or closed.
     pub(crate) fn hand_over(&self, socket: Socket, address: SocketAddr) -> Result<(), Socket> {
         let mut inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
-        if inbox.len() == inbox.capacity() {
+        if inbox.len() == inbox.capacity() || self.inbox_closed.get() {
             return Err(socket);
         }
         inbox.push((socket, address));
@@ -153,6 +156,18 @@ impl Shared {
             self.inbox_filled.set(false);
         }
         inbox.pop()
+    }
+
+    /// The engine takes no more connections, because it ends. Gives one that still waits.
+    pub(crate) fn close_inbox(&self) -> Option<(Socket, SocketAddr)> {
+        let mut inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
+        self.inbox_closed.set(true);
+        inbox.pop()
+    }
+
+    /// Whether the engine takes connections from others.
+    pub(crate) fn takes_connections(&self) -> bool {
+        !self.inbox_closed.get()
     }
 
     /// Whether a connection waits that was handed over.
