@@ -160,7 +160,8 @@ pub(crate) enum Hold {
     Closed,
 }
 
-/// The ring was closed while it was held: what its holder wrote was not committed.
+/// The ring was closed while it was held: what its holder wrote was not committed. It still holds the ring,
+/// so that it can put right what it has noted.
 #[derive(Debug)]
 pub(crate) struct ClosedMeanwhile;
 
@@ -429,7 +430,7 @@ mod tests {
         assert_eq!(word.close(), 36);
         assert!(word.is_held());
         assert!(word.commit(36, 72).is_err());
-        assert!(word.is_held());
+        assert!(word.is_held(), "until it has put right what it noted");
         word.let_go();
         assert!(!word.is_held());
         assert_eq!(word.position(), 36);

@@ -207,8 +207,8 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         }
     }
 
-    /// What the first frame says, and where it ends; `None` where it has not all come. Who is welcome to
-    /// a server has its answer in the ring.
+    /// What the first frame says, and where it ends; `None` where it has not all come. Who is welcome on a
+    /// server has been told so.
     fn judge(&self, index: usize) -> Option<(Verdict, usize)> {
         let bytes = self.buffers[index].bytes(&self.region);
         let mut framer = Framer::new(HELLO_MAX as u32);
@@ -224,16 +224,17 @@ impl<D: Driver, H: Handler> Engine<D, H> {
                     None => Verdict::Refuse(RefusalCode::BadFrame),
                     Some(Err(_)) => Verdict::Refuse(RefusalCode::BadPeerId),
                     Some(Ok(peer)) => {
-                        let entry = Entry { engine: server.engine, id, address };
-                        // Before anybody can find the session and send on it: the answer comes first. The
-                        // ring is empty: there is room.
-                        let answer = || {
-                            let send = &self.core.shared.slots[index].send;
+                        let entry = Entry { engine: server.engine, id, address, gone: false };
+                        // The ring is empty and nobody else has it: there is room.
+                        let send = &self.core.shared.slots[index].send;
+                        let welcome = || {
                             let _ = send.greet(id.generation, frame.unwrap_or_default());
                         };
-                        match server.directory.enter(&peer, entry, answer) {
+                        match server.directory.enter(&peer, entry, welcome) {
                             Ok(()) => Verdict::Welcome(peer),
-                            Err(old) if server.same_id == SameId::ReplaceOld => Verdict::Await(old),
+                            Err(old) if old.gone || server.same_id == SameId::ReplaceOld => {
+                                Verdict::Await(old)
+                            }
                             Err(_) => Verdict::Refuse(RefusalCode::AlreadyConnected),
                         }
                     }
@@ -363,6 +364,9 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         let send = &self.core.shared.slots[index].send;
         send.close();
         send.disconnect();
+        if let Role::Server(server) = &self.core.role {
+            server.directory.hide(&session.peer, server.engine, session.id);
+        }
         self.driver.close(session.id);
     }
 
@@ -376,9 +380,6 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         self.core.shared.slots[index].requests.reset(id.generation.wrapping_add(1));
         self.buffers[index].reset();
         self.core.table.give_back(id.index);
-        if let Role::Server(server) = &self.core.role {
-            server.directory.leave(&peer, server.engine, id);
-        }
         if counted {
             self.uncount();
         }
@@ -400,6 +401,10 @@ impl<D: Driver, H: Handler> Engine<D, H> {
             let _in_handler = crate::wait::InHandler::enter();
             let disconnection = Disconnection { reason, undelivered };
             self.handler.on_disconnected(&mut self.core.context(index), &disconnection);
+        }
+        // After its handler has heard of the end, and not before, another session may have its id.
+        if let Role::Server(server) = &self.core.role {
+            server.directory.leave(&peer, server.engine, id);
         }
     }
 
@@ -512,12 +517,15 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         }
     }
 
-    /// An engine that ends early takes no more connections from the one that accepts, and closes those
-    /// that wait for it.
+    /// An engine that ends early takes no more connections from the one that accepts, closes those that
+    /// wait for it, and keeps no ids.
     fn turn_away(&mut self) {
         self.core.shared.stopping.set(true);
         for _ in self.core.shared.close_inbox() {
             self.uncount();
+        }
+        if let Role::Server(server) = &self.core.role {
+            server.directory.leave_all(server.engine);
         }
     }
 }

@@ -129,6 +129,8 @@ pub(crate) struct SendPath {
     message_max: usize,
     /// Odd while the ring was found full and has not been half empty since.
     stuck: Cursor,
+    /// Bytes of the handshake's frame, at the ring's start. The engine's own.
+    greeting: Cursor,
 }
 
 /// What the pump flag guards.
@@ -165,6 +167,7 @@ impl SendPath {
             index,
             message_max,
             stuck: Cursor::default(),
+            greeting: Cursor::default(),
         }
     }
 
@@ -490,6 +493,7 @@ impl SendPath {
         if !is_even(self.stuck.observe()) {
             self.stuck.publish(self.stuck.observe() + 1);
         }
+        self.greeting.set(0);
         self.ring.open(generation);
     }
 
@@ -509,6 +513,7 @@ impl SendPath {
         self.commit(committed, start, HEADER + frame.len(), false)?;
         // It is nobody's message.
         self.ring.take_back();
+        self.greeting.set((HEADER + frame.len()) as u64);
         Ok(())
     }
 
@@ -554,7 +559,14 @@ impl SendPath {
 
     /// What was accepted and not taken by the kernel, when the path is closed and nothing is in flight.
     pub(crate) fn left(&self) -> Undelivered {
-        self.ring.left(&wait::take_soon(&self.pump).reader)
+        let pump = wait::take_soon(&self.pump);
+        let mut left = self.ring.left(&pump.reader);
+        let greeting = self.greeting.own().saturating_sub(pump.reader.acked());
+        if greeting > 0 {
+            left.messages -= 1;
+            left.bytes -= greeting;
+        }
+        left
     }
 
     /// Which time the ring is stuck; `None` while it is not.

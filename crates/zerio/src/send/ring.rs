@@ -58,6 +58,13 @@ pub(crate) struct Reader {
     submitted: u64,
 }
 
+impl Reader {
+    /// Up to where the kernel has taken the ring's bytes.
+    pub(crate) fn acked(&self) -> u64 {
+        self.acked
+    }
+}
+
 const NO_SKIP: u64 = u64::MAX;
 const NO_MARK: u64 = u64::MAX;
 
@@ -175,7 +182,7 @@ impl Ring {
         senders.messages.add(1);
     }
 
-    /// The holder's commit failed: the message that it made a note of is none.
+    /// For a holder whose commit failed, before it lets go: the message that it made a note of is none.
     pub(crate) fn take_back(&self) {
         self.senders.messages.add(u64::MAX);
     }

@@ -29,6 +29,15 @@ pub(crate) struct Entry {
     pub(crate) engine: usize,
     pub(crate) id: SlotId,
     pub(crate) address: SocketAddr,
+    /// The session has ended and its handler has not yet heard so: nobody finds it any more, and nobody
+    /// else has its id yet, so that the events of one id keep their order across engines.
+    pub(crate) gone: bool,
+}
+
+impl Entry {
+    fn is(&self, engine: usize, id: SlotId) -> bool {
+        self.engine == engine && self.id == id
+    }
 }
 
 impl Directory {
@@ -37,39 +46,52 @@ impl Directory {
         Directory { entries, engines, counted: Tally::default() }
     }
 
-    /// Enters a session under its id, or gives who has it. Calls `before` when the id is free, before
-    /// anybody can find the session; it must not wait for anybody who looks in here.
-    pub(crate) fn enter(&self, peer: &PeerId, entry: Entry, before: impl FnOnce()) -> Result<(), Entry> {
+    /// Enters a session under its id, or gives who has it. `welcome` is called in between, while nobody
+    /// can find the session yet: what it sends goes before what anybody else sends.
+    pub(crate) fn enter(&self, peer: &PeerId, entry: Entry, welcome: impl FnOnce()) -> Result<(), Entry> {
         let mut entries = self.write();
         if let Some(taken) = entries.get(peer) {
             return Err(*taken);
         }
-        before();
+        welcome();
         entries.insert(*peer, entry);
         Ok(())
+    }
+
+    /// Nobody finds a session any more, if it is the one that stands there.
+    pub(crate) fn hide(&self, peer: &PeerId, engine: usize, id: SlotId) {
+        let mut entries = self.write();
+        if let Some(entry) = entries.get_mut(peer).filter(|entry| entry.is(engine, id)) {
+            entry.gone = true;
+        }
     }
 
     /// Takes a session out, if it is the one that stands there.
     pub(crate) fn leave(&self, peer: &PeerId, engine: usize, id: SlotId) {
         let mut entries = self.write();
-        if entries.get(peer).is_some_and(|entry| entry.engine == engine && entry.id == id) {
+        if entries.get(peer).is_some_and(|entry| entry.is(engine, id)) {
             entries.remove(peer);
         }
     }
 
+    /// Takes all sessions of an engine out, which has ended.
+    pub(crate) fn leave_all(&self, engine: usize) {
+        self.write().retain(|_, entry| entry.engine != engine);
+    }
+
     #[inline]
     pub(crate) fn find(&self, peer: &str) -> Option<Entry> {
-        self.read().get(peer).copied()
+        self.read().get(peer).copied().filter(|entry| !entry.gone)
     }
 
     /// How many are connected.
     pub(crate) fn len(&self) -> usize {
-        self.read().len()
+        self.read().values().filter(|entry| !entry.gone).count()
     }
 
     /// Everybody who is connected.
     pub(crate) fn all(&self) -> Vec<(PeerId, Entry)> {
-        self.read().iter().map(|(peer, entry)| (*peer, *entry)).collect()
+        self.read().iter().filter(|(_, entry)| !entry.gone).map(|(peer, entry)| (*peer, *entry)).collect()
     }
 
     fn read(&self) -> RwLockReadGuard<'_, HashMap<PeerId, Entry>> {
@@ -87,7 +109,7 @@ mod tests {
 
     fn entry(index: u32, generation: u32) -> Entry {
         let id = SlotId { index, generation };
-        Entry { engine: 0, id, address: "127.0.0.1:1".parse().unwrap() }
+        Entry { engine: 0, id, address: "127.0.0.1:1".parse().unwrap(), gone: false }
     }
 
     #[test]
@@ -95,10 +117,30 @@ mod tests {
         let directory = Directory::new(Vec::new(), 4);
         let peer = PeerId::new("a").unwrap();
         directory.enter(&peer, entry(0, 1), || {}).unwrap();
-        assert_eq!(directory.enter(&peer, entry(1, 1), || panic!("it is taken")), Err(entry(0, 1)));
+        let welcome = || panic!("it is not welcome");
+        assert_eq!(directory.enter(&peer, entry(1, 1), welcome), Err(entry(0, 1)));
         directory.leave(&peer, 0, entry(0, 2).id);
         assert_eq!(directory.find("a"), Some(entry(0, 1)), "another generation does not leave for it");
         directory.leave(&peer, 0, entry(0, 1).id);
+        assert_eq!(directory.find("a"), None);
+    }
+
+    #[test]
+    fn a_hidden_session_keeps_its_id_until_it_leaves() {
+        let directory = Directory::new(Vec::new(), 4);
+        let peer = PeerId::new("a").unwrap();
+        let old = entry(0, 1);
+        directory.enter(&peer, old, || {}).unwrap();
+        directory.hide(&peer, 1, old.id);
+        assert_eq!(directory.find("a"), Some(old), "another engine's slot is another session");
+        directory.hide(&peer, 0, old.id);
+        assert_eq!((directory.find("a"), directory.len(), directory.all()), (None, 0, vec![]));
+        assert!(directory.enter(&peer, entry(1, 1), || {}).is_err_and(|old| old.gone));
+        directory.leave(&peer, 0, old.id);
+        directory.enter(&peer, entry(1, 1), || {}).unwrap();
+        directory.leave_all(1);
+        assert_eq!(directory.find("a"), Some(entry(1, 1)));
+        directory.leave_all(0);
         assert_eq!(directory.find("a"), None);
     }
 

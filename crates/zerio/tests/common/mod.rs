@@ -1,0 +1,174 @@
+//! What the loopback tests share: one test body runs over every driver and both ways of driving
+//! ([`matrix!`]), with a handler that records ([`Recorder`]), servers and clients that look the same
+//! however they are driven ([`TestServer`], [`TestClient`]), and peers made of bare sockets
+//! ([`raw::Raw`]).
+#![forbid(unsafe_code)]
+// Each test binary uses a part of it.
+#![allow(dead_code, unused_imports, unused_macros)]
+
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use zerio::{Config, DriverKind, Error, Server};
+
+mod drive;
+pub mod pattern;
+pub mod raw;
+mod record;
+
+pub use drive::{TestClient, TestServer};
+pub use record::{Event, Log, Recorder, sole_text, texts};
+
+/// How long a test waits for what must happen. No test waits for it to pass.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// One cell of the matrix.
+#[derive(Clone, Copy, Debug)]
+pub struct Case {
+    pub driver: DriverKind,
+    pub drive: Drive,
+}
+
+/// The ways to drive an engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drive {
+    /// On a thread of the library's.
+    Thread,
+    /// By `poll`, on a thread of the test's.
+    Polled,
+}
+
+impl Case {
+    /// The defaults, with deadlines that a busy machine keeps.
+    pub fn config(&self) -> Config {
+        let mut config = Config::default();
+        config.driver = self.driver;
+        config.handshake_timeout = PATIENCE;
+        config.drain_timeout = PATIENCE;
+        config.send_timeout = PATIENCE;
+        config.peer_timeout = PATIENCE;
+        config
+    }
+
+    /// The same with the smallest rings and buffers, and sockets that hold little.
+    pub fn tight(&self) -> Config {
+        let mut config = self.config();
+        config.message_max = 1024;
+        config.send_ring = 4096;
+        config.receive_buffer = 4096;
+        config.socket_send_buffer = Some(4096);
+        config.socket_receive_buffer = Some(4096);
+        config
+    }
+
+    pub fn server(&self, config: Config, recorder: Recorder) -> TestServer {
+        drive::server(self.drive, config, recorder)
+    }
+
+    pub fn try_client(
+        &self,
+        server: &TestServer,
+        id: &str,
+        config: Config,
+        recorder: Recorder,
+    ) -> Result<TestClient, Error> {
+        drive::client(self.drive, server.address(), id, config, recorder)
+    }
+
+    pub fn client(&self, server: &TestServer, id: &str, recorder: Recorder) -> TestClient {
+        self.try_client(server, id, self.config(), recorder).expect("a session")
+    }
+}
+
+/// Runs a test's body for one cell, or says on stderr why it can't.
+pub fn run(driver: DriverKind, drive: Drive, test: impl FnOnce(&Case)) {
+    if driver == DriverKind::Uring
+        && let Some(why) = no_uring()
+    {
+        eprintln!("SKIPPED for the uring driver: {why}");
+        return;
+    }
+    test(&Case { driver, drive });
+}
+
+/// Why this machine has no io_uring, if it has none.
+pub fn no_uring() -> Option<&'static str> {
+    static WHY: OnceLock<Option<String>> = OnceLock::new();
+    let probe = || {
+        let mut config = Config::default();
+        config.driver = DriverKind::Uring;
+        config.sessions_max = 1;
+        match Server::bind("127.0.0.1:0").expect("a port").config(config).start_polled() {
+            Ok(_) => None,
+            Err(error @ Error::Driver { .. }) => Some(error.to_string()),
+            Err(error) => panic!("neither a driver nor its refusal: {error}"),
+        }
+    };
+    WHY.get_or_init(probe).as_deref()
+}
+
+/// Makes of each function four tests: over the poll and the uring driver, on threads and polled.
+macro_rules! matrix {
+    ($($(#[$about:meta])* fn $name:ident($case:ident) $body:block)*) => {$(
+        $(#[$about])*
+        mod $name {
+            use super::*;
+
+            fn body($case: &$crate::common::Case) $body
+
+            #[test]
+            fn poll_on_a_thread() {
+                $crate::common::run(zerio::DriverKind::Poll, $crate::common::Drive::Thread, body);
+            }
+
+            #[test]
+            fn poll_polled() {
+                $crate::common::run(zerio::DriverKind::Poll, $crate::common::Drive::Polled, body);
+            }
+
+            #[test]
+            fn uring_on_a_thread() {
+                $crate::common::run(zerio::DriverKind::Uring, $crate::common::Drive::Thread, body);
+            }
+
+            #[test]
+            fn uring_polled() {
+                $crate::common::run(zerio::DriverKind::Uring, $crate::common::Drive::Polled, body);
+            }
+        }
+    )*};
+}
+
+/// The same for what only threads have: two tests of each function.
+macro_rules! drivers {
+    ($($(#[$about:meta])* fn $name:ident($case:ident) $body:block)*) => {$(
+        $(#[$about])*
+        mod $name {
+            use super::*;
+
+            fn body($case: &$crate::common::Case) $body
+
+            #[test]
+            fn poll() {
+                $crate::common::run(zerio::DriverKind::Poll, $crate::common::Drive::Thread, body);
+            }
+
+            #[test]
+            fn uring() {
+                $crate::common::run(zerio::DriverKind::Uring, $crate::common::Drive::Thread, body);
+            }
+        }
+    )*};
+}
+
+pub(crate) use {drivers, matrix};
+
+/// Waits until something is so.
+#[track_caller]
+pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
