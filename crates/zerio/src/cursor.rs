@@ -193,7 +193,8 @@ impl CommitWord {
         }
     }
 
-    /// The holder moves the end of the committed bytes and lets go. Tells whether others wait to hold.
+    /// The holder moves the end of the committed bytes and lets go. Tells whether others wait to hold. Where
+    /// it fails, the ring is still held.
     #[inline]
     pub(crate) fn commit(&self, from: u64, to: u64) -> Result<bool, ClosedMeanwhile> {
         match self.0.compare_exchange(from | HELD, to, SeqCst, Relaxed) {
@@ -206,7 +207,6 @@ impl CommitWord {
     fn commit_slowly(&self, mut word: u64, to: u64) -> Result<bool, ClosedMeanwhile> {
         loop {
             if word & CLOSED != 0 {
-                self.0.fetch_and(!(HELD | WAITED), SeqCst);
                 return Err(ClosedMeanwhile);
             }
             match self.0.compare_exchange(word, to, SeqCst, Relaxed) {
@@ -429,6 +429,8 @@ mod tests {
         assert_eq!(word.close(), 36);
         assert!(word.is_held());
         assert!(word.commit(36, 72).is_err());
+        assert!(word.is_held());
+        word.let_go();
         assert!(!word.is_held());
         assert_eq!(word.position(), 36);
         assert_eq!(word.hold(), Hold::Closed);

@@ -332,22 +332,24 @@ impl SendPath {
         let to = start + len as u64;
         if sole {
             self.ring.word().sole_commit(to);
-        } else {
-            match self.ring.word().commit(committed, to) {
-                Ok(false) => {}
-                Ok(true) => self.lobby.tell(),
-                Err(_) => {
-                    self.ring.take_back();
-                    self.lobby.tell();
-                    return Err(SendError::Closed);
-                }
-            }
-            if self.bell.asleep.is() {
-                self.send_directly();
-                return Ok(());
+            // This is the engine's thread: it is awake.
+            self.bell.marked.set(self.index);
+            return Ok(());
+        }
+        match self.ring.word().commit(committed, to) {
+            Ok(false) => {}
+            Ok(true) => self.lobby.tell(),
+            Err(_) => {
+                self.ring.take_back();
+                self.let_go();
+                return Err(SendError::Closed);
             }
         }
-        self.bell.ring(self.index);
+        if self.bell.asleep.is() {
+            self.send_directly();
+        } else {
+            self.bell.ring(self.index);
+        }
         Ok(())
     }
 

@@ -138,10 +138,16 @@ impl Ring {
     /// For whoever holds the ring: writes the frame of a message in the place that `place` found.
     #[inline]
     pub(crate) fn write(&self, start: u64, message: &[u8]) {
-        let mut frame = self.frame(start, HEADER + message.len());
-        let (header, rest) = self.region.bytes_mut(&mut frame).split_at_mut(HEADER);
-        header.copy_from_slice(&wire::header(message.len() as u32));
-        rest.copy_from_slice(message);
+        let (at, len) = ((start & (self.capacity - 1)) as usize, message.len());
+        assert!(at + HEADER + len <= self.memory.len(), "a frame outside of its ring");
+        let frame = self.region.start_of(&self.memory).wrapping_add(at);
+        // SAFETY: the frame lies inside the ring's memory, as just checked, and is this sender's, as in
+        // `frame`. Not by way of a span, which costs a message of 32 bytes a tenth. The message is no part
+        // of it: it is borrowed, and these bytes can't be.
+        unsafe {
+            frame.cast::<[u8; HEADER]>().write(wire::header(len as u32));
+            frame.add(HEADER).copy_from_nonoverlapping(message.as_ptr(), len);
+        }
     }
 
     #[inline]
