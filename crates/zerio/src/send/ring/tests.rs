@@ -223,7 +223,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn every_byte_comes_out_once_in_order_and_what_is_left_is_counted(
@@ -253,7 +253,7 @@ fn what_is_left_is_right_at_every_byte_of_every_mixture() {
     let sizes = [0, 1, 11, 12, 13, 28, 45, 60, FRAME_LIMIT - HEADER];
     for first in sizes {
         for second in sizes {
-            for stride in [1, 3, 16] {
+            for stride in [1, 7] {
                 let mut pair = Pair::new();
                 let mut sizes = [first, second, second].into_iter().cycle();
                 while pair.model.committed < 3 * CAPACITY as u64 {
