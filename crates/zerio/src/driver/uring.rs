@@ -135,14 +135,13 @@ impl Driver for Uring {
     }
 
     fn accept(&mut self) {
-        if self.listener.is_some() && !self.retiring {
-            debug_assert!(matches!(self.accept, Request::Idle), "one accept in flight");
+        if self.listener.is_some() && matches!(self.accept, Request::Idle) {
             self.accept = Request::Asked(());
         }
     }
 
     fn stop_listening(&mut self) {
-        let Some(listener) = &self.listener else { return };
+        let (Some(listener), false) = (&self.listener, self.retiring) else { return };
         // Closing would not do while the kernel has an accept, which holds the file.
         let _ = listener.shutdown(Shutdown::Both);
         if self.accept.is_pushed() {
@@ -201,7 +200,9 @@ impl Driver for Uring {
         let before = done.len();
         let directly = wait.is_zero() && self.live <= FEW;
         self.hand_over(directly, done);
-        let busy = done.len() > before || (!directly && !self.asked.is_empty());
+        // What did not fit the queue is not waited for, least of all the watch, which could end the wait.
+        let left = self.watch.is_asked() || self.accept.is_asked() || !self.asked.is_empty();
+        let busy = done.len() > before || left;
         self.ring.enter(if busy { Duration::ZERO } else { wait })?;
         while let Some(event) = self.ring.next() {
             self.complete(event, done);
