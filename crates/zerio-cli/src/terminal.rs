@@ -16,9 +16,12 @@ pub(crate) fn note(line: impl Display) {
     let _ = writeln!(stderr(), "{line}");
 }
 
-/// A bar over so many steps. It is drawn when it is told of a step, and has no thread that could
+/// A bar over so many steps, which take about so long in all. It is drawn when it is told of a step, and has no thread that could
 /// disturb a measurement; nothing is drawn where standard error is no terminal.
-pub(crate) fn bar(steps: u64) -> ProgressBar {
+pub(crate) fn bar(steps: u64, time: Duration) -> ProgressBar {
+    if time < PATIENCE {
+        return ProgressBar::hidden();
+    }
     let bar = ProgressBar::with_draw_target(Some(steps), ProgressDrawTarget::stderr());
     let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {elapsed} {msg}");
     bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))

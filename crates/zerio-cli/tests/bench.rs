@@ -4,7 +4,7 @@
 mod support;
 
 use serde_json::Value;
-use support::{run, text};
+use support::{Tool, lines_until, run, text};
 
 fn number(line: &Value, name: &str) -> f64 {
     line[name].as_f64().unwrap_or_else(|| panic!("no number {name:?} in {line}"))
@@ -98,4 +98,17 @@ fn people_get_tables_and_no_colours_in_a_pipe() {
     let out = text(&output.stdout);
     assert!(out.contains("One way") && out.contains("driver ") && out.contains("heap allocations"), "{out}");
     assert!(!out.contains('\u{1b}') && output.stderr.is_empty(), "{out}");
+}
+
+#[test]
+fn an_interrupt_ends_it_with_what_was_measured_until_then() {
+    let mut bench = Tool::start("bench --rounds 1000");
+    let mut out = bench.stdout();
+    // By now it has begun, and catches the signal.
+    lines_until(&mut out, "driver ");
+    bench.signal("INT");
+    lines_until(&mut out, "heap allocations");
+    let output = bench.finish(b"");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("interrupted"), "{}", text(&output.stderr));
 }

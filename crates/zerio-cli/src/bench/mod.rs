@@ -36,7 +36,7 @@ pub(crate) fn run(args: &args::Bench) -> Result<(), Failure> {
     if !args.json {
         report.print_head()?;
     }
-    let bar = terminal::bar(plan.runs());
+    let bar = terminal::bar(plan.runs(), plan.duration());
     let outcome = measure(&plan, &mut report, &bar);
     bar.finish_and_clear();
     outcome?;

@@ -185,8 +185,7 @@ impl Plan {
     }
 
     /// How long its runs take in all, setting them up apart.
-    #[cfg(test)]
-    fn duration(&self) -> Duration {
+    pub(super) fn duration(&self) -> Duration {
         let cases = self.round_trip.iter().chain(&self.one_way).map(|case| case.run + case.warm_up());
         2 * u32::from(self.rounds) * cases.sum::<Duration>()
             + self.idle.iter().map(|case| case.run).sum::<Duration>()
