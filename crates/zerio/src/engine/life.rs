@@ -24,7 +24,6 @@ use crate::wire::{self, Answer, HELLO_MAX, PeerId, RefusalFrame};
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What a first frame leads to.
-#[expect(clippy::large_enum_variant, reason = "it lives on the stack, and boxing would allocate")]
 enum Verdict {
     /// The handshake is done, with this peer.
     Welcome(PeerId),
