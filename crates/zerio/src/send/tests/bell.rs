@@ -72,7 +72,8 @@ fn a_greeting_waits_for_a_late_handle_that_holds_the_ring_for_a_moment() {
         world.path.let_go();
         greeting.join().unwrap().unwrap();
     });
-    assert_eq!(world.left(), (1, 6));
+    assert_eq!(world.path.ring.word().position(), 6, "the whole frame is committed");
+    assert_eq!(world.left(), (0, 0), "and it is nobody's message");
 }
 
 // Direct sends.
