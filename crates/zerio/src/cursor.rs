@@ -247,7 +247,8 @@ impl CommitWord {
     #[inline]
     pub(crate) fn sole_position(&self) -> Option<u64> {
         let word = self.0.load(Relaxed);
-        (word & CLOSED == 0).then_some(word & POSITION)
+        // Where nobody holds and nobody waits, an open ring's word is its position.
+        (word & CLOSED == 0).then_some(word)
     }
 
     /// For a sole sender, on the thread that also closes: moves the end of the committed bytes.

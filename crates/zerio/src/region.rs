@@ -65,6 +65,11 @@ impl Region {
         self.map.as_mut_ptr().wrapping_add(span.offset)
     }
 
+    /// The same, to keep.
+    pub(crate) fn fixed_start_of(&self, span: &Span) -> Start {
+        Start(self.start_of(span))
+    }
+
     /// A second span over a part of `whole`, `at..at + len`.
     ///
     /// # Safety
@@ -75,6 +80,23 @@ impl Region {
     pub(crate) unsafe fn alias(whole: &Span, at: usize, len: usize) -> Span {
         assert!(at + len <= whole.len as usize, "an alias outside of its span");
         Span { offset: whole.offset + at, len: len as u32, tag: whole.tag }
+    }
+}
+
+/// Where a span starts, looked up once: for a ring, whose senders would otherwise look it up for each
+/// message. Following it is as free, and as dangerous, as following any pointer.
+#[derive(Debug)]
+pub(crate) struct Start(*mut u8);
+
+// SAFETY: it is an address. Whoever follows it says why that may be done, from which thread ever.
+unsafe impl Send for Start {}
+// SAFETY: as above.
+unsafe impl Sync for Start {}
+
+impl Start {
+    #[inline]
+    pub(crate) fn at(&self, offset: usize) -> *mut u8 {
+        self.0.wrapping_add(offset)
     }
 }
 

@@ -424,23 +424,21 @@ impl Core {
         self.sole = None;
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn try_send(&mut self, index: usize, message: &[u8]) -> Result<(), SendError> {
-        let generation = self.table.sessions[index].id.generation;
         let send = &self.shared.slots[index].send;
         match &mut self.sole {
-            Some(sole) => send.try_send_sole(sole, generation, message),
-            None => send.try_send(generation, message),
+            Some(sole) => send.try_send_sole(sole, message),
+            None => send.try_send(self.table.sessions[index].id.generation, message),
         }
     }
 
     #[inline]
     pub(crate) fn try_claim(&mut self, index: usize, len: usize) -> Result<Claim<'_>, SendError> {
-        let generation = self.table.sessions[index].id.generation;
         let send = &self.shared.slots[index].send;
         match &mut self.sole {
-            Some(sole) => send.try_claim_sole(sole, generation, len),
-            None => send.try_claim(generation, len),
+            Some(sole) => send.try_claim_sole(sole, len),
+            None => send.try_claim(self.table.sessions[index].id.generation, len),
         }
     }
 

@@ -54,7 +54,11 @@ impl<'a> Claim<'a> {
         let len = self.frame.len();
         let header = wire::header((len - HEADER) as u32);
         self.path.ring.bytes_mut(&mut self.frame)[..HEADER].copy_from_slice(&header);
-        self.path.commit(self.committed, self.start, len, self.sole)
+        if self.sole {
+            self.path.commit_sole(self.committed, self.start, len);
+            return Ok(());
+        }
+        self.path.commit(self.committed, self.start, len)
     }
 }
 

@@ -179,20 +179,17 @@ impl SendPath {
         // Not by way of a claim: that it is a value with a drop costs a third of a small message.
         let (committed, start) = self.hold_place(generation, message.len())?;
         self.ring.write(start, message);
-        self.commit(committed, start, HEADER + message.len(), false)
+        self.commit(committed, start, HEADER + message.len())
     }
 
-    /// The same without holding the ring, for the one thread that can send on it.
-    #[inline]
-    pub(crate) fn try_send_sole(
-        &self,
-        _: &mut Sole,
-        generation: u32,
-        message: &[u8],
-    ) -> Result<(), SendError> {
-        let (committed, start) = self.sole_place(generation, message.len())?;
+    /// The same without holding the ring, for the one thread that can send on it: the engine's, which knows
+    /// that the session is the slot's present one.
+    #[inline(always)]
+    pub(crate) fn try_send_sole(&self, _: &mut Sole, message: &[u8]) -> Result<(), SendError> {
+        let (committed, start) = self.sole_place(message.len())?;
         self.ring.write(start, message);
-        self.commit(committed, start, HEADER + message.len(), true)
+        self.commit_sole(committed, start, HEADER + message.len());
+        Ok(())
     }
 
     /// A place for a message of `len` bytes, or at once the reason why there is none.
@@ -202,13 +199,8 @@ impl SendPath {
     }
 
     /// The same without holding the ring, for the one thread that can send on it.
-    pub(crate) fn try_claim_sole<'a>(
-        &'a self,
-        _: &'a mut Sole,
-        generation: u32,
-        len: usize,
-    ) -> Result<Claim<'a>, SendError> {
-        let (committed, start) = self.sole_place(generation, len)?;
+    pub(crate) fn try_claim_sole<'a>(&'a self, _: &'a mut Sole, len: usize) -> Result<Claim<'a>, SendError> {
+        let (committed, start) = self.sole_place(len)?;
         Ok(Claim::new(self, committed, start, len, true))
     }
 
@@ -222,27 +214,23 @@ impl SendPath {
             Hold::Busy => self.hold_soon()?,
         };
         match self.place_held(generation, committed, len) {
-            Err(SendError::Full) => {
-                self.tallies.full_rings.add_shared(1);
-                Err(SendError::Full)
-            }
+            Err(SendError::Full) => Err(self.count_full()),
             place => place,
         }
     }
 
     /// The same where nobody else can hold it.
-    #[inline]
-    fn sole_place(&self, generation: u32, len: usize) -> Result<(u64, u64), SendError> {
+    #[inline(always)]
+    fn sole_place(&self, len: usize) -> Result<(u64, u64), SendError> {
         self.check_len(len)?;
         let committed = self.ring.word().sole_position().ok_or(SendError::Closed)?;
-        if !self.ring.is_for(generation) {
-            return Err(SendError::Closed);
+        match self.ring.place(committed, (HEADER + len) as u64) {
+            Some(start) => Ok((committed, start)),
+            None => {
+                self.full();
+                Err(self.count_full())
+            }
         }
-        let Some(start) = self.ring.place(committed, (HEADER + len) as u64) else {
-            self.tallies.full_rings.add_shared(1);
-            return Err(self.full());
-        };
-        Ok((committed, start))
     }
 
     /// A place for a message, waiting for it as long as `left` has time left.
@@ -321,6 +309,12 @@ impl SendPath {
         SendError::Full
     }
 
+    #[cold]
+    fn count_full(&self) -> SendError {
+        self.tallies.full_rings.add_shared(1);
+        SendError::Full
+    }
+
     #[inline]
     pub(super) fn let_go(&self) {
         if self.ring.word().let_go() {
@@ -328,17 +322,20 @@ impl SendPath {
         }
     }
 
-    /// Commits the frame of `len` bytes that stands at `start`.
+    /// Commits the frame of `len` bytes that stands at `start`, on the engine's own thread.
+    #[inline(always)]
+    pub(super) fn commit_sole(&self, committed: u64, start: u64, len: usize) {
+        self.ring.note(committed, start);
+        self.ring.word().sole_commit(start + len as u64);
+        // The engine is awake: it is here.
+        self.bell.marked.set(self.index);
+    }
+
+    /// Commits the frame of `len` bytes that stands at `start`, and lets the ring go.
     #[inline]
-    pub(super) fn commit(&self, committed: u64, start: u64, len: usize, sole: bool) -> Result<(), SendError> {
+    pub(super) fn commit(&self, committed: u64, start: u64, len: usize) -> Result<(), SendError> {
         self.ring.note(committed, start);
         let to = start + len as u64;
-        if sole {
-            self.ring.word().sole_commit(to);
-            // This is the engine's thread: it is awake.
-            self.bell.marked.set(self.index);
-            return Ok(());
-        }
         match self.ring.word().commit(committed, to) {
             Ok(false) => {}
             Ok(true) => self.lobby.tell(),
@@ -510,7 +507,7 @@ impl SendPath {
         };
         let (committed, start) = self.place_held(generation, committed, frame.len())?;
         self.ring.write(start, frame);
-        self.commit(committed, start, HEADER + frame.len(), false)?;
+        self.commit(committed, start, HEADER + frame.len())?;
         // It is nobody's message.
         self.ring.take_back();
         self.greeting.set((HEADER + frame.len()) as u64);

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use crate::config::RING_BLOCKS;
 use crate::cursor::{CommitWord, Cursor, Hold, Padded, Tally};
 use crate::error::Undelivered;
-use crate::region::{Region, Span};
+use crate::region::{Region, Span, Start};
 use crate::wire::{self, HEADER};
 
 pub(crate) struct Ring {
@@ -32,6 +32,7 @@ pub(crate) struct Ring {
     released: Padded<Cursor>,
     region: Arc<Region>,
     memory: Span,
+    start: Start,
     capacity: u64,
     /// A block's size, as a power of two.
     block_bits: u32,
@@ -83,6 +84,7 @@ impl Ring {
                 marks: Default::default(),
             }),
             released: Padded(Cursor::default()),
+            start: region.fixed_start_of(&memory),
             region,
             memory,
             capacity,
@@ -123,13 +125,18 @@ impl Ring {
         let behind = self.capacity - (committed & (self.capacity - 1));
         let start = if len <= behind { committed } else { committed + behind };
         let end = start + len;
-        if end > self.senders.released_seen.own() + self.capacity {
-            self.senders.released_seen.set(self.released.observe());
-            if end > self.senders.released_seen.own() + self.capacity {
-                return None;
-            }
+        if end > self.senders.released_seen.own() + self.capacity && !self.has_room(end) {
+            return None;
         }
         Some(start)
+    }
+
+    /// Whether there is room up to `end`, by what has been released since it was last looked at.
+    #[cold]
+    fn has_room(&self, end: u64) -> bool {
+        let released = self.released.observe();
+        self.senders.released_seen.set(released);
+        end <= released + self.capacity
     }
 
     /// For whoever holds the ring: the bytes of the frame that `place` found a place for.
@@ -146,11 +153,11 @@ impl Ring {
     #[inline]
     pub(crate) fn write(&self, start: u64, message: &[u8]) {
         let (at, len) = ((start & (self.capacity - 1)) as usize, message.len());
-        assert!(at + HEADER + len <= self.memory.len(), "a frame outside of its ring");
-        let frame = self.region.start_of(&self.memory).wrapping_add(at);
-        // SAFETY: the frame lies inside the ring's memory, as just checked, and is this sender's, as in
-        // `frame`. Not by way of a span, which costs a message of 32 bytes a tenth. The message is no part
-        // of it: it is borrowed, and these bytes can't be.
+        assert!(at + HEADER + len <= self.capacity as usize, "a frame outside of its ring");
+        let frame = self.start.at(at);
+        // SAFETY: the frame lies inside the ring's memory, as just checked, which lives as long as `region`,
+        // and is this sender's, as in `frame`. Not by way of a span, which costs a message of 32 bytes a
+        // tenth. The message is no part of it: it is borrowed, and these bytes can't be.
         unsafe {
             frame.cast::<[u8; HEADER]>().write(wire::header(len as u32));
             frame.add(HEADER).copy_from_nonoverlapping(message.as_ptr(), len);

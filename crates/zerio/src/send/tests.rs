@@ -302,17 +302,17 @@ fn a_second_claim_meanwhile_says_full_and_does_not_wait_for_ever() {
 fn a_sole_sender_sends_without_holding_the_ring() {
     let mut world = World::new();
     let mut sole = Sole::new();
-    drop(world.path.try_claim_sole(&mut sole, 1, 9).unwrap());
+    drop(world.path.try_claim_sole(&mut sole, 9).unwrap());
     for number in 0..16 {
-        world.path.try_send_sole(&mut sole, 1, &[number; LEN]).unwrap();
+        world.path.try_send_sole(&mut sole, &[number; LEN]).unwrap();
     }
-    assert_eq!(world.path.try_send_sole(&mut sole, 1, &[16; LEN]), Err(SendError::Full));
+    assert_eq!(world.path.try_send_sole(&mut sole, &[16; LEN]), Err(SendError::Full));
     assert_eq!(world.path.counters().full_rings, 1);
     assert_eq!(world.path.try_send_sole(&mut sole, 2, b"other"), Err(SendError::Closed));
     world.pump().unwrap();
     assert_eq!(world.driver.requests[0].len(), CAPACITY);
     world.path.close();
-    assert_eq!(world.path.try_send_sole(&mut sole, 1, b"late"), Err(SendError::Closed));
+    assert_eq!(world.path.try_send_sole(&mut sole, b"late"), Err(SendError::Closed));
 }
 
 #[test]
