@@ -323,6 +323,31 @@ matrix! {
         assert_eq!(checker.lock().unwrap().count(), COUNT);
     }
 
+    fn order_holds_where_the_kernel_takes_frames_in_pieces(case) {
+        const COUNT: u64 = 1000;
+        let mut config = case.config();
+        config.socket_send_buffer = Some(4096);
+        config.socket_receive_buffer = Some(4096);
+        config.receive_buffer = config.message_max + 4;
+        let max = config.message_max;
+        let (log, checker) = (Log::new(), Arc::new(Mutex::new(Checker::default())));
+        let checking = checker.clone();
+        let recorder = Recorder::new(&log).without_messages().on_message(move |_, message| {
+            checking.lock().unwrap().check(message, max);
+        });
+        let server = case.server(config.clone(), recorder);
+        let client = case.try_client(&server, "a", config, Recorder::deaf()).unwrap();
+        let peer = client.peer();
+        for number in 0..COUNT {
+            peer.send(&pattern::message(1, number, pattern::len(1, number, max))).unwrap();
+        }
+        let sent = peer.counters().sent;
+        assert!(sent.short_sends > 0, "{sent:?}");
+        assert_eq!(client.stop().delivered, COUNT);
+        log.wait_disconnected("a");
+        assert_eq!(checker.lock().unwrap().count(), COUNT);
+    }
+
     fn a_claim_held_while_its_session_ends_is_closed_and_nobody_gets_its_place(case) {
         let log = Log::new();
         let mut config = case.config();
