@@ -1,1 +1,41 @@
-fn main() {}
+//! `zerio`: measures, serves, pings, sends and listens, from the command line.
+//!
+//! `args` has the flags as they are typed, `settings` what they mean; each command is a module. Exit codes:
+//! 0 for success, 1 for a failure, 2 for wrong usage.
+#![deny(unsafe_code)]
+
+mod allocations;
+mod args;
+mod bench;
+mod cpu;
+mod failure;
+mod interrupt;
+mod lines;
+mod ping;
+mod serve;
+mod settings;
+mod terminal;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Args, Command};
+
+/// Counts, for `zerio bench`; elsewhere it costs next to nothing.
+#[global_allocator]
+static ALLOCATOR: allocations::Counting = allocations::Counting;
+
+fn main() -> ExitCode {
+    let outcome = match Args::parse().command {
+        Command::Bench(args) => bench::run(&args),
+        Command::Serve(args) => serve::run(&args),
+        Command::Ping(args) => ping::run(&args),
+        Command::Send(args) => lines::send(&args),
+        Command::Listen(args) => lines::listen(&args),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}

@@ -39,7 +39,8 @@ pub struct Config {
     pub handshake_timeout: Duration,
     /// After how long without a sign of life a connection counts as dead: unacknowledged bytes
     /// (TCP_USER_TIMEOUT, where the system has it) and keepalive probes, which have a resolution of
-    /// seconds. Default 10 s.
+    /// seconds. A peer whose system answers and whose program does not read is alive: that is
+    /// `slow_peer_timeout`'s matter. Default 10 s.
     pub peer_timeout: Duration,
     /// How long a session that is closed by this side may take to hand its accepted messages to the
     /// kernel and to hear that the peer has closed too. Default 2 s.
@@ -206,15 +207,15 @@ impl Config {
         let frame = self.message_max.saturating_add(HEADER);
         in_range("message_max", self.message_max, 1, RING_LIMIT / 4)?;
         in_range("send_ring", self.send_ring, 4096, RING_LIMIT)?;
+        let least = least_ring(frame);
         if !self.send_ring.is_power_of_two() {
             return Err(ConfigError::new(
                 "send_ring",
                 self.send_ring,
                 "the ring's size must be a power of two",
-                format!("{} would do", self.send_ring.next_power_of_two()),
+                format!("{} would do", self.send_ring.next_power_of_two().max(least)),
             ));
         }
-        let least = least_ring(frame);
         if self.send_ring < least {
             return Err(ConfigError::new(
                 "send_ring",

@@ -194,7 +194,8 @@ impl CommitWord {
         }
     }
 
-    /// The holder moves the end of the committed bytes and lets go. Tells whether others wait to hold.
+    /// The holder moves the end of the committed bytes and lets go. Tells whether others wait to hold. Where
+    /// it fails, the ring is still held.
     #[inline]
     pub(crate) fn commit(&self, from: u64, to: u64) -> Result<bool, ClosedMeanwhile> {
         match self.0.compare_exchange(from | HELD, to, SeqCst, Relaxed) {

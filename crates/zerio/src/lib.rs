@@ -70,6 +70,8 @@ mod report;
 mod send;
 mod server;
 mod session;
+#[cfg(test)]
+mod sizes;
 mod thread;
 mod time;
 mod wait;

@@ -204,8 +204,9 @@ impl<H: Handler> Builder<Listen, H> {
     /// # Errors
     ///
     /// [`Error::Config`] where the configuration can't work, several engines included, which need
-    /// [`start_each`](Builder::start_each); [`Error::Driver`] and [`Error::System`] where the system
-    /// does not give what is needed.
+    /// [`start_each`](Builder::start_each); [`Error::Bind`] where another program has come to listen on
+    /// the address since it was bound; [`Error::Driver`] and [`Error::System`] where the system does not
+    /// give what is needed.
     pub fn start(self) -> Result<Server, Error>
     where
         H: Send + 'static,
@@ -223,10 +224,11 @@ impl<H: Handler> Builder<Listen, H> {
     pub fn start_polled(self) -> Result<PolledServer<H>, Error> {
         one_engine(&self.config, "one, or a polled server for each core, each on its own port")?;
         let Builder { target, handler, config } = self;
-        let (mut plans, directory) = plans(target.socket, &config, Some(Sole::new()))?;
+        let address = target.address;
+        let (mut plans, directory) = plans(target, &config, Some(Sole::new()))?;
         let plan = plans.swap_remove(0);
         let polled = Polled::new(plan, handler)?;
-        Ok(PolledServer { polled, directory, address: target.address, here: PhantomData })
+        Ok(PolledServer { polled, directory, address, here: PhantomData })
     }
 }
 
@@ -277,19 +279,25 @@ fn launch<H>(listen: Listen, config: &Config, handlers: Vec<H>) -> Result<Server
 where
     H: Handler + Send + 'static,
 {
-    let (plans, directory) = plans(listen.socket, config, None)?;
+    let address = listen.address;
+    let (plans, directory) = plans(listen, config, None)?;
     let running = Running::start("zerio-server", plans, handlers, None)?;
-    Ok(Server { running, sender: Sender::new(directory), address: listen.address })
+    Ok(Server { running, sender: Sender::new(directory), address })
 }
 
 /// What each engine of a server is made from; the first has the listening socket.
 fn plans(
-    listener: Socket,
+    listen: Listen,
     config: &Config,
     mut sole: Option<Sole>,
 ) -> Result<(Vec<Plan>, Arc<Directory>), Error> {
     config.validate()?;
-    socket::listen(&listener, &options(config)).map_err(|why| refused_option(config, why))?;
+    let Listen { socket: listener, address } = listen;
+    socket::listen(&listener, &options(config)).map_err(|why| match why.kind() {
+        // Two sockets may be bound to one address; the second one to listen hears that it is taken.
+        std::io::ErrorKind::AddrInUse => Error::Bind { address, why },
+        _ => refused_option(config, why),
+    })?;
     let memories: Vec<_> = (0..config.engines).map(|_| thread::memory(config)).collect::<Result<_, _>>()?;
     let engines = memories.iter().map(|memory| memory.0.clone()).collect();
     let directory = Arc::new(Directory::new(engines, config.sessions_max));

@@ -72,6 +72,7 @@ pub(crate) fn memory(config: &Config) -> Result<Memory, Error> {
 }
 
 /// An engine on the driver that was picked for it.
+#[cfg_attr(target_os = "linux", expect(clippy::large_enum_variant, reason = "there is one an engine"))]
 pub(crate) enum Driven<H> {
     Poll(Engine<Poll, H>),
     #[cfg(target_os = "linux")]
@@ -370,11 +371,12 @@ fn cycle<D: Driver, H: Handler>(
 
 fn pin(config: &Config, engine: usize) -> Result<(), Error> {
     let Some(&id) = config.cores.get(engine) else { return Ok(()) };
-    if core_affinity::set_for_current(core_affinity::CoreId { id }) {
-        return Ok(());
-    }
+    // Asked first, because a number that no core can have ends the process inside of `set_for_current`.
     let cores = core_affinity::get_core_ids().unwrap_or_default();
     let ids: Vec<usize> = cores.iter().map(|core| core.id).collect();
+    if ids.contains(&id) && core_affinity::set_for_current(core_affinity::CoreId { id }) {
+        return Ok(());
+    }
     let why = format!("this process may not run on core {id}");
     Err(ConfigError::new("cores", &config.cores, why, format!("it may on {ids:?}")).into())
 }

@@ -19,8 +19,9 @@ use crate::time::Time;
 pub enum WaitStrategy {
     /// Turns without end: the lowest latency, a whole core, always. For a core of its own.
     BusySpin,
-    /// Turns for so long after the last work, then parks. The default, with 20 µs: an answer that
-    /// comes at once is met awake, and an idle engine costs nothing.
+    /// Turns for so long after the last work, giving the core to whoever else wants it between turns, then
+    /// parks. The default, with 20 µs: an answer that comes at once is met awake, a sender on the same
+    /// core can fill the ring meanwhile, and an idle engine costs nothing.
     SpinThenPark(Duration),
     /// Gives the core to whoever else wants it between turns: nearly the latency of spinning where
     /// nobody does, a whole core in the eyes of the system.
@@ -84,7 +85,8 @@ impl Idler {
     pub(crate) fn idle(&mut self, now: Time) -> Idle {
         match self.strategy {
             WaitStrategy::BusySpin => std::hint::spin_loop(),
-            WaitStrategy::SpinThenPark(spin) if now.since(self.worked) < spin => std::hint::spin_loop(),
+            // The sender whose messages it waits for may need this very core.
+            WaitStrategy::SpinThenPark(spin) if now.since(self.worked) < spin => std::thread::yield_now(),
             WaitStrategy::SpinThenPark(_) | WaitStrategy::Park => return Idle::Park,
             WaitStrategy::Yield => std::thread::yield_now(),
             WaitStrategy::Sleep(pause) => std::thread::sleep(pause),

@@ -128,6 +128,54 @@ impl Direct {
     }
 }
 
+/// How the peer's system takes what was sent to it.
+#[cfg(target_os = "linux")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flow {
+    /// It has acknowledged everything.
+    Settled,
+    /// Bytes are on their way.
+    Moving,
+    /// It lives, and has no room: its program does not read.
+    Closed,
+}
+
+/// So many probes of a closed window without an answer, and the peer's system does not live.
+#[cfg(target_os = "linux")]
+const PROBES: u8 = 3;
+
+#[cfg(target_os = "linux")]
+impl Direct {
+    pub(crate) fn flow(&self) -> io::Result<Flow> {
+        // SAFETY: `tcp_info` is integers only, for which zero is a value.
+        let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
+        let mut len = size_of::<libc::tcp_info>() as libc::socklen_t;
+        // SAFETY: the pointers are to live values; the kernel writes no more than `len` bytes to the
+        // first. The descriptor is open, as in `send`.
+        let outcome = unsafe {
+            let info = (&raw mut info).cast();
+            libc::getsockopt(self.0, libc::IPPROTO_TCP, libc::TCP_INFO, info, &mut len)
+        };
+        if outcome != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let (unacked, unsent) = (info.tcpi_unacked, info.tcpi_notsent_bytes);
+        Ok(match (unacked, unsent) {
+            (0, 0) => Flow::Settled,
+            // What had no room was either held back, or sent and dropped over there.
+            _ if (unacked == 0 || info.tcpi_snd_wnd == 0) && info.tcpi_probes < PROBES => Flow::Closed,
+            _ => Flow::Moving,
+        })
+    }
+
+    /// After how long without an acknowledgement the connection is dead; `None` for the system's own.
+    pub(crate) fn set_user_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        // SAFETY: as in `send`.
+        let socket = unsafe { BorrowedFd::borrow_raw(self.0) };
+        SockRef::from(&socket).set_tcp_user_timeout(timeout)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

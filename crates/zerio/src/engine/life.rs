@@ -104,8 +104,8 @@ impl<D: Driver, H: Handler> Engine<D, H> {
             return self.begin_accepted(socket, address, false);
         }
         directory.counted.add_shared(1);
-        let engines = directory.engines.iter().enumerate();
-        let loads = engines.filter(|(_, engine)| engine.takes_connections());
+        // One that ends, or has ended because its handler panicked, takes nobody.
+        let loads = directory.engines.iter().enumerate().filter(|(_, engine)| !engine.stopping.get());
         let least = loads.min_by_key(|(_, engine)| engine.load.get()).map_or(own, |(engine, _)| engine);
         let mut mine = Some(socket);
         if least != own
@@ -257,6 +257,7 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         session.state = State::Open;
         session.deadline = Time::NEVER;
         session.announced = true;
+        self.core.begin_looking();
         self.core.shared.tallies.connected.add(1);
         if !self.silent {
             let _in_handler = crate::wait::InHandler::enter();
@@ -463,7 +464,8 @@ impl<D: Driver, H: Handler> Engine<D, H> {
                 State::Free | State::Closing => {}
             }
         }
-        self.core.alarm = self.core.table.next_alarm();
+        self.core.look_for_patience();
+        self.core.alarm = self.core.table.next_alarm().min(self.core.look_at);
     }
 
     /// Drains all sessions, and lets nobody in any more.
@@ -471,7 +473,7 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         self.core.stopping = true;
         self.core.accept_at = Time::NEVER;
         self.driver.stop_listening();
-        while let Some((socket, address)) = self.core.shared.close_inbox() {
+        for (socket, address) in self.core.shared.close_inbox() {
             self.begin_accepted(socket, address, true);
         }
         for index in 0..self.core.table.sessions.len() {
@@ -490,28 +492,16 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         self.core.stopping = true;
         self.core.accept_at = Time::NEVER;
         self.driver.stop_listening();
-        self.leave_the_others();
+        self.turn_away();
         for index in 0..self.core.table.sessions.len() {
             self.abort(index, Reason::HandlerPanicked);
-        }
-    }
-
-    /// An engine that has failed takes no more connections from the server's other engines, and keeps no
-    /// ids.
-    fn leave_the_others(&mut self) {
-        while let Some(waiting) = self.core.shared.close_inbox() {
-            drop(waiting);
-            self.uncount();
-        }
-        if let Role::Server(server) = &self.core.role {
-            server.directory.leave_all(server.engine);
         }
     }
 
     /// The driver has failed: every session ends now. What it had in flight counts as not taken.
     pub(crate) fn end_without_driver(&mut self, kind: io::ErrorKind) {
         self.core.stopping = true;
-        self.leave_the_others();
+        self.turn_away();
         for index in 0..self.core.table.sessions.len() {
             let session = &mut self.core.table.sessions[index];
             if session.state == State::Free {
@@ -523,6 +513,18 @@ impl<D: Driver, H: Handler> Engine<D, H> {
             send.close();
             send.disconnect();
             self.closed(index);
+        }
+    }
+
+    /// An engine that ends early takes no more connections from the one that accepts, closes those that
+    /// wait for it, and keeps no ids.
+    fn turn_away(&mut self) {
+        self.core.shared.stopping.set(true);
+        for _ in self.core.shared.close_inbox() {
+            self.uncount();
+        }
+        if let Role::Server(server) = &self.core.role {
+            server.directory.leave_all(server.engine);
         }
     }
 }

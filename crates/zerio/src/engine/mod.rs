@@ -10,6 +10,7 @@ use std::time::Duration;
 
 mod context;
 mod life;
+mod patience;
 
 pub use context::Context;
 
@@ -67,6 +68,8 @@ pub(crate) struct Core {
     now: Time,
     /// When some session's deadline may be.
     alarm: Time,
+    /// When sessions whose peers may have no room are looked at; `NEVER` while there is none.
+    look_at: Time,
     /// When accepting goes on; `NEVER` while it is on, or off for good.
     accept_at: Time,
     /// Sessions that wait for an older one with their id to end.
@@ -76,6 +79,7 @@ pub(crate) struct Core {
 }
 
 /// What an engine is for.
+#[expect(clippy::large_enum_variant, reason = "there is one an engine")]
 pub(crate) enum Role {
     /// One of a server's engines.
     Server(ServerRole),
@@ -167,6 +171,7 @@ impl<D: Driver, H: Handler> Engine<D, H> {
             sole,
             now: Time::from_nanos(0),
             alarm: Time::NEVER,
+            look_at: Time::NEVER,
             accept_at: Time::NEVER,
             awaiting: 0,
             stopping: false,
@@ -440,28 +445,26 @@ impl Core {
     }
 
     pub(crate) fn try_send_to(&mut self, peer: &str, message: &[u8]) -> Result<(), SendError> {
-        let (elsewhere, index) = self.find(peer)?;
-        match elsewhere {
-            None => self.try_send(index, message),
-            Some((shared, id)) => shared.slots[index].send.try_send(id.generation, message),
+        match self.find(peer)? {
+            (None, id) => self.try_send(id.index as usize, message),
+            (Some(engine), id) => engine.slots[id.index as usize].send.try_send(id.generation, message),
         }
     }
 
     pub(crate) fn try_claim_to(&mut self, peer: &str, len: usize) -> Result<Claim<'_>, SendError> {
         match self.find(peer)? {
-            (None, index) => self.try_claim(index, len),
+            (None, id) => self.try_claim(id.index as usize, len),
             // A polled server has one engine, so nobody who claims by id is elsewhere.
             (Some(_), _) => Err(SendError::UnknownPeer),
         }
     }
 
-    /// Where a peer's session is: in which slot, and of which other engine if it is not this one's.
-    fn find(&self, peer: &str) -> Result<(Option<(Arc<Shared>, SlotId)>, usize), SendError> {
+    /// A peer's session, and which other engine has it if it is not this one's.
+    fn find(&self, peer: &str) -> Result<(Option<Arc<Shared>>, SlotId), SendError> {
         let Role::Server(server) = &self.role else { return Err(SendError::UnknownPeer) };
         let entry = server.directory.find(peer).ok_or(SendError::UnknownPeer)?;
-        let elsewhere = (entry.engine != server.engine)
-            .then(|| (server.directory.engines[entry.engine].clone(), entry.id));
-        Ok((elsewhere, entry.id.index as usize))
+        let elsewhere = entry.engine != server.engine;
+        Ok((elsewhere.then(|| server.directory.engines[entry.engine].clone()), entry.id))
     }
 
     /// Looks whether a session's ring has been full for too long.

@@ -4,3 +4,6 @@
 
 pub(crate) mod buffer;
 pub(crate) mod framer;
+
+#[cfg(test)]
+mod tests;

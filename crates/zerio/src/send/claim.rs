@@ -54,8 +54,7 @@ impl<'a> Claim<'a> {
         let len = self.frame.len();
         let header = wire::header((len - HEADER) as u32);
         self.path.ring.bytes_mut(&mut self.frame)[..HEADER].copy_from_slice(&header);
-        self.path.ring.note(self.committed, self.start);
-        self.path.commit(self.committed, self.start + len as u64, self.sole)
+        self.path.commit(self.committed, self.start, len, self.sole)
     }
 }
 

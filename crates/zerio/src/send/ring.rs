@@ -24,7 +24,7 @@ use crate::config::RING_BLOCKS;
 use crate::cursor::{CommitWord, Cursor, Hold, Padded, Tally};
 use crate::error::Undelivered;
 use crate::region::{Region, Span};
-use crate::wire::HEADER;
+use crate::wire::{self, HEADER};
 
 pub(crate) struct Ring {
     senders: Padded<Senders>,
@@ -33,7 +33,8 @@ pub(crate) struct Ring {
     region: Arc<Region>,
     memory: Span,
     capacity: u64,
-    block: u64,
+    /// A block's size, as a power of two.
+    block_bits: u32,
 }
 
 /// What senders write. All but the word is published by the word.
@@ -65,6 +66,7 @@ impl Reader {
 }
 
 const NO_SKIP: u64 = u64::MAX;
+const NO_MARK: u64 = u64::MAX;
 
 impl Ring {
     pub(crate) fn new(region: Arc<Region>, memory: Span) -> Ring {
@@ -84,7 +86,7 @@ impl Ring {
             region,
             memory,
             capacity,
-            block: capacity / RING_BLOCKS as u64,
+            block_bits: (capacity / RING_BLOCKS as u64).trailing_zeros(),
         }
     }
 
@@ -95,6 +97,8 @@ impl Ring {
         self.senders.released_seen.set(0);
         self.senders.skip.set(NO_SKIP);
         self.senders.marked.set(0);
+        // The last session's marks could be taken for this one's, where a long frame leaves them standing.
+        self.senders.marks.iter().for_each(|mark| mark.set(NO_MARK));
         self.senders.generation.set(u64::from(generation));
         self.senders.word.open();
     }
@@ -138,6 +142,21 @@ impl Ring {
         unsafe { Region::alias(&self.memory, at, len) }
     }
 
+    /// For whoever holds the ring: writes the frame of a message in the place that `place` found.
+    #[inline]
+    pub(crate) fn write(&self, start: u64, message: &[u8]) {
+        let (at, len) = ((start & (self.capacity - 1)) as usize, message.len());
+        assert!(at + HEADER + len <= self.memory.len(), "a frame outside of its ring");
+        let frame = self.region.start_of(&self.memory).wrapping_add(at);
+        // SAFETY: the frame lies inside the ring's memory, as just checked, and is this sender's, as in
+        // `frame`. Not by way of a span, which costs a message of 32 bytes a tenth. The message is no part
+        // of it: it is borrowed, and these bytes can't be.
+        unsafe {
+            frame.cast::<[u8; HEADER]>().write(wire::header(len as u32));
+            frame.add(HEADER).copy_from_nonoverlapping(message.as_ptr(), len);
+        }
+    }
+
     #[inline]
     pub(crate) fn bytes<'a>(&'a self, span: &'a Span) -> &'a [u8] {
         self.region.bytes(span)
@@ -155,7 +174,7 @@ impl Ring {
         if start != committed {
             senders.skip.set(committed);
         }
-        let block = start / self.block;
+        let block = start >> self.block_bits;
         if senders.marked.own() != block + 1 {
             senders.marks[block as usize % RING_BLOCKS].set(start);
             senders.marked.set(block + 1);
@@ -244,12 +263,12 @@ impl Ring {
 
     #[inline]
     fn ack(&self, reader: &mut Reader, to: u64) {
-        let before = reader.acked & !(self.block - 1);
-        let after = to & !(self.block - 1);
+        let before = reader.acked >> self.block_bits;
+        let after = to >> self.block_bits;
         reader.acked = to;
         reader.submitted = reader.submitted.max(to);
         if after != before {
-            self.released.publish(after);
+            self.released.publish(after << self.block_bits);
         }
     }
 
@@ -267,8 +286,9 @@ impl Ring {
     /// taken by the kernel. It walks the frames, from the last mark that is not behind `acked`.
     pub(crate) fn left(&self, reader: &Reader) -> Undelivered {
         let committed = self.senders.word.position();
-        let (acked, mut bytes, mut messages) = (reader.acked, 0, 0);
-        let mut from = acked;
+        // Past the skip, if all before it is taken: nothing of the frame before it is left.
+        let (acked, _) = self.lap(reader.acked, committed);
+        let (mut bytes, mut messages, mut from) = (0, 0, acked);
         loop {
             let (start, end) = self.lap(from, committed);
             if start == end {
@@ -281,7 +301,7 @@ impl Ring {
             return Undelivered::default();
         }
         let marks = || self.senders.marks.iter().map(Cursor::own).filter(|&mark| mark < committed);
-        let block = acked & !(self.block - 1);
+        let block = acked >> self.block_bits << self.block_bits;
         let mut at = match marks().filter(|&mark| block <= mark && mark <= acked).max() {
             Some(mark) => mark,
             None => {

@@ -41,11 +41,9 @@ pub(crate) struct Shared {
     pub(crate) tallies: EngineTallies,
     /// The engine is to drain its sessions and end.
     pub(crate) stopping: Flag,
-    /// Connections that another engine accepted for this one.
-    inbox: Mutex<Vec<(Socket, SocketAddr)>>,
+    /// Connections that another engine accepted for this one; `None` when it takes no more.
+    inbox: Mutex<Option<Vec<(Socket, SocketAddr)>>>,
     inbox_filled: Flag,
-    /// The engine takes no more of them. Set and read under the inbox's mutex.
-    inbox_closed: Flag,
     /// Sessions it has, those included that are on their way to it.
     pub(crate) load: Tally,
     /// What time it is, for senders that wait until a deadline.
@@ -108,9 +106,8 @@ impl Shared {
             bell,
             tallies: EngineTallies::default(),
             stopping: Flag::default(),
-            inbox: Mutex::new(Vec::with_capacity(slots)),
+            inbox: Mutex::new(Some(Vec::with_capacity(slots))),
             inbox_filled: Flag::default(),
-            inbox_closed: Flag::default(),
             load: Tally::default(),
             clock,
             send_timeout: config.send_timeout,
@@ -135,10 +132,10 @@ impl Shared {
     /// Hands a connection over to this engine; gives it back where the inbox is full or closed.
     pub(crate) fn hand_over(&self, socket: Socket, address: SocketAddr) -> Result<(), Socket> {
         let mut inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
-        if inbox.len() == inbox.capacity() || self.inbox_closed.get() {
-            return Err(socket);
+        match &mut *inbox {
+            Some(inbox) if inbox.len() < inbox.capacity() => inbox.push((socket, address)),
+            _ => return Err(socket),
         }
-        inbox.push((socket, address));
         drop(inbox);
         self.inbox_filled.set(true);
         self.bell.wake();
@@ -152,22 +149,17 @@ impl Shared {
             return None;
         }
         let mut inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
-        if inbox.len() <= 1 {
+        let connection = inbox.as_mut().and_then(Vec::pop);
+        if inbox.as_ref().is_none_or(Vec::is_empty) {
             self.inbox_filled.set(false);
         }
-        inbox.pop()
+        connection
     }
 
-    /// The engine takes no more connections, because it ends. Gives one that still waits.
-    pub(crate) fn close_inbox(&self) -> Option<(Socket, SocketAddr)> {
-        let mut inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
-        self.inbox_closed.set(true);
-        inbox.pop()
-    }
-
-    /// Whether the engine takes connections from others.
-    pub(crate) fn takes_connections(&self) -> bool {
-        !self.inbox_closed.get()
+    /// Takes no more connections, and gives those that nobody has looked at yet: an engine that ends
+    /// would leave them without an answer.
+    pub(crate) fn close_inbox(&self) -> Vec<(Socket, SocketAddr)> {
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default()
     }
 
     /// Whether a connection waits that was handed over.
@@ -223,6 +215,12 @@ pub(crate) struct Session {
     pub(crate) deadline: Time,
     /// Which time the ring is stuck, and when that is too long.
     pub(crate) stuck: Option<(u64, Time)>,
+    /// How many bytes had been sent when the peer's system was last seen to have taken all of them.
+    #[cfg(target_os = "linux")]
+    pub(crate) settled: Option<u64>,
+    /// Its peer lives and has no room: the kernel is told to have patience.
+    #[cfg(target_os = "linux")]
+    pub(crate) patient: bool,
 }
 
 impl Session {
@@ -249,6 +247,10 @@ impl Session {
             reason: None,
             deadline,
             stuck: None,
+            #[cfg(target_os = "linux")]
+            settled: None,
+            #[cfg(target_os = "linux")]
+            patient: false,
         }
     }
 

@@ -1,0 +1,243 @@
+//! The flags as they are typed. What they mean to the library is in `settings`.
+#![forbid(unsafe_code)]
+
+use std::time::Duration;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use zerio::WaitStrategy;
+
+use crate::settings::{address, bytes, duration, wait};
+
+/// Small messages between one server and several clients over TCP, in microseconds.
+#[derive(Debug, Parser)]
+#[command(version, about, after_help = "Example:\n  zerio bench\n  zerio serve & zerio ping 127.0.0.1:7000")]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Bench(Bench),
+    Serve(Serve),
+    Ping(Ping),
+    Send(Send),
+    Listen(Listen),
+}
+
+/// Measures round trips and one-way streams between a server and a client of its own, each beside bare
+/// sockets that do the same work in the same run.
+///
+/// Without flags: a plan that shows each size, wait strategy, driver and way to drive, in less than 30 s.
+/// With any of --size, --wait, --driver or --drive: every combination of what is given.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  zerio bench\n  \
+    zerio bench --only round-trip --size 32,1k --drive polled\n  \
+    zerio bench --wait park,sleep:50us --json")]
+pub(crate) struct Bench {
+    /// Sizes of the messages, in bytes: 32, 4k
+    #[arg(long, value_delimiter = ',', value_parser = bytes)]
+    pub(crate) size: Vec<usize>,
+    /// What the engines' threads do when idle: busy-spin, spin-then-park:20us, yield, sleep:50us, park
+    #[arg(long, value_delimiter = ',', value_parser = wait)]
+    pub(crate) wait: Vec<WaitStrategy>,
+    /// The ways to the kernel
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) driver: Vec<Driver>,
+    /// Engines with a thread of their own, or polled from a loop that spins
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) drive: Vec<Drive>,
+    /// Nothing but this
+    #[arg(long)]
+    pub(crate) only: Option<Only>,
+    /// How often control and zerio take turns; the figures are medians of the rounds
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub(crate) rounds: u16,
+    /// Pin the server to core 0 and the client to core 1
+    #[arg(long)]
+    pub(crate) pin: bool,
+    /// One short round of each: shows that all of it works, and measures nothing worth quoting
+    #[arg(long)]
+    pub(crate) smoke: bool,
+    /// Print JSON in place of tables
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Only {
+    RoundTrip,
+    OneWay,
+    Idle,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Drive {
+    Thread,
+    Polled,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Driver {
+    /// The best that this machine allows
+    Auto,
+    /// epoll or kqueue
+    Poll,
+    /// io_uring
+    Uring,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SameId {
+    /// The new connection is refused
+    Refuse,
+    /// The old session is disconnected
+    Replace,
+}
+
+/// An echo server: sends each message back, and prints who comes and goes.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  zerio serve\n  \
+    zerio serve 0.0.0.0:7000 --sessions-max 1000 --engines 2\n  \
+    zerio serve --sessions-max 10k --send-ring 64k --message-max 1k --explain")]
+pub(crate) struct Serve {
+    /// Where to listen; port 0 finds a free one
+    #[arg(default_value = "127.0.0.1:7000", value_parser = address)]
+    pub(crate) address: String,
+    /// How many engines, each with a thread and memory of its own
+    #[arg(long, default_value_t = 1)]
+    pub(crate) engines: usize,
+    /// Print what the settings cost in memory, and end
+    #[arg(long)]
+    pub(crate) explain: bool,
+    /// Print a line of JSON for each event, and for the report at the end
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) server: ServerSettings,
+    #[command(flatten)]
+    pub(crate) settings: Settings,
+}
+
+/// Sends messages to an echo server one by one, and prints how long each took there and back.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  zerio ping 127.0.0.1:7000\n  \
+    zerio ping 127.0.0.1:7000 --count 10000 --interval 0ms --size 32 --json")]
+pub(crate) struct Ping {
+    /// The server's address
+    #[arg(value_parser = address)]
+    pub(crate) address: String,
+    /// End after so many; without it, at Ctrl-C
+    #[arg(long, short)]
+    pub(crate) count: Option<u64>,
+    /// From one send to the next; 0ms sends when the answer has come
+    #[arg(long, short, default_value = "1s", value_parser = duration)]
+    pub(crate) interval: Duration,
+    /// Bytes of each message
+    #[arg(long, short, default_value = "32", value_parser = bytes)]
+    pub(crate) size: usize,
+    /// How long to wait for an answer
+    #[arg(long, default_value = "5s", value_parser = duration)]
+    pub(crate) timeout: Duration,
+    /// The peer id [default: ping- and the process id]
+    #[arg(long)]
+    pub(crate) id: Option<String>,
+    /// Print nothing but the summary, as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) settings: Settings,
+}
+
+/// Sends each line of standard input as a message to a server.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  zerio listen & seq 1000 | zerio send 127.0.0.1:7000")]
+pub(crate) struct Send {
+    /// The server's address
+    #[arg(value_parser = address)]
+    pub(crate) address: String,
+    /// The peer id [default: send- and the process id]
+    #[arg(long)]
+    pub(crate) id: Option<String>,
+    /// How long to wait for room when the server reads more slowly than lines come
+    #[arg(long, default_value = "60s", value_parser = duration)]
+    pub(crate) send_timeout: Duration,
+    /// Print the report as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) settings: Settings,
+}
+
+/// A server that prints each message as a line on standard output; who comes and goes, on standard error.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  zerio listen 127.0.0.1:7000 --count 1000 > lines.txt")]
+pub(crate) struct Listen {
+    /// Where to listen; port 0 finds a free one
+    #[arg(default_value = "127.0.0.1:7000", value_parser = address)]
+    pub(crate) address: String,
+    /// End after so many messages; without it, at Ctrl-C
+    #[arg(long, short, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) count: Option<u64>,
+    #[command(flatten)]
+    pub(crate) server: ServerSettings,
+    #[command(flatten)]
+    pub(crate) settings: Settings,
+}
+
+/// Settings of both sides.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Settings")]
+pub(crate) struct Settings {
+    /// The longest message, in bytes [default: 64k]
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    pub(crate) message_max: Option<usize>,
+    /// Each session's send ring, in bytes; a power of two [default: 256k]
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    pub(crate) send_ring: Option<usize>,
+    /// Each session's receive buffer, in bytes [default: 256k]
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    pub(crate) receive_buffer: Option<usize>,
+    /// What an engine's thread does when idle: busy-spin, spin-then-park:20us, yield, sleep:50us, park
+    #[arg(long, value_name = "STRATEGY", value_parser = wait)]
+    pub(crate) wait: Option<WaitStrategy>,
+    /// The way to the kernel
+    #[arg(long, default_value = "auto")]
+    pub(crate) driver: Driver,
+    /// The cores to pin the engines to, one for each
+    #[arg(long, value_name = "CORE", value_delimiter = ',')]
+    pub(crate) core: Vec<usize>,
+    /// How long a connection may take to become a session [default: 5s]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) handshake_timeout: Option<Duration>,
+    /// After how long without a sign of life a connection counts as dead [default: 10s]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) peer_timeout: Option<Duration>,
+    /// How long the end may take to deliver what was accepted [default: 2s]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) drain_timeout: Option<Duration>,
+    /// The kernel's send buffer for each socket, in bytes [default: the system's]
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    pub(crate) socket_send_buffer: Option<usize>,
+    /// The kernel's receive buffer for each socket, in bytes [default: the system's]
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    pub(crate) socket_receive_buffer: Option<usize>,
+    /// The TCP congestion control, by the system's name for it [default: the system's]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) congestion: Option<String>,
+}
+
+/// Settings of a server alone.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Settings")]
+pub(crate) struct ServerSettings {
+    /// How many sessions at the most [default: 256]
+    #[arg(long, value_name = "SESSIONS", value_parser = bytes)]
+    pub(crate) sessions_max: Option<usize>,
+    /// Disconnect a peer whose ring stayed full for so long [default: never]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) slow_peer_timeout: Option<Duration>,
+    /// What a second connection with the same id comes to
+    #[arg(long, default_value = "refuse")]
+    pub(crate) same_id: SameId,
+}

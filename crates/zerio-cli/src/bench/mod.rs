@@ -1,0 +1,118 @@
+//! `zerio bench`: what to measure (`plan`), each line beside its `control`, round after round, and the
+//! `report`.
+#![forbid(unsafe_code)]
+
+mod control;
+mod harness;
+mod idle;
+mod machine;
+mod one_way;
+mod plan;
+mod report;
+mod round_trip;
+
+use std::fmt;
+
+use indicatif::ProgressBar;
+use zerio::{DriverInfo, DriverKind, Server};
+
+use crate::args;
+use crate::failure::Failure;
+use crate::interrupt;
+use crate::terminal;
+use plan::{Case, Plan};
+use report::{IdleLine, OneWayLine, Report, RoundTripLine};
+
+pub(crate) fn run(args: &args::Bench) -> Result<(), Failure> {
+    // Between two runs somebody looks whether there was one.
+    interrupt::catch(|| {})?;
+    let driver = probe(DriverKind::Auto)?;
+    let others: Vec<DriverKind> = [DriverKind::Poll, DriverKind::Uring]
+        .into_iter()
+        .filter(|kind| kind.to_string() != driver.name && probe(*kind).is_ok())
+        .collect();
+    let plan = Plan::new(args, &others);
+    let mut report = Report::new(driver, plan.rounds);
+    if !args.json {
+        report.print_head()?;
+    }
+    let bar = terminal::bar(plan.runs(), plan.duration());
+    let outcome = measure(&plan, &mut report, &bar);
+    bar.finish_and_clear();
+    outcome?;
+    if args.json {
+        report.print_json()?
+    } else {
+        report.print_tables()?
+    }
+    if report.interrupted {
+        let what =
+            "interrupted: what stands above is what was measured until then; run it again for the rest";
+        return Err(Failure::new(what));
+    }
+    Ok(())
+}
+
+/// Which driver a server has that asks for this one.
+fn probe(kind: DriverKind) -> Result<DriverInfo, Failure> {
+    let mut config = zerio::Config::default();
+    (config.driver, config.sessions_max) = (kind, 1);
+    let server = Server::bind("127.0.0.1:0")?.config(config).start_polled()?;
+    Ok(server.driver().clone())
+}
+
+/// Runs the plan line by line, and in each line control and zerio in turns, so that both meet the same
+/// weather. A Ctrl-C ends it after the run that it meets.
+fn measure(plan: &Plan, report: &mut Report, bar: &ProgressBar) -> Result<(), Failure> {
+    for case in &plan.round_trip {
+        let (mut control, mut zerio) = (Vec::new(), Vec::new());
+        for _ in 0..plan.rounds {
+            control.push(step(bar, "round trip", case, || round_trip::control(case))?);
+            zerio.push(step(bar, "round trip", case, || round_trip::zerio(case))?);
+            if interrupt::seen() {
+                report.interrupted = true;
+                return Ok(());
+            }
+        }
+        report.allocations += zerio.iter().map(|run| run.allocations).sum::<u64>();
+        report.round_trip.push(RoundTripLine::new(case, &control, &zerio));
+    }
+    for case in &plan.one_way {
+        let (mut control, mut zerio) = (Vec::new(), Vec::new());
+        for _ in 0..plan.rounds {
+            control.push(step(bar, "one way", case, || one_way::control(case))?);
+            zerio.push(step(bar, "one way", case, || one_way::zerio(case))?);
+            if interrupt::seen() {
+                report.interrupted = true;
+                return Ok(());
+            }
+        }
+        report.allocations += zerio.iter().map(|run| run.allocations).sum::<u64>();
+        report.one_way.push(OneWayLine::new(case, &control, &zerio));
+    }
+    for case in &plan.idle {
+        bar.set_message(format!("idle, {}", case.wait));
+        if let Some(cost) = idle::measure(case)? {
+            report.idle.push(IdleLine::new(case, &cost));
+        }
+        bar.inc(1);
+        if interrupt::seen() {
+            report.interrupted = true;
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// One run, and one step of the bar. The bar is drawn between runs only, so as not to disturb them.
+fn step<T>(
+    bar: &ProgressBar,
+    what: impl fmt::Display,
+    case: &Case,
+    run: impl FnOnce() -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    bar.set_message(format!("{what}, {case}"));
+    let outcome = run();
+    bar.inc(1);
+    outcome
+}

@@ -1,0 +1,211 @@
+//! `zerio send` and `zerio listen`: lines of text as messages, from standard input and to standard output.
+//! A message may be any bytes; here its end is a newline.
+#![forbid(unsafe_code)]
+
+use std::io::{self, BufRead, BufWriter, Read, Stdout, Write, stdin, stdout};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::time::Duration;
+
+use indicatif::ProgressBar;
+use serde_json::json;
+use zerio::{Client, Context, Disconnection, Handler, Peer, Rejection, SendError, Server};
+
+use crate::args;
+use crate::failure::Failure;
+use crate::interrupt;
+use crate::terminal;
+
+/// How often it is looked whether the engine lives, and how far sending has come.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// What the main thread is told.
+enum Event {
+    /// All lines were accepted, or why not.
+    Sent(Result<(), Failure>),
+    /// The client's session has ended.
+    Ended(Disconnection),
+    /// Standard output can't be written to.
+    Output(io::Error),
+    /// There were as many messages as were asked for.
+    Enough,
+    Interrupted,
+}
+
+pub(crate) fn send(args: &args::Send) -> Result<(), Failure> {
+    let mut config = args.settings.config();
+    config.send_timeout = args.send_timeout;
+    let message_max = config.message_max;
+    let (events, happened) = channel();
+    let interrupts = events.clone();
+    interrupt::catch(move || drop(interrupts.send(Event::Interrupted)))?;
+    let id = args.id.clone().unwrap_or_else(|| format!("send-{}", std::process::id()));
+    let ends = events.clone();
+    let connecting = format!("connecting to {}", args.address);
+    let client = terminal::patiently(&connecting, || {
+        let client = Client::connect(args.address.clone(), &id)?.config(config);
+        client.on_disconnected(move |_, why| drop(ends.send(Event::Ended(*why)))).start()
+    })?;
+
+    // Reading can't be interrupted: a thread does it, which is left behind at a Ctrl-C.
+    let (peer, lines) = (client.peer(), Arc::new(AtomicU64::new(0)));
+    let sent = lines.clone();
+    std::thread::spawn(move || {
+        let outcome = send_lines(&peer, message_max, &sent);
+        drop(events.send(Event::Sent(outcome)));
+    });
+
+    let progress = ProgressBar::new_spinner();
+    let mut ended = None;
+    let outcome = loop {
+        match happened.recv_timeout(LOOK) {
+            Ok(Event::Sent(outcome)) => break outcome,
+            Ok(Event::Ended(why)) => {
+                ended = Some(why);
+                break Err(Failure::new(format!("the server ended the session: {why}")));
+            }
+            Ok(Event::Interrupted) => break Ok(()),
+            Ok(Event::Output(_) | Event::Enough) => {}
+            Err(_) => {
+                progress.set_message(format!("{} lines accepted", lines.load(Ordering::Relaxed)));
+                progress.tick();
+            }
+        }
+    };
+    progress.finish_and_clear();
+    let report = terminal::patiently("handing over what was accepted", || client.stop());
+    // A session that ended while lines were accepted is the better reason than their refusal.
+    let told = happened.try_iter().find_map(|event| match event {
+        Event::Ended(why) => Some(why),
+        _ => None,
+    });
+    let ended = ended.or(told).map(|why| why.reason.to_string());
+    let undelivered = report.undelivered;
+    if args.json {
+        let line = json!({
+            "delivered": report.delivered, "undelivered_messages": undelivered.messages,
+            "undelivered_bytes": undelivered.bytes, "reason": ended,
+        });
+        writeln!(stdout(), "{line}").map_err(Failure::output)?;
+    } else {
+        terminal::note(&report);
+    }
+    match outcome {
+        Err(Failure::Failed(what)) => match ended {
+            Some(why) if !what.contains(&why) => Err(Failure::new(format!("{what}: {why}"))),
+            _ => Err(Failure::Failed(what)),
+        },
+        Err(other) => Err(other),
+        Ok(()) if !undelivered.is_empty() => Err(Failure::new(
+            "not all was delivered; send again what is missing, or give more --drain-timeout",
+        )),
+        Ok(()) => Ok(()),
+    }
+}
+
+/// Sends each line of standard input, waiting for room.
+fn send_lines(peer: &Peer, message_max: usize, accepted: &AtomicU64) -> Result<(), Failure> {
+    let mut input = stdin().lock();
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        // One byte more than fits, and a newline: enough to tell that a line is too long.
+        let read = (&mut input).take(message_max as u64 + 2).read_until(b'\n', &mut line);
+        if read.map_err(|error| Failure::new(format!("can't read standard input: {error}")))? == 0 {
+            return Ok(());
+        }
+        if line.last() == Some(&b'\n') {
+            line.pop();
+        }
+        let number = accepted.load(Ordering::Relaxed) + 1;
+        peer.send(&line).map_err(|error| refused(error, number))?;
+        accepted.store(number, Ordering::Relaxed);
+    }
+}
+
+/// Why a line was not accepted, and what to do.
+fn refused(error: SendError, number: u64) -> Failure {
+    let next = match error {
+        SendError::TooLarge { .. } => "; give a higher --message-max, here and at the server",
+        SendError::TimedOut => "; the server reads too slowly: give a longer --send-timeout",
+        _ => "",
+    };
+    Failure::new(format!("line {number} and what follows it was not sent: {error}{next}"))
+}
+
+pub(crate) fn listen(args: &args::Listen) -> Result<(), Failure> {
+    let mut config = args.settings.config();
+    args.server.apply(&mut config);
+    let (events, happened) = channel();
+    let interrupts = events.clone();
+    interrupt::catch(move || drop(interrupts.send(Event::Interrupted)))?;
+    let writer = Writer { out: BufWriter::new(stdout()), events, left: args.count, failed: false };
+    let server = Server::bind(args.address.as_str())?.config(config).handler(writer).start()?;
+    terminal::note(format_args!(
+        "listening on {}, driver {}; Ctrl-C ends it",
+        server.local_addr(),
+        server.driver()
+    ));
+
+    let outcome = loop {
+        match happened.recv_timeout(LOOK) {
+            Ok(Event::Interrupted | Event::Enough) => break Ok(()),
+            Ok(Event::Output(error)) => break Err(Failure::output(error)),
+            Ok(Event::Sent(_) | Event::Ended(_)) => {}
+            Err(RecvTimeoutError::Timeout) if server.is_running() => {}
+            Err(_) => break Err(Failure::new("the server's engine has ended; start it again")),
+        }
+    };
+    let report = terminal::patiently("closing the sessions", || server.stop());
+    match report.failure {
+        Some(failure) => Err(Failure::new(format!("the server's engine has failed: {failure}"))),
+        None => outcome,
+    }
+}
+
+/// Writes each message as a line. It waits for standard output, and so does its engine: TCP then pushes
+/// back on the senders, and nothing piles up here.
+struct Writer {
+    out: BufWriter<Stdout>,
+    events: Sender<Event>,
+    /// How many are still to come; `None` for no end.
+    left: Option<u64>,
+    failed: bool,
+}
+
+impl Writer {
+    fn write(&mut self, message: &[u8], batch_end: bool) -> io::Result<()> {
+        self.out.write_all(message)?;
+        self.out.write_all(b"\n")?;
+        if batch_end || self.left == Some(0) { self.out.flush() } else { Ok(()) }
+    }
+}
+
+impl Handler for Writer {
+    fn on_connected(&mut self, peer: &mut Context<'_>) {
+        terminal::note(format_args!("{} ({}) is here", peer.id(), peer.address()));
+    }
+
+    fn on_message(&mut self, peer: &mut Context<'_>, message: &[u8]) {
+        if self.failed || self.left == Some(0) {
+            return;
+        }
+        self.left = self.left.map(|left| left - 1);
+        if let Err(error) = self.write(message, peer.is_batch_end()) {
+            self.failed = true;
+            let _ = self.events.send(Event::Output(error));
+        } else if self.left == Some(0) {
+            let _ = self.events.send(Event::Enough);
+        }
+    }
+
+    fn on_disconnected(&mut self, peer: &mut Context<'_>, why: &Disconnection) {
+        terminal::note(format_args!("{} ({}) left: {why}", peer.id(), peer.address()));
+    }
+
+    fn on_rejected(&mut self, address: SocketAddr, why: &Rejection) {
+        terminal::note(format_args!("{address} did not become a session: {why}"));
+    }
+}

@@ -1,0 +1,215 @@
+//! `zerio serve`: an echo server that prints who comes and goes, and counts.
+#![forbid(unsafe_code)]
+
+use std::io::{IsTerminal, Write, stdout};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::time::Duration;
+
+use serde_json::json;
+use zerio::{Config, Context, Disconnection, Handler, Rejection, Server};
+
+use crate::args;
+use crate::failure::Failure;
+use crate::interrupt;
+use crate::terminal;
+
+/// How often it is looked whether the engines live, and how many looks there are to a line of counts.
+const LOOK: Duration = Duration::from_secs(1);
+const LOOKS_PER_COUNT: u32 = 5;
+
+pub(crate) fn run(args: &args::Serve) -> Result<(), Failure> {
+    let mut config = args.settings.config();
+    args.server.apply(&mut config);
+    config.engines = args.engines;
+    if args.explain {
+        return explain(&config, args.json);
+    }
+    let (events, happened) = channel();
+    let interrupts = events.clone();
+    interrupt::catch(move || drop(interrupts.send(Event::Interrupted)))?;
+
+    let unanswered = Arc::new(AtomicU64::new(0));
+    let echo = |_| Echo { events: events.clone(), unanswered: unanswered.clone() };
+    let server = Server::bind(args.address.as_str())?.config(config).start_each(echo)?;
+    drop(events);
+    let mut log = Log { json: args.json };
+    log.listening(&server)?;
+
+    let (mut looks, mut counted) = (0, None);
+    let mut failed = false;
+    loop {
+        match happened.recv_timeout(LOOK) {
+            Ok(Event::Interrupted) => break,
+            Ok(event) => log.event(event)?,
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                failed = !server.is_running();
+                looks += 1;
+                if looks % LOOKS_PER_COUNT == 0 && !args.json && stdout().is_terminal() {
+                    log.counts(&server, &mut counted)?;
+                }
+            }
+        }
+        if failed {
+            break;
+        }
+    }
+    stop(server, &happened, &mut log, unanswered.load(Ordering::Relaxed))
+}
+
+/// Prints what the settings cost in memory.
+fn explain(config: &Config, as_json: bool) -> Result<(), Failure> {
+    let memory = config.memory()?;
+    let text = if as_json {
+        let (pinned, unpinned) = (memory.pinned, memory.unpinned());
+        json!({
+            "slots": memory.slots, "send_rings": memory.send_rings, "receive_buffers": memory.receive_buffers,
+            "tables": memory.tables, "total": memory.total(), "pinned": pinned, "unpinned": unpinned,
+        })
+        .to_string()
+    } else {
+        memory.to_string()
+    };
+    writeln!(stdout(), "{text}").map_err(Failure::output)
+}
+
+/// Stops the server, prints what still happens and the report.
+fn stop(
+    server: Server,
+    happened: &std::sync::mpsc::Receiver<Event>,
+    log: &mut Log,
+    unanswered: u64,
+) -> Result<(), Failure> {
+    // What it has counted by now; the report has what the stop itself still delivers.
+    let counters = server.counters();
+    let report = terminal::patiently("handing over what was accepted", || server.stop());
+    while let Ok(event) = happened.try_recv() {
+        log.event(event)?;
+    }
+    let (received, undelivered) = (counters.sessions.received, report.undelivered);
+    let totals = counters.engine;
+    if log.json {
+        log.line(json!({
+            "event": "stopped", "messages_in": received.messages_received,
+            "messages_out": report.delivered, "undelivered_messages": undelivered.messages,
+            "undelivered_bytes": undelivered.bytes, "unanswered": unanswered,
+            "sessions": totals.connected, "refused": totals.refused,
+            "failure": report.failure.as_ref().map(ToString::to_string),
+        }))?;
+    } else {
+        let (sessions, messages) = (totals.connected, received.messages_received);
+        log.line(format_args!("{sessions} sessions, {messages} messages in; {report}"))?;
+        if unanswered > 0 {
+            let why = "because their senders did not read what came back";
+            log.line(format_args!("{unanswered} messages were not answered, {why}"))?;
+        }
+    }
+    match report.failure {
+        Some(failure) => Err(Failure::new(format!("an engine has failed: {failure}; start it again"))),
+        None => Ok(()),
+    }
+}
+
+/// What the main thread is told.
+enum Event {
+    Connected { peer: String, address: SocketAddr },
+    Disconnected { peer: String, address: SocketAddr, why: Disconnection },
+    Rejected { address: SocketAddr, why: Rejection },
+    Interrupted,
+}
+
+/// Sends each message back; what happens it tells the main thread, which prints: an engine does not wait
+/// for a terminal.
+struct Echo {
+    events: Sender<Event>,
+    /// Messages that found no room to be sent back.
+    unanswered: Arc<AtomicU64>,
+}
+
+impl Handler for Echo {
+    fn on_connected(&mut self, peer: &mut Context<'_>) {
+        let _ = self.events.send(Event::Connected { peer: peer.id().to_owned(), address: peer.address() });
+    }
+
+    #[inline]
+    fn on_message(&mut self, peer: &mut Context<'_>, message: &[u8]) {
+        if peer.send(message).is_err() {
+            self.unanswered.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn on_disconnected(&mut self, peer: &mut Context<'_>, why: &Disconnection) {
+        let (peer, address, why) = (peer.id().to_owned(), peer.address(), *why);
+        let _ = self.events.send(Event::Disconnected { peer, address, why });
+    }
+
+    fn on_rejected(&mut self, address: SocketAddr, why: &Rejection) {
+        let _ = self.events.send(Event::Rejected { address, why: *why });
+    }
+}
+
+/// What is printed: a line for each event, in words or in JSON.
+struct Log {
+    json: bool,
+}
+
+impl Log {
+    fn line(&mut self, line: impl std::fmt::Display) -> Result<(), Failure> {
+        writeln!(stdout(), "{line}").map_err(Failure::output)
+    }
+
+    fn listening(&mut self, server: &Server) -> Result<(), Failure> {
+        let (address, driver) = (server.local_addr(), server.driver());
+        if self.json {
+            let (driver, fallback) = (driver.name, &driver.fallback);
+            return self.line(json!({
+                "event": "listening", "address": address, "driver": driver, "fallback": fallback,
+            }));
+        }
+        self.line(format_args!("listening on {address}, driver {driver}; Ctrl-C ends it"))
+    }
+
+    fn event(&mut self, event: Event) -> Result<(), Failure> {
+        if self.json {
+            return match event {
+                Event::Connected { peer, address } => {
+                    self.line(json!({ "event": "connected", "peer": peer, "address": address }))
+                }
+                Event::Disconnected { peer, address, why } => self.line(json!({
+                    "event": "disconnected", "peer": peer, "address": address,
+                    "reason": why.reason.to_string(), "undelivered_messages": why.undelivered.messages,
+                    "undelivered_bytes": why.undelivered.bytes,
+                })),
+                Event::Rejected { address, why } => {
+                    self.line(json!({ "event": "rejected", "address": address, "reason": why.to_string() }))
+                }
+                Event::Interrupted => Ok(()),
+            };
+        }
+        match event {
+            Event::Connected { peer, address } => self.line(format_args!("{peer} ({address}) is here")),
+            Event::Disconnected { peer, address, why } => {
+                self.line(format_args!("{peer} ({address}) left: {why}"))
+            }
+            Event::Rejected { address, why } => {
+                self.line(format_args!("{address} did not become a session: {why}"))
+            }
+            Event::Interrupted => Ok(()),
+        }
+    }
+
+    /// How many are connected and how much has come and gone, where that has changed.
+    fn counts(&mut self, server: &Server, last: &mut Option<(u64, u64, u64)>) -> Result<(), Failure> {
+        let counters = server.counters();
+        let here = counters.engine.connected.saturating_sub(counters.engine.disconnected);
+        let incoming = counters.sessions.received.messages_received;
+        let outgoing = counters.sessions.sent.messages_accepted;
+        if *last == Some((here, incoming, outgoing)) || (last.is_none() && incoming == 0) {
+            return Ok(());
+        }
+        *last = Some((here, incoming, outgoing));
+        self.line(format_args!("{here} connected, {incoming} messages in, {outgoing} out"))
+    }
+}

@@ -1,0 +1,185 @@
+//! The flags as the program needs them: units, wait strategies, and the library's `Config`.
+#![forbid(unsafe_code)]
+
+use std::time::Duration;
+
+use zerio::{Config, DriverKind, WaitStrategy};
+
+use crate::args::{Driver, SameId, ServerSettings, Settings};
+
+/// `HOST:PORT`. Whether the host exists is found out later; nonsense is told here.
+pub(crate) fn address(text: &str) -> Result<String, String> {
+    let instead = "give HOST:PORT, as in 127.0.0.1:7000 or [::1]:7000";
+    let Some((host, port)) = text.rsplit_once(':') else {
+        return Err(format!("it has no port; {instead}"));
+    };
+    if port.parse::<u16>().is_err() {
+        return Err(format!("{port:?} is no port, 0 to 65535; {instead}"));
+    }
+    if host.is_empty() || (host.contains(':') && !host.starts_with('[')) {
+        return Err(format!("{host:?} is no host; {instead}"));
+    }
+    Ok(text.to_owned())
+}
+
+/// A number, as it is or in units of 1024: `4096`, `4k`, `1M`.
+pub(crate) fn bytes(text: &str) -> Result<usize, String> {
+    let (digits, unit) = split(text);
+    let shift = match unit.to_ascii_lowercase().as_str() {
+        "" | "b" => 0,
+        "k" | "kib" => 10,
+        "m" | "mib" => 20,
+        "g" | "gib" => 30,
+        _ => return Err(format!("{unit:?} is no unit; give a number, or one with k, M or G (4k is 4096)")),
+    };
+    let number: usize = digits.parse().map_err(|_| "give a number, as in 4096 or 4k".to_owned())?;
+    number.checked_mul(1 << shift).ok_or_else(|| "it is too large; give less".to_owned())
+}
+
+/// A time with its unit: `20us`, `500ms`, `2s`, `1m`.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let (digits, unit) = split(text);
+    let instead = "give a number and its unit (ns, us, ms, s, m), as in 500ms";
+    let seconds = match unit {
+        "ns" => 1e-9,
+        "us" | "µs" => 1e-6,
+        "ms" => 1e-3,
+        "s" => 1.0,
+        "m" => 60.0,
+        _ => return Err(format!("{unit:?} is no unit of time; {instead}")),
+    };
+    let number: f64 = digits.parse().map_err(|_| instead.to_owned())?;
+    Duration::try_from_secs_f64(number * seconds).map_err(|_| format!("it is too long; {instead}"))
+}
+
+/// A wait strategy, by the name that it is printed by.
+pub(crate) fn wait(text: &str) -> Result<WaitStrategy, String> {
+    let (name, time) = match text.split_once(':') {
+        Some((name, time)) => (name, Some(duration(time)?)),
+        None => (text, None),
+    };
+    match (name, time) {
+        ("busy-spin", None) => Ok(WaitStrategy::BusySpin),
+        ("spin-then-park", None) => Ok(WaitStrategy::default()),
+        ("spin-then-park", Some(time)) => Ok(WaitStrategy::SpinThenPark(time)),
+        ("yield", None) => Ok(WaitStrategy::Yield),
+        ("sleep", Some(time)) => Ok(WaitStrategy::Sleep(time)),
+        ("park", None) => Ok(WaitStrategy::Park),
+        _ => Err("give busy-spin, spin-then-park:20us, yield, sleep:50us or park".into()),
+    }
+}
+
+/// A number and what stands behind it.
+fn split(text: &str) -> (&str, &str) {
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    text.split_at(end)
+}
+
+/// The driver that a flag stands for.
+pub(crate) fn driver(flag: Driver) -> DriverKind {
+    match flag {
+        Driver::Auto => DriverKind::Auto,
+        Driver::Poll => DriverKind::Poll,
+        Driver::Uring => DriverKind::Uring,
+    }
+}
+
+impl Settings {
+    /// A configuration with what was given, and the library's defaults for all else.
+    pub(crate) fn config(&self) -> Config {
+        let mut config = Config::default();
+        // Longer messages take larger rings with them, unless somebody says how large.
+        set(&mut config.message_max, self.message_max);
+        make_room(&mut config);
+        set(&mut config.send_ring, self.send_ring);
+        set(&mut config.receive_buffer, self.receive_buffer);
+        set(&mut config.wait, self.wait);
+        set(&mut config.handshake_timeout, self.handshake_timeout);
+        set(&mut config.peer_timeout, self.peer_timeout);
+        set(&mut config.drain_timeout, self.drain_timeout);
+        config.driver = driver(self.driver);
+        config.cores = self.core.clone();
+        config.socket_send_buffer = self.socket_send_buffer;
+        config.socket_receive_buffer = self.socket_receive_buffer;
+        config.congestion = self.congestion.clone();
+        config
+    }
+}
+
+impl ServerSettings {
+    /// Adds what is a server's own.
+    pub(crate) fn apply(&self, config: &mut Config) {
+        set(&mut config.sessions_max, self.sessions_max);
+        config.slow_peer_timeout = self.slow_peer_timeout;
+        config.same_id = match self.same_id {
+            SameId::Refuse => zerio::SameId::RefuseNew,
+            SameId::Replace => zerio::SameId::ReplaceOld,
+        };
+    }
+}
+
+fn set<T>(setting: &mut T, given: Option<T>) {
+    if let Some(given) = given {
+        *setting = given;
+    }
+}
+
+/// Makes rings and buffers as large as the longest message needs, and no smaller than they were.
+pub(crate) fn make_room(config: &mut Config) {
+    let frame = config.message_max.saturating_add(4);
+    let ring = frame.saturating_mul(3);
+    config.send_ring = config.send_ring.max(ring.checked_next_power_of_two().unwrap_or(ring));
+    config.receive_buffer = config.receive_buffer.max(frame);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_needs_a_host_and_a_port() {
+        for good in ["127.0.0.1:0", "localhost:65535", "[::1]:7000"] {
+            assert!(address(good).is_ok(), "{good}");
+        }
+        for bad in ["", "7000", "localhost", "localhost:65536", ":7000", "::1:7000", "a:b"] {
+            assert!(address(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn units_are_understood_and_nonsense_is_not() {
+        assert_eq!(bytes("4096"), Ok(4096));
+        assert_eq!(bytes("4k"), Ok(4096));
+        assert_eq!(bytes("1MiB"), Ok(1 << 20));
+        for bad in ["", "k", "4x", "-1", "99999999999999999999", "99999999999999999G"] {
+            assert!(bytes(bad).is_err(), "{bad}");
+        }
+        assert_eq!(duration("20us"), Ok(Duration::from_micros(20)));
+        assert_eq!(duration("1.5s"), Ok(Duration::from_millis(1500)));
+        assert_eq!(duration("0ms"), Ok(Duration::ZERO));
+        for bad in ["", "5", "s", "5h", "-1s", "1.2.3s", "99999999999999999999999s"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_wait_strategy_is_read_as_it_is_printed() {
+        let spin = WaitStrategy::SpinThenPark(Duration::from_micros(7));
+        let sleep = WaitStrategy::Sleep(Duration::from_micros(50));
+        for strategy in [WaitStrategy::BusySpin, spin, WaitStrategy::Yield, sleep, WaitStrategy::Park] {
+            assert_eq!(wait(&strategy.to_string()), Ok(strategy));
+        }
+        for bad in ["", "spin", "sleep", "park:1us", "sleep:1"] {
+            assert!(wait(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn room_is_made_for_long_messages() {
+        let mut config = Config::default();
+        config.message_max = 1 << 20;
+        assert!(config.memory().is_err());
+        make_room(&mut config);
+        config.memory().unwrap();
+    }
+}

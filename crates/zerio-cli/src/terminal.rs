@@ -1,0 +1,58 @@
+//! Standard error: notes, and what is shown to a human on a terminal and to nobody else, progress.
+#![forbid(unsafe_code)]
+
+use std::fmt::Display;
+use std::io::{IsTerminal, Write, stderr};
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// What takes no longer than this shows no progress.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A line on standard error. That nobody can read it is no reason to fail, as `eprintln!` would.
+pub(crate) fn note(line: impl Display) {
+    let _ = writeln!(stderr(), "{line}");
+}
+
+/// A bar over so many steps, which take about so long in all. It is drawn when it is told of a step, and has no thread that could
+/// disturb a measurement; nothing is drawn where standard error is no terminal.
+pub(crate) fn bar(steps: u64, time: Duration) -> ProgressBar {
+    if time < PATIENCE {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::with_draw_target(Some(steps), ProgressDrawTarget::stderr());
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {elapsed} {msg}");
+    bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+/// Does some work, and shows that it goes on if it takes longer than a user likes to wait for a sign of
+/// life.
+pub(crate) fn patiently<T>(what: &str, work: impl FnOnce() -> T) -> T {
+    if !stderr().is_terminal() {
+        return work();
+    }
+    let (done, is_done) = sync_channel::<()>(1);
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            if let Err(RecvTimeoutError::Timeout) = is_done.recv_timeout(PATIENCE) {
+                let spinner = ProgressBar::new_spinner().with_message(what.to_owned());
+                spinner.enable_steady_tick(Duration::from_millis(100));
+                let _ = is_done.recv();
+                spinner.finish_and_clear();
+            }
+        });
+        let outcome = work();
+        drop(done);
+        outcome
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_outcome_of_patient_work_comes_back() {
+        assert_eq!(super::patiently("working", || 7), 7);
+    }
+}

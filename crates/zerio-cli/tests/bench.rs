@@ -1,0 +1,114 @@
+//! `zerio bench`, as a process: that all of it works and all of it is told. Never how fast it is.
+#![forbid(unsafe_code)]
+
+mod support;
+
+use serde_json::Value;
+use support::{Tool, lines_until, run, text};
+
+fn number(line: &Value, name: &str) -> f64 {
+    line[name].as_f64().unwrap_or_else(|| panic!("no number {name:?} in {line}"))
+}
+
+#[test]
+fn a_smoke_test_measures_every_line_and_nothing_allocates() {
+    let output = run("bench --smoke --json", b"");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(output.stderr.is_empty(), "{}", text(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+
+    let lines = |name: &str| report[name].as_array().unwrap_or_else(|| panic!("no {name}")).clone();
+    let round_trip = lines("round_trip");
+    for line in &round_trip {
+        let order = ["p50_us", "p90_us", "p99_us", "p999_us", "max_us"].map(|name| number(line, name));
+        assert!(order[0] > 0.0 && order.is_sorted(), "{line}");
+        let [p50, p99] = ["p50_us", "p99_us"].map(|name| number(line, name));
+        let [c50, c99] = ["control_p50_us", "control_p99_us"].map(|name| number(line, name));
+        assert!(c50 > 0.0 && c50 <= c99, "{line}");
+        for (ratio, ours, theirs) in [("ratio_p50", p50, c50), ("ratio_p99", p99, c99)] {
+            assert!((number(line, ratio) - ours / theirs).abs() <= 0.001, "{line}");
+        }
+        assert!(line["size"].is_u64() && line["wait"].is_string(), "{line}");
+        assert!(["poll", "uring"].contains(&line["driver"].as_str().unwrap()), "{line}");
+    }
+    let has = |drive: &str, size: u64, wait: &str| {
+        let is = |line: &&Value| line["drive"] == drive && line["size"] == size && line["wait"] == wait;
+        assert!(round_trip.iter().any(|line| is(&line)), "{drive}, {size}, {wait}");
+    };
+    for size in [32, 256, 4096] {
+        has("polled", size, "busy-spin");
+    }
+    for wait in ["busy-spin", "spin-then-park:20us", "yield", "sleep:50us", "park"] {
+        has("thread", 32, wait);
+    }
+
+    let one_way = lines("one_way");
+    assert_eq!(one_way.len(), 3);
+    for line in &one_way {
+        let [ours, theirs] =
+            ["messages_per_second", "control_messages_per_second"].map(|name| number(line, name));
+        assert!(ours > 0.0 && theirs > 0.0, "{line}");
+        assert!((number(line, "ratio") - ours / theirs).abs() <= 0.001, "{line}");
+        assert_eq!(number(line, "bytes_per_second"), ours * number(line, "size"), "{line}");
+    }
+
+    let idle = lines("idle");
+    assert_eq!(idle.len(), 5);
+    assert!(idle.iter().all(|line| number(line, "cpu_percent") >= 0.0 && line["sessions"] == 16));
+
+    assert_eq!(report["allocations"], 0);
+    assert_eq!(report["interrupted"], false);
+    assert!(report["machine"]["cores"].is_u64());
+    let driver = &report["driver"];
+    // Where auto did not take io_uring, it says why.
+    assert!(driver["name"] == "uring" || driver["fallback"].is_string() || !cfg!(target_os = "linux"));
+}
+
+#[test]
+fn flags_choose_the_lines() {
+    let flags =
+        "--smoke --json --only round-trip --size 8,100 --wait park --drive thread,polled --driver poll";
+    let output = run(&format!("bench {flags}"), b"");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let lines = report["round_trip"].as_array().unwrap();
+    let lines: Vec<_> = lines.iter().map(|line| (&line["size"], &line["drive"], &line["wait"])).collect();
+    let expected = [
+        (&Value::from(8), &Value::from("thread"), &Value::from("park")),
+        (&Value::from(8), &Value::from("polled"), &Value::from("busy-spin")),
+        (&Value::from(100), &Value::from("thread"), &Value::from("park")),
+        (&Value::from(100), &Value::from("polled"), &Value::from("busy-spin")),
+    ];
+    assert_eq!(lines, expected);
+    assert!(report["one_way"].as_array().unwrap().is_empty());
+}
+
+#[test]
+fn messages_of_one_byte_and_of_a_megabyte_can_be_measured() {
+    let output = run("bench --smoke --json --size 1,1M --driver poll", b"");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["one_way"].as_array().unwrap().len(), 4);
+}
+
+#[test]
+fn people_get_tables_and_no_colours_in_a_pipe() {
+    let output = run("bench --smoke --only one-way", b"");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let out = text(&output.stdout);
+    assert!(out.contains("One way") && out.contains("driver ") && out.contains("heap allocations"), "{out}");
+    assert!(!out.contains('\u{1b}') && output.stderr.is_empty(), "{out}");
+}
+
+#[test]
+fn an_interrupt_ends_it_with_what_was_measured_until_then() {
+    let mut bench = Tool::start("bench --rounds 1000");
+    let mut out = bench.stdout();
+    // By now it has begun, and catches the signal.
+    lines_until(&mut out, "driver ");
+    bench.signal("INT");
+    lines_until(&mut out, "heap allocations");
+    let output = bench.finish(b"");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("interrupted"), "{}", text(&output.stderr));
+}

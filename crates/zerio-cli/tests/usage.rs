@@ -1,0 +1,78 @@
+//! Wrong usage and what goes wrong outside: each with the right exit code, and words that say what to do.
+#![forbid(unsafe_code)]
+
+mod support;
+
+use std::net::TcpListener;
+use std::process::Output;
+
+use support::{run, text};
+
+fn says(output: &Output, code: i32, words: &[&str]) {
+    let why = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{why}");
+    for word in words {
+        assert!(why.contains(word), "{word:?} is not in {why:?}");
+    }
+}
+
+#[test]
+fn nonsense_is_wrong_usage() {
+    for (arguments, words) in [
+        ("", &["Usage"][..]),
+        ("sing", &["sing", "Usage"]),
+        ("bench --loudly", &["--loudly", "--help"]),
+        ("bench --size 4x", &["4x", "no unit"]),
+        ("bench --wait forever", &["busy-spin"]),
+        ("bench --rounds 0", &["0"]),
+        ("serve 7000", &["HOST:PORT"]),
+        ("serve 127.0.0.1:70000", &["no port"]),
+        ("ping", &["ADDRESS"]),
+        ("ping 127.0.0.1:1 --interval 5", &["unit"]),
+        ("ping 127.0.0.1:1 --size 65537", &["--message-max"]),
+        ("listen --count 0", &["0"]),
+        ("serve 127.0.0.1:0 --send-ring 200000", &["262144 would do"]),
+        ("serve 127.0.0.1:0 --engines 2 --core 0", &["cores"]),
+    ] {
+        says(&run(arguments, b""), 2, words);
+    }
+    let control = run("ping 127.0.0.1:1 --id \u{1}", b"");
+    says(&control, 2, &["control character"]);
+}
+
+#[test]
+fn a_refused_port_is_a_failure_that_says_what_to_look_at() {
+    // A port that was free a moment ago, and that nobody listens on.
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    for command in ["ping", "send"] {
+        says(&run(&format!("{command} {free}"), b"x\n"), 1, &["can't connect", "is the server started"]);
+    }
+}
+
+#[test]
+fn an_address_in_use_is_a_failure_that_says_what_to_do() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    for command in ["serve", "listen"] {
+        says(&run(&format!("{command} {address}"), b""), 1, &["can't listen", "choose another port"]);
+    }
+}
+
+#[test]
+fn a_silent_server_is_given_up_on() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap();
+    let output = run(&format!("ping {address} --handshake-timeout 100ms"), b"");
+    says(&output, 1, &["did not answer within 100 ms", "is it a zerio server"]);
+}
+
+#[test]
+fn every_help_has_an_example_and_no_colours_in_a_pipe() {
+    for command in ["", "bench", "serve", "ping", "send", "listen"] {
+        let output = run(&format!("{command} --help"), b"");
+        assert!(output.status.success());
+        let help = text(&output.stdout);
+        assert!(help.contains("Example") && help.contains(&format!("zerio {command}")), "{help}");
+        assert!(!help.contains('\u{1b}'), "{help}");
+    }
+}

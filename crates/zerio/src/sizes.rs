@@ -1,0 +1,44 @@
+//! The sizes of what the hot path moves and touches, pinned: growth is to be a decision, not an accident.
+//! Those of the ring's parts, and on which lines they lie, are in the ring's own tests.
+#![forbid(unsafe_code)]
+#![cfg(target_pointer_width = "64")]
+
+use crate::driver::{Completion, SlotId};
+use crate::recv::buffer::Buffer;
+use crate::recv::framer::Framer;
+use crate::region::Span;
+use crate::send::claim::Claim;
+use crate::session::Session;
+
+#[test]
+fn what_moves_for_each_message_is_small() {
+    // An offset, a length, and the region's tag: two registers.
+    assert_eq!(size_of::<Span>(), 16);
+    // A span, two positions, its path and two flags; `try_send` does without one.
+    assert_eq!(size_of::<Claim<'_>>(), 48);
+    // A limit and a cursor: made anew for each batch.
+    assert_eq!(size_of::<Framer>(), 16);
+}
+
+#[test]
+fn what_moves_for_each_request_is_small() {
+    // Half a word each for the slot and for which of its sessions.
+    assert_eq!(size_of::<SlotId>(), 8);
+    // An id, a span and an outcome; or what was accepted, whose address makes it no larger.
+    assert_eq!(size_of::<Completion>(), 48);
+    // Two spans and a cursor: three sessions' buffers on two lines.
+    assert_eq!(size_of::<Buffer>(), 48);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_each_session_has_in_its_table_is_known() {
+    use crate::send::SendPath;
+    use crate::session::Slot;
+    // The peer id is 256 bytes of it; what a turn looks at is the other 120.
+    assert_eq!(size_of::<Session>(), 376);
+    // The ring's four lines, the pump's, the tallies', and what senders read.
+    assert_eq!(size_of::<SendPath>(), 7 * 128);
+    // The counters of what was received, and those at the session's start, are the eighth line.
+    assert_eq!(size_of::<Slot>(), 8 * 128);
+}

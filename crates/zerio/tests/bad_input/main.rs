@@ -1,0 +1,14 @@
+//! Bad input, and what it gets: a typed reason or refusal, counted, and nobody else notices. Each scene has
+//! a good client that streams through it and loses nothing.
+#![forbid(unsafe_code)]
+
+#[path = "../hostile/mod.rs"]
+mod hostile;
+
+mod addresses;
+mod ends;
+mod frames;
+mod ids;
+mod panics;
+mod places;
+mod sends;

@@ -1,0 +1,106 @@
+//! More connections than places.
+#![forbid(unsafe_code)]
+
+use zerio::{Client, Error, RefusalCode, Rejection};
+
+use crate::hostile::{RawPeer, frame, undisturbed, until};
+
+/// Connects as `id` until the server has a place for it.
+fn comes_in(scene: &crate::hostile::Scene, id: &str) -> RawPeer {
+    until("a place that becomes free", || {
+        let mut peer = RawPeer::connect(scene.address);
+        peer.say(&frame(id.as_bytes()));
+        let answer = peer.hear();
+        if answer == id.as_bytes() {
+            return Some(peer);
+        }
+        assert_eq!(answer[..2], [0, 2], "{answer:?}");
+        None
+    })
+}
+
+#[test]
+fn a_full_server_refuses_goes_on_accepting_and_gives_a_free_place_again() {
+    undisturbed(
+        |c| c.sessions_max = 3,
+        |scene| {
+            // The good client has the first.
+            let mut second = RawPeer::welcome(scene.address, "second");
+            let mut third = RawPeer::welcome(scene.address, "third");
+            for _ in 0..10 {
+                let mut peer = RawPeer::connect(scene.address);
+                let local = peer.local();
+                peer.say(&frame(b"fourth"));
+                peer.hears_refusal(RefusalCode::ServerFull);
+                drop(peer);
+                let rejection = scene.events.rejection_of(local);
+                assert_eq!(rejection, Rejection::Refused(RefusalCode::ServerFull));
+            }
+            assert_eq!(scene.server.counters().engine.refused, 10);
+            drop(third);
+            third = comes_in(scene, "fourth");
+            for peer in [&mut second, &mut third] {
+                peer.say(&frame(b"oui"));
+                assert_eq!(peer.hear(), b"oui");
+            }
+        },
+    );
+}
+
+#[test]
+fn more_connections_at_once_than_there_are_slots_are_all_told_that_the_server_is_full() {
+    undisturbed(
+        |c| c.sessions_max = 2,
+        |scene| {
+            let second = RawPeer::welcome(scene.address, "second");
+            // Some say who they are at once, some say nothing; none closes before it has heard.
+            let mut peers: Vec<_> = (0..60)
+                .map(|number| {
+                    let mut peer = RawPeer::connect(scene.address);
+                    if number % 2 == 0 {
+                        // The refusal may have come, and the end behind it: then writing may fail.
+                        let _ = std::io::Write::write_all(&mut peer.stream, &frame(b"another"));
+                    }
+                    peer
+                })
+                .collect();
+            for peer in &mut peers {
+                peer.hears_refusal(RefusalCode::ServerFull);
+            }
+            let locals: Vec<_> = peers.iter().map(RawPeer::local).collect();
+            drop(peers);
+            for local in locals {
+                let rejection = scene.events.rejection_of(local);
+                assert_eq!(rejection, Rejection::Refused(RefusalCode::ServerFull));
+            }
+            assert_eq!(scene.server.counters().engine.refused, 60);
+            drop(second);
+            comes_in(scene, "later");
+        },
+    );
+}
+
+#[test]
+fn more_clients_at_once_than_there_are_slots_all_learn_that_the_server_is_full() {
+    undisturbed(
+        |c| c.sessions_max = 1,
+        |scene| {
+            let clients: Vec<_> = (0..40)
+                .map(|number| {
+                    let address = scene.address;
+                    std::thread::spawn(move || {
+                        Client::connect(address, &format!("client {number}")).unwrap().start().map(drop)
+                    })
+                })
+                .collect();
+            for client in clients {
+                match client.join().unwrap() {
+                    Err(Error::Refused { code: RefusalCode::ServerFull, text, .. }) => {
+                        assert_eq!(text, "server full");
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+        },
+    );
+}

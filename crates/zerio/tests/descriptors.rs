@@ -1,0 +1,86 @@
+//! Descriptors exhausted while accepting. A test binary of its own, with one test: the limit is the whole
+//! process's.
+
+mod hostile;
+
+use std::fs::File;
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use hostile::{RawPeer, frame, undisturbed, until};
+use socket2::{Domain, Socket, Type};
+
+/// Lowers how many descriptors this process may have.
+fn limit_descriptors(soft: libc::rlim_t) {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the pointer is to a live `rlimit`, which is all that getrlimit writes to.
+    assert_eq!(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) }, 0);
+    limit.rlim_cur = soft.min(limit.rlim_max);
+    // SAFETY: the pointer is to a live `rlimit`, which setrlimit reads.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }, 0);
+}
+
+/// The processor time that this process has used.
+fn processor_time() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the pointer is to a live `timespec`, which is all that clock_gettime writes to.
+    assert_eq!(unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut time) }, 0);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+/// Opens files until there are no descriptors left.
+fn exhaust() -> Vec<File> {
+    let mut files = Vec::new();
+    loop {
+        match File::open("/dev/null") {
+            Ok(file) => files.push(file),
+            Err(error) => {
+                assert_eq!(error.raw_os_error(), Some(libc::EMFILE), "{error}");
+                return files;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_server_without_descriptors_serves_those_it_has_and_lets_the_others_in_later() {
+    limit_descriptors(256);
+    undisturbed(
+        |_| {},
+        |scene| {
+            // Sockets to connect with later, when there are no descriptors for new ones.
+            let sockets: Vec<_> =
+                (0..5).map(|_| Socket::new(Domain::IPV4, Type::STREAM, None).unwrap()).collect();
+            let files = exhaust();
+            assert!(!files.is_empty(), "there were some left");
+            for socket in &sockets {
+                // The system makes the connection; the server can't have it yet.
+                socket.connect(&scene.address.into()).unwrap();
+            }
+            let errors = || scene.server.counters().engine.accept_errors;
+            until("accepting fails", || (errors() > 0).then_some(()));
+
+            // It tries now and then, and does not spin: a whole core would be used up. The good client
+            // and its server need some of it themselves.
+            let (begun, used, before) = (Instant::now(), processor_time(), errors());
+            std::thread::sleep(Duration::from_secs(1));
+            let (lasted, used) = (begun.elapsed(), processor_time() - used);
+            let tries = errors() - before;
+            assert!(tries as f64 <= 200.0 * lasted.as_secs_f64(), "{tries} tries in {lasted:?}");
+            assert!(used < lasted * 9 / 10, "{used:?} of processor time in {lasted:?}");
+            scene.good.goes_on();
+            assert_eq!(scene.server.counters().engine.connected, 1, "the good client");
+
+            drop(files);
+            for (number, socket) in sockets.into_iter().enumerate() {
+                let mut peer = RawPeer::over(TcpStream::from(socket));
+                let id = format!("waited {number}");
+                peer.say(&frame(id.as_bytes()));
+                assert_eq!(peer.hear(), id.as_bytes());
+                peer.say(&frame(b"oui"));
+                assert_eq!(peer.hear(), b"oui");
+            }
+            RawPeer::welcome(scene.address, "came later");
+        },
+    );
+}

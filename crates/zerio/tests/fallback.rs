@@ -1,0 +1,178 @@
+//! What becomes of the choice of a driver where io_uring is forbidden, as it is in many containers. A seccomp
+//! filter of our own forbids it: to one thread, and to those that it starts.
+//!
+//! `unsafe` stands here for the system calls that install the filter, and for one that asks the kernel
+//! whether it would give a ring.
+#![cfg(target_os = "linux")]
+
+use std::io;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use zerio::{Client, Config, DriverKind, Error, Server};
+
+const DEADLINE: Duration = Duration::from_secs(40);
+
+const WHY: &str = "EPERM (forbidden: a container's seccomp filter, or kernel.io_uring_disabled)";
+
+fn with(driver: DriverKind) -> Config {
+    let mut config = Config::default();
+    config.driver = driver;
+    config
+}
+
+/// Runs `what` on a thread that may not set up an io_uring.
+fn where_io_uring_is_forbidden(what: impl FnOnce() + Send + 'static) {
+    let thread = std::thread::spawn(|| {
+        forbid_io_uring().expect("the filter");
+        assert_eq!(ring_error(), Some(libc::EPERM), "the filter works");
+        what();
+    });
+    if let Err(panic) = thread.join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+/// From now on io_uring_setup(2) fails with EPERM for this thread and all that it starts.
+fn forbid_io_uring() -> io::Result<()> {
+    // Where `struct seccomp_data` has the number of the system call.
+    const NUMBER: u32 = 0;
+    let step = |code: u32, k: u32, jt: u8, jf: u8| libc::sock_filter { code: code as u16, jt, jf, k };
+    // No look at the architecture: this process makes the calls of one only.
+    let mut steps = [
+        step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, NUMBER, 0, 0),
+        step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, libc::SYS_io_uring_setup as u32, 0, 1),
+        step(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32, 0, 0),
+        step(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW, 0, 0),
+    ];
+    let filter = libc::sock_fprog { len: steps.len() as u16, filter: steps.as_mut_ptr() };
+    // SAFETY: numbers only. Without it an ordinary user may install no filter.
+    if unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel copies the filter, whose steps outlive the call.
+    if unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const filter) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Why the kernel gives this thread no ring of the kind that zerio needs; `None` where it does.
+fn ring_error() -> Option<i32> {
+    // SUBMIT_ALL, TASKRUN_FLAG, SINGLE_ISSUER and DEFER_TASKRUN, from <linux/io_uring.h>.
+    const FLAGS: u32 = 1 << 7 | 1 << 9 | 1 << 12 | 1 << 13;
+    // `struct io_uring_params`: 120 bytes, the flags being the third number.
+    let mut params = [0u32; 30];
+    params[2] = FLAGS;
+    // SAFETY: the kernel reads and writes 120 bytes there.
+    let ring = unsafe { libc::syscall(libc::SYS_io_uring_setup, 1, params.as_mut_ptr()) };
+    if ring < 0 {
+        return io::Error::last_os_error().raw_os_error();
+    }
+    // SAFETY: the descriptor is ours, and used nowhere else.
+    unsafe { libc::close(ring as i32) };
+    None
+}
+
+/// A server that echoes, and a client that tells what comes back.
+fn start(driver: DriverKind) -> Result<(Server, Client, Receiver<Vec<u8>>), Error> {
+    let server = Server::bind("127.0.0.1:0")?
+        .config(with(driver))
+        .on_message(|peer, message| peer.send(message).unwrap())
+        .start()?;
+    let (sender, echoes) = channel();
+    let client = Client::connect(server.local_addr(), "client-1")?
+        .config(with(driver))
+        .on_message(move |_, message| sender.send(message.to_vec()).unwrap())
+        .start()?;
+    Ok((server, client, echoes))
+}
+
+fn exchange(server: Server, client: Client, echoes: &Receiver<Vec<u8>>) {
+    for round in 0..100u8 {
+        client.send(&[round; 32]).unwrap();
+        assert_eq!(echoes.recv_timeout(DEADLINE).unwrap(), [round; 32]);
+    }
+    server.send("client-1", b"from the server").unwrap();
+    assert_eq!(echoes.recv_timeout(DEADLINE).unwrap(), b"from the server");
+    client.stop();
+    server.stop();
+}
+
+#[test]
+fn where_io_uring_is_forbidden_auto_goes_on_with_epoll_and_says_why() {
+    where_io_uring_is_forbidden(|| {
+        let (server, client, echoes) = start(DriverKind::Auto).unwrap();
+        for driver in [server.driver(), client.driver()] {
+            assert_eq!(driver.name, "poll");
+            let reason = format!("io_uring: {WHY}, using epoll");
+            assert_eq!(driver.fallback.as_deref(), Some(reason.as_str()));
+            assert_eq!(driver.to_string(), format!("poll ({reason})"));
+        }
+        exchange(server, client, &echoes);
+    });
+}
+
+#[test]
+fn where_io_uring_is_forbidden_polled_driving_falls_back_too() {
+    where_io_uring_is_forbidden(|| {
+        let mut server = Server::bind("127.0.0.1:0")
+            .unwrap()
+            .on_message(|peer, message| peer.send(message).unwrap())
+            .start_polled()
+            .unwrap();
+        let mut heard = Vec::new();
+        let mut client = Client::connect(server.local_addr(), "client-1")
+            .unwrap()
+            .on_message(|_, message| heard.extend_from_slice(message))
+            .start_polled()
+            .unwrap();
+        assert_eq!((server.driver().name, client.driver().name), ("poll", "poll"));
+        let start = Instant::now();
+        while !client.is_connected() {
+            server.poll().unwrap();
+            client.poll().unwrap();
+            assert!(start.elapsed() < DEADLINE);
+        }
+        client.try_send(b"oui").unwrap();
+        while client.counters().sessions.received.messages_received < 1 {
+            server.poll().unwrap();
+            client.poll().unwrap();
+            assert!(start.elapsed() < DEADLINE);
+        }
+        drop(client);
+        assert_eq!(heard, b"oui");
+    });
+}
+
+#[test]
+fn a_driver_asked_for_by_name_is_refused_where_it_is_forbidden_and_not_replaced() {
+    where_io_uring_is_forbidden(|| {
+        let refused = start(DriverKind::Uring).err();
+        assert!(
+            matches!(&refused, Some(Error::Driver { driver: "uring", why }) if why == WHY),
+            "{refused:?}"
+        );
+        // The other one is given.
+        let (server, client, echoes) = start(DriverKind::Poll).unwrap();
+        for driver in [server.driver(), client.driver()] {
+            assert_eq!((driver.to_string().as_str(), &driver.fallback), ("poll", &None));
+        }
+        exchange(server, client, &echoes);
+    });
+}
+
+#[test]
+fn where_the_kernel_gives_a_ring_auto_takes_it() {
+    let (server, client, echoes) = start(DriverKind::Auto).unwrap();
+    for driver in [server.driver(), client.driver()] {
+        match ring_error() {
+            None => assert_eq!((driver.name, &driver.fallback), ("uring", &None)),
+            Some(error) => {
+                eprintln!("SKIPPED: the kernel gives no ring here (error {error})");
+                assert!(driver.name == "poll" && driver.fallback.is_some());
+            }
+        }
+    }
+    exchange(server, client, &echoes);
+}

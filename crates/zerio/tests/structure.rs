@@ -1,0 +1,409 @@
+//! The structure of the library, read from its source as text: who imports whom, where `unsafe`, memory
+//! orderings, clocks and waiting stand, and how long a file may be. Comments and strings count nowhere,
+//! and what is compiled for tests only counts for `unsafe` alone.
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// From the top to the bottom: a line's modules may import what stands on later lines, and the leaves.
+/// Those on one line do not know each other, but for what `BESIDE` says.
+const LAYERS: [&[&str]; 8] = [
+    &["server", "client", "builder", "polled", "report"],
+    &["thread"],
+    &["engine"],
+    &["handler"],
+    &["session"],
+    &["send", "recv"],
+    &["driver"],
+    &["region"],
+];
+
+/// What goes beside the layers or up, each with its reason.
+const BESIDE: [(&str, &str, &str); 9] = [
+    ("server", "builder", "a builder becomes a server when it starts"),
+    ("client", "builder", "a builder becomes a client when it starts"),
+    ("server", "polled", "what a polled server is made of"),
+    ("client", "polled", "what a polled client is made of"),
+    ("server", "report", "what stopping gives"),
+    ("client", "report", "what stopping gives"),
+    ("polled", "report", "what stopping gives"),
+    ("client", "server", "both explain a refused socket option in the same words"),
+    ("handler", "engine", "a handler's argument is the engine's context: the one name that goes up"),
+];
+
+/// What every layer may use, because it knows nothing of sessions, rings and kernels; and what each of
+/// them uses itself. `config`, `wire` and `error` name each other's constants and errors.
+const LEAVES: [(&str, &[&str]); 7] = [
+    ("cursor", &[]),
+    ("time", &[]),
+    ("counters", &["cursor"]),
+    ("wait", &["cursor", "time"]),
+    ("wire", &["error"]),
+    ("config", &["wait", "wire"]),
+    ("error", &["config"]),
+];
+
+/// Modules that may import less than their layer allows, with the reason.
+const NARROWED: [(&str, &[&str], &str); 3] = [
+    ("recv", &["region", "cursor", "error", "wire"], "it hands frames out; the engine asks the driver"),
+    ("driver", &["region", "cursor"], "a driver knows the region and nothing above it"),
+    ("region", &["cursor"], "memory does not know what it is for"),
+];
+
+/// The files in which `unsafe` may stand.
+const UNSAFE: [&str; 7] = [
+    "cursor.rs",
+    "driver/socket.rs",
+    "driver/uring.rs",
+    "driver/uring/ring.rs",
+    "driver/uring/tests.rs",
+    "region.rs",
+    "send/ring.rs",
+];
+
+/// These have a child that needs it, so they can't forbid it: they deny it to themselves.
+const DENY: [&str; 3] = ["driver/mod.rs", "lib.rs", "send/mod.rs"];
+
+/// Words, the one file in which each may stand, and the reason.
+const WORDS: [(&[&str], &str, &str); 4] = [
+    (
+        &["Relaxed", "Acquire", "Release", "AcqRel", "SeqCst", "fence"],
+        "cursor.rs",
+        "only cursor.rs names memory orderings",
+    ),
+    (
+        &["Instant", "SystemTime", "clock_gettime"],
+        "thread.rs",
+        "only thread.rs reads a clock, time is a parameter",
+    ),
+    (
+        &["sleep", "yield_now", "thread::park", "park_timeout", "Condvar", "spin_loop"],
+        "wait.rs",
+        "only wait.rs waits, and the kernel in a driver's turn",
+    ),
+    (
+        &["recv()", "recv_timeout", "join()"],
+        "thread.rs",
+        "only thread.rs waits for threads, at their start and at their end",
+    ),
+];
+
+const LINES_MAX: usize = 600;
+
+/// A source file.
+struct Source {
+    /// Under `src/`.
+    name: String,
+    text: String,
+    /// Without comments and strings.
+    code: String,
+    /// The same without what is compiled for tests only.
+    product: String,
+    /// It is compiled for tests only.
+    test: bool,
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+}
+
+fn sources() -> Vec<Source> {
+    let mut paths = Vec::new();
+    collect(&folder(), &mut paths);
+    let read = |path: &PathBuf| {
+        let name = path.strip_prefix(folder()).unwrap().to_str().unwrap().replace('\\', "/");
+        let text = fs::read_to_string(path).unwrap().replace("\r\n", "\n");
+        let (code, product) = (code_of(&text), code_of(without_tests(&text)));
+        Source { name, text, code, product, test: false }
+    };
+    let mut sources: Vec<Source> = paths.iter().map(read).collect();
+    let tests: Vec<String> = sources.iter().flat_map(test_modules).collect();
+    for source in &mut sources {
+        let module = module_path(&source.name).join("/");
+        source.test = tests.iter().any(|test| module == *test || module.starts_with(&format!("{test}/")));
+    }
+    assert!(sources.len() > 20 && sources.iter().any(|source| source.test), "the source was found");
+    sources
+}
+
+fn collect(folder: &Path, paths: &mut Vec<PathBuf>) {
+    let mut entries: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    entries.sort();
+    for path in entries {
+        if path.is_dir() {
+            collect(&path, paths);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            paths.push(path);
+        }
+    }
+}
+
+/// A file's module, from the crate's root: `send/ring.rs` is `send`, `ring`.
+fn module_path(name: &str) -> Vec<&str> {
+    let name = name.strip_suffix(".rs").unwrap();
+    let name = name.strip_suffix("/mod").unwrap_or(name);
+    if name == "lib" { Vec::new() } else { name.split('/').collect() }
+}
+
+fn is_for_tests(line: &str) -> bool {
+    line.starts_with("#[cfg(") && line.contains("test")
+}
+
+/// The modules in files of their own that a file declares for tests only.
+fn test_modules(source: &Source) -> Vec<String> {
+    let mut modules = Vec::new();
+    let mut lines = source.text.lines().map(str::trim);
+    while let Some(line) = lines.next() {
+        if is_for_tests(line)
+            && let Some(declared) = lines.next().and_then(|next| next.strip_suffix(';'))
+            && let Some((_, module)) = declared.rsplit_once("mod ")
+        {
+            let mut path = module_path(&source.name);
+            path.push(module);
+            modules.push(path.join("/"));
+        }
+    }
+    modules
+}
+
+/// A file without the tests at its end.
+fn without_tests(text: &str) -> &str {
+    let is_start =
+        |&at: &usize| is_for_tests(&text[at..]) && text[at..].lines().nth(1) == Some("mod tests {");
+    let start = text.match_indices("#[cfg(").map(|(at, _)| at).find(is_start);
+    &text[..start.unwrap_or(text.len())]
+}
+
+/// Code without comments and strings.
+fn code_of(text: &str) -> String {
+    let mut code = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(next) = rest.chars().next() {
+        let skip = if rest.starts_with("//") {
+            rest.find('\n').unwrap_or(rest.len())
+        } else if rest.starts_with("/*") {
+            rest.find("*/").map_or(rest.len(), |end| end + 2)
+        } else if rest.starts_with("'\"'") {
+            3
+        } else if next == '"' {
+            string_len(rest)
+        } else {
+            code.push(next);
+            rest = &rest[next.len_utf8()..];
+            continue;
+        };
+        rest = &rest[skip..];
+    }
+    code
+}
+
+/// The length of the string literal that `text` begins with, quotes included.
+fn string_len(text: &str) -> usize {
+    let mut escaped = false;
+    for (at, byte) in text.bytes().enumerate().skip(1) {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' => return at + 1,
+            _ => {}
+        }
+    }
+    text.len()
+}
+
+fn is_name(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_'
+}
+
+/// Where `word` stands in `code`, and is not part of a longer name.
+fn places<'a>(code: &'a str, word: &'a str) -> impl Iterator<Item = usize> + 'a {
+    code.match_indices(word).map(|(at, _)| at).filter(move |&at| {
+        let before = code[..at].bytes().last();
+        let (last, after) = (word.bytes().last(), code[at + word.len()..].bytes().next());
+        let goes_on = last.is_some_and(is_name) && after.is_some_and(is_name);
+        !before.is_some_and(is_name) && !goes_on
+    })
+}
+
+/// The line in which `at` is.
+fn line_of(code: &str, at: usize) -> &str {
+    let start = code[..at].rfind('\n').map_or(0, |newline| newline + 1);
+    code[start..].lines().next().unwrap_or_default().trim()
+}
+
+/// The names with which a path goes on: one, or those of a list in braces.
+fn names(path: &str) -> Vec<String> {
+    let first = |text: &str| -> String {
+        text.trim_start().chars().take_while(|&next| next.is_ascii() && is_name(next as u8)).collect()
+    };
+    let Some(list) = path.strip_prefix('{') else { return vec![first(path)] };
+    let (mut names, mut depth, mut start) = (Vec::new(), 0, 0);
+    for (at, byte) in list.bytes().enumerate() {
+        match byte {
+            b',' | b'}' if depth == 0 => {
+                names.push(first(&list[start..at]));
+                start = at + 1;
+                if byte == b'}' {
+                    break;
+                }
+            }
+            b'{' => depth += 1,
+            b'}' => depth -= 1,
+            _ => {}
+        }
+    }
+    names.retain(|name| !name.is_empty());
+    names
+}
+
+/// What a file names at the crate's root, each with its line: by `crate::`, and by `super::` where that
+/// leads there.
+fn imports(source: &Source) -> Vec<(String, &str)> {
+    let code = source.product.as_str();
+    let mut found = Vec::new();
+    let mut find = |at: usize, path: &str| {
+        found.extend(names(path).into_iter().map(|name| (name, line_of(code, at))));
+    };
+    for at in places(code, "crate::") {
+        find(at, &code[at + "crate::".len()..]);
+    }
+    for at in places(code, "super::").filter(|&at| !code[..at].ends_with("super::")) {
+        let (mut path, mut ups) = (&code[at..], 0);
+        while let Some(rest) = path.strip_prefix("super::") {
+            (path, ups) = (rest, ups + 1);
+        }
+        if ups >= module_path(&source.name).len() {
+            find(at, path);
+        }
+    }
+    found
+}
+
+/// From each name that `lib.rs` exports to its module.
+fn exports(sources: &[Source]) -> BTreeMap<String, String> {
+    let lib = sources.iter().find(|source| source.name == "lib.rs").unwrap();
+    let statements = lib.product.split(';').filter_map(|statement| statement.trim().strip_prefix("pub use "));
+    let export = |statement: &str| {
+        let (path, list) = statement.rsplit_once("::").unwrap();
+        let module = path.split("::").next().unwrap().to_owned();
+        names(list).into_iter().map(move |name| (name, module.clone())).collect::<Vec<_>>()
+    };
+    statements.flat_map(export).collect()
+}
+
+fn layer(module: &str) -> Option<usize> {
+    LAYERS.iter().position(|layer| layer.contains(&module))
+}
+
+fn is_leaf(module: &str) -> bool {
+    LEAVES.iter().any(|(leaf, _)| *leaf == module)
+}
+
+fn may_import(from: &str, to: &str) -> bool {
+    if let Some((_, own)) = LEAVES.iter().find(|(leaf, _)| *leaf == from) {
+        return from == to || own.contains(&to);
+    }
+    if let Some((_, own, _)) = NARROWED.iter().find(|(module, ..)| *module == from) {
+        return from == to || own.contains(&to);
+    }
+    match (layer(from), layer(to)) {
+        (Some(above), Some(below)) => {
+            from == to || above < below || BESIDE.iter().any(|(a, b, _)| (*a, *b) == (from, to))
+        }
+        (above, None) => above.is_some() && is_leaf(to),
+        (None, _) => false,
+    }
+}
+
+#[test]
+fn imports_run_one_way() {
+    let sources = sources();
+    let exports = exports(&sources);
+    let mut faults = Vec::new();
+    for source in sources.iter().filter(|source| !source.test && source.name != "lib.rs") {
+        let from = module_path(&source.name)[0];
+        assert!(layer(from).is_some() || is_leaf(from), "{}: of which layer is it?", source.name);
+        for (name, line) in imports(source) {
+            let to = exports.get(&name).unwrap_or(&name);
+            if !may_import(from, to) {
+                faults.push(format!("{}: `{from}` may not import `{to}`: {line}", source.name));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+}
+
+#[test]
+fn the_table_allows_what_the_design_says_and_no_more() {
+    for (from, to) in [("server", "thread"), ("engine", "session"), ("send", "driver"), ("recv", "wire")] {
+        assert!(may_import(from, to), "{from} imports {to}");
+        assert!(!may_import(to, from), "{to} does not import {from}");
+    }
+    for (from, to) in [("send", "recv"), ("recv", "send"), ("recv", "driver"), ("driver", "wire")] {
+        assert!(!may_import(from, to), "{from} does not import {to}");
+    }
+}
+
+#[test]
+fn unsafe_stands_in_its_files_and_nowhere_else() {
+    let mut faults = Vec::new();
+    for Source { name, code, .. } in sources() {
+        let allowed = UNSAFE.contains(&name.as_str());
+        if let (false, Some(at)) = (allowed, places(&code, "unsafe").next()) {
+            faults.push(format!("{name}: {}", line_of(&code, at)));
+        }
+        let level = if allowed {
+            "allow"
+        } else if DENY.contains(&name.as_str()) {
+            "deny"
+        } else {
+            "forbid"
+        };
+        let attribute = |line: &str| {
+            let lints = line.strip_prefix("#![").and_then(|line| line.strip_prefix(level));
+            lints.is_some_and(|lints| places(lints, "unsafe_code").next().is_some())
+        };
+        if !code.lines().any(attribute) {
+            faults.push(format!("{name}: #![{level}(unsafe_code)] is missing"));
+        }
+    }
+    for name in UNSAFE.iter().chain(&DENY) {
+        assert!(folder().join(name).exists(), "{name} stands in a list and not in the source");
+    }
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+}
+
+#[test]
+fn orderings_clocks_and_waits_stand_in_their_files() {
+    let mut faults = Vec::new();
+    for Source { name, product, .. } in sources().iter().filter(|source| !source.test) {
+        for (words, _, why) in WORDS.iter().filter(|(_, file, _)| file != name) {
+            for at in words.iter().flat_map(|word| places(product, word)) {
+                faults.push(format!("{name}: {why}: {}", line_of(product, at)));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+}
+
+#[test]
+fn no_file_is_too_long_to_be_read_in_one_go() {
+    for Source { name, text, .. } in sources().iter().filter(|source| !source.test) {
+        let lines = text.lines().count();
+        assert!(lines <= LINES_MAX, "{name} has {lines} lines; {LINES_MAX} are the most");
+    }
+}
+
+#[test]
+fn code_is_told_from_comments_strings_and_tests() {
+    let text =
+        "a // unsafe\nb /* c */ \"d \\\" e\" f '\"' g\n#[cfg(all(test, unix))]\nmod tests {\n unsafe\n}";
+    let words = code_of(without_tests(text));
+    assert_eq!(words.split_whitespace().collect::<Vec<_>>(), ["a", "b", "f", "g"]);
+    assert_eq!(names("{a::b, c, d::{e, f}, g as h};"), ["a", "c", "d", "g"]);
+    assert_eq!(names("send::Sole;"), ["send"]);
+    assert_eq!(places("Release Released xRelease (Release)", "Release").count(), 2);
+    assert_eq!(places("x.join() y.join(z)", "join()").count(), 1);
+}
