@@ -19,7 +19,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 /// Fills a session's ring, whose peer does not read, until it stays full.
 fn fill(peer: &Peer) -> u64 {
     let mut accepted = 0;
-    while peer.send_timeout(&[7; 1000], Duration::from_millis(200)).is_ok() {
+    while peer.send_timeout(&[7; 1000], Duration::from_secs(1)).is_ok() {
         accepted += 1;
     }
     accepted
