@@ -97,7 +97,7 @@ matrix! {
         let mut message = [0; 1000];
         let outcome = loop {
             message[..4].copy_from_slice(&accepted.to_le_bytes());
-            match peer.send_timeout(&message, Duration::from_millis(300)) {
+            match peer.send_timeout(&message, Duration::from_secs(1)) {
                 Ok(()) => accepted += 1,
                 Err(error) => break error,
             }

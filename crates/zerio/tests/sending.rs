@@ -19,7 +19,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 /// Fills a session's ring, whose peer does not read, until it stays full.
 fn fill(peer: &Peer) -> u64 {
     let mut accepted = 0;
-    while peer.send_timeout(&[7; 1000], Duration::from_millis(200)).is_ok() {
+    while peer.send_timeout(&[7; 1000], Duration::from_secs(1)).is_ok() {
         accepted += 1;
     }
     accepted
@@ -318,6 +318,31 @@ matrix! {
         }
         let sent = peer.counters().sent;
         assert!(sent.full_rings > 0, "{sent:?}");
+        assert_eq!(client.stop().delivered, COUNT);
+        log.wait_disconnected("a");
+        assert_eq!(checker.lock().unwrap().count(), COUNT);
+    }
+
+    fn order_holds_where_the_kernel_takes_frames_in_pieces(case) {
+        const COUNT: u64 = 1000;
+        let mut config = case.config();
+        config.socket_send_buffer = Some(4096);
+        config.socket_receive_buffer = Some(4096);
+        config.receive_buffer = config.message_max + 4;
+        let max = config.message_max;
+        let (log, checker) = (Log::new(), Arc::new(Mutex::new(Checker::default())));
+        let checking = checker.clone();
+        let recorder = Recorder::new(&log).without_messages().on_message(move |_, message| {
+            checking.lock().unwrap().check(message, max);
+        });
+        let server = case.server(config.clone(), recorder);
+        let client = case.try_client(&server, "a", config, Recorder::deaf()).unwrap();
+        let peer = client.peer();
+        for number in 0..COUNT {
+            peer.send(&pattern::message(1, number, pattern::len(1, number, max))).unwrap();
+        }
+        let sent = peer.counters().sent;
+        assert!(sent.short_sends > 0, "{sent:?}");
         assert_eq!(client.stop().delivered, COUNT);
         log.wait_disconnected("a");
         assert_eq!(checker.lock().unwrap().count(), COUNT);

@@ -55,7 +55,7 @@ fn nothing_is_lost(accepted: Accepted, mut raw: Raw, undelivered: zerio::Undeliv
 }
 
 fn stuck(peer: &Peer) -> impl FnMut(&[u8]) -> Result<(), SendError> {
-    |message| peer.send_timeout(message, Duration::from_millis(300))
+    |message| peer.send_timeout(message, Duration::from_secs(1))
 }
 
 fn slow_config(case: &Case, timeout: Option<Duration>) -> Config {

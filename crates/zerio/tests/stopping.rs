@@ -25,7 +25,7 @@ fn fill(peer: &Peer) -> (u64, u64) {
     let (mut messages, mut bytes) = (0, 0);
     loop {
         let message = numbered(messages);
-        match peer.send_timeout(&message, SHORT) {
+        match peer.send_timeout(&message, Duration::from_secs(1)) {
             Ok(()) => (messages, bytes) = (messages + 1, bytes + frame(&message).len() as u64),
             Err(error) => {
                 assert_eq!(error, SendError::TimedOut);

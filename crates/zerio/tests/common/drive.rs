@@ -85,7 +85,7 @@ impl<T: 'static> Loop<T> {
         let (result, is_done) = sync_channel(1);
         let job: Job<T> = Box::new(move |polled| drop(result.send(job(polled))));
         let jobs = self.jobs.as_ref().expect("open until dropped");
-        jobs.send(job).ok().expect("the loop runs");
+        assert!(jobs.send(job).is_ok(), "the loop runs");
         is_done.recv().expect("the loop has done it")
     }
 }
@@ -160,7 +160,7 @@ pub struct TestClient {
 }
 
 enum ClientInner {
-    Thread(Client),
+    Thread(Box<Client>),
     Polled(Loop<PolledClient<Recorder>>),
 }
 
@@ -173,7 +173,7 @@ pub fn client(
 ) -> Result<TestClient, Error> {
     let builder = Client::connect(address, id)?.config(config).handler(recorder);
     let inner = match drive {
-        Drive::Thread => ClientInner::Thread(builder.start()?),
+        Drive::Thread => ClientInner::Thread(Box::new(builder.start()?)),
         Drive::Polled => {
             let make = move || {
                 let mut client = builder.start_polled()?;

@@ -1,0 +1,504 @@
+//! After start nothing is allocated: not per message, not per batch, not when peers come and go, are refused,
+//! or read too slowly.
+//!
+//! The allocator of this test binary counts every allocation of every thread while it is armed: the
+//! library's threads, a thread that sends, and the test's own, on which polled engines run. There is no
+//! exemption, so what the test itself does while armed allocates nothing either: its peers are bare
+//! sockets with arrays for buffers, and it waits by looking at atomics. It is one test alone in its
+//! process, because the harness allocates when it begins and ends another.
+#![deny(unsafe_op_in_unsafe_fn)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::backtrace::Backtrace;
+use std::cell::Cell;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, Socket, Type};
+use zerio::{
+    Client, Config, Context, Disconnection, DriverKind, Error, Handler, Peer, PolledClient, PolledServer,
+    Reason, Rejection, SendError, Sender, Server,
+};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The system's allocator, and a count.
+struct Counting;
+
+static ARMED: AtomicBool = AtomicBool::new(false);
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+/// Where the first one was.
+static FIRST: Mutex<Option<String>> = Mutex::new(None);
+
+thread_local! {
+    /// This thread is just counting one: what that allocates is not counted.
+    static COUNTING: Cell<bool> = const { Cell::new(false) };
+}
+
+impl Counting {
+    fn count(&self) {
+        if !ARMED.load(SeqCst) || COUNTING.replace(true) {
+            return;
+        }
+        if ALLOCATIONS.fetch_add(1, SeqCst) == 0 {
+            let thread = std::thread::current();
+            let name = thread.name().unwrap_or("a thread without a name");
+            *FIRST.lock().unwrap() = Some(format!("on {name}:\n{}", Backtrace::force_capture()));
+        }
+        COUNTING.set(false);
+    }
+}
+
+// SAFETY: every call is passed on to the system's allocator as it is; counting does not touch the memory.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        self.count();
+        // SAFETY: the caller keeps `alloc`'s contract, which is the same.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        self.count();
+        // SAFETY: as above.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        self.count();
+        // SAFETY: as above; every block here comes from the system's allocator.
+        unsafe { System.realloc(block, layout, size) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(block, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// What the handlers have heard.
+#[derive(Default)]
+struct Heard {
+    connected: AtomicU64,
+    messages: AtomicU64,
+    disconnected: AtomicU64,
+    slow: AtomicU64,
+    rejected: AtomicU64,
+}
+
+/// Answers in every way that a handler has.
+struct Answers {
+    heard: Arc<Heard>,
+    server: bool,
+}
+
+impl Handler for Answers {
+    fn on_connected(&mut self, _: &mut Context<'_>) {
+        self.heard.connected.fetch_add(1, SeqCst);
+    }
+
+    fn on_message(&mut self, peer: &mut Context<'_>, message: &[u8]) {
+        self.heard.messages.fetch_add(1, SeqCst);
+        if !self.server {
+            return;
+        }
+        match message {
+            b"flood" => while peer.send(&[7; 1000]).is_ok() {},
+            b"claim" => loop {
+                if let Ok(mut claim) = peer.claim(5) {
+                    claim.copy_from_slice(b"claim");
+                    break claim.commit().expect("open");
+                }
+            },
+            b"others" => {
+                assert_eq!(peer.send_to("nobody", b"x"), Err(SendError::UnknownPeer));
+                insist(|| peer.send_to("client", b"to"));
+                insist(|| peer.send(b"others"));
+            }
+            b"leave" => peer.disconnect(),
+            message => insist(|| peer.send(message)),
+        }
+    }
+
+    fn on_disconnected(&mut self, _: &mut Context<'_>, why: &Disconnection) {
+        self.heard.slow.fetch_add(u64::from(why.reason == Reason::SlowPeer), SeqCst);
+        self.heard.disconnected.fetch_add(1, SeqCst);
+    }
+
+    fn on_rejected(&mut self, _: SocketAddr, _: &Rejection) {
+        self.heard.rejected.fetch_add(1, SeqCst);
+    }
+}
+
+/// Sends again as long as the answer is `Full`: there is room, but the other thread that sends on the session
+/// may just hold its ring.
+fn insist(mut send: impl FnMut() -> Result<(), SendError>) {
+    while let Err(error) = send() {
+        assert_eq!(error, SendError::Full);
+        std::thread::yield_now();
+    }
+}
+
+/// A server and its client, however they are driven.
+trait World {
+    /// Lets the engines get on, where the test drives them.
+    fn turn(&mut self);
+    fn up(&mut self, message: &[u8]) -> Result<(), SendError>;
+    fn up_in_place(&mut self) -> Result<(), SendError>;
+    fn down(&mut self, id: &str, message: &[u8]) -> Result<(), SendError>;
+    fn try_down(&mut self, id: &str, message: &[u8]) -> Result<(), SendError>;
+    fn down_in_place(&mut self, id: &str) -> Result<(), SendError>;
+    fn handles(&mut self) -> (Peer, Sender);
+}
+
+struct OnThreads(Server, Client);
+
+impl World for OnThreads {
+    fn turn(&mut self) {
+        std::thread::yield_now();
+    }
+
+    fn up(&mut self, message: &[u8]) -> Result<(), SendError> {
+        self.1.send(message)?;
+        self.1.try_send(message)
+    }
+
+    fn up_in_place(&mut self) -> Result<(), SendError> {
+        drop(self.1.claim(100)?);
+        let mut claim = self.1.try_claim(5)?;
+        claim.copy_from_slice(b"claim");
+        claim.commit()?;
+        let mut claim = self.1.claim(5)?;
+        claim.copy_from_slice(b"claim");
+        claim.commit()
+    }
+
+    fn down(&mut self, id: &str, message: &[u8]) -> Result<(), SendError> {
+        self.0.send(id, message)
+    }
+
+    fn try_down(&mut self, id: &str, message: &[u8]) -> Result<(), SendError> {
+        self.0.try_send(id, message)
+    }
+
+    fn down_in_place(&mut self, id: &str) -> Result<(), SendError> {
+        let mut claim = self.0.claim(id, 5)?;
+        claim.copy_from_slice(b"claim");
+        claim.commit()
+    }
+
+    fn handles(&mut self) -> (Peer, Sender) {
+        (self.1.peer(), self.0.sender())
+    }
+}
+
+struct InPolls(PolledServer<Answers>, PolledClient<Answers>);
+
+impl World for InPolls {
+    fn turn(&mut self) {
+        self.0.poll().expect("the server runs");
+        self.1.poll().expect("the client runs");
+    }
+
+    fn up(&mut self, message: &[u8]) -> Result<(), SendError> {
+        self.1.try_send(message)?;
+        self.1.try_send(message)
+    }
+
+    fn up_in_place(&mut self) -> Result<(), SendError> {
+        drop(self.1.try_claim(100)?);
+        for _ in 0..2 {
+            let mut claim = self.1.try_claim(5)?;
+            claim.copy_from_slice(b"claim");
+            claim.commit()?;
+        }
+        Ok(())
+    }
+
+    fn down(&mut self, id: &str, message: &[u8]) -> Result<(), SendError> {
+        self.0.try_send(id, message)
+    }
+
+    fn try_down(&mut self, id: &str, message: &[u8]) -> Result<(), SendError> {
+        self.0.try_send(id, message)
+    }
+
+    fn down_in_place(&mut self, id: &str) -> Result<(), SendError> {
+        let mut claim = self.0.try_claim(id, 5)?;
+        claim.copy_from_slice(b"claim");
+        claim.commit()
+    }
+
+    fn handles(&mut self) -> (Peer, Sender) {
+        (self.1.peer().expect("it is connected"), self.0.sender())
+    }
+}
+
+/// Everything that a test needs to see.
+struct Scene<'a> {
+    world: &'a mut dyn World,
+    address: SocketAddr,
+    server: &'a Heard,
+    client: &'a Heard,
+}
+
+impl Scene<'_> {
+    #[track_caller]
+    fn until(&mut self, what: &str, mut is_so: impl FnMut(&mut dyn World) -> bool) {
+        let begun = Instant::now();
+        while !is_so(self.world) {
+            self.world.turn();
+            assert!(begun.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+        }
+    }
+
+    /// A connection that has said something, which may be an id.
+    fn connect(&mut self, first: &[u8]) -> TcpStream {
+        let socket = Socket::new(Domain::for_address(self.address), Type::STREAM, None).expect("a socket");
+        socket.set_recv_buffer_size(4096).expect("a small buffer");
+        socket.connect(&self.address.into()).expect("a connection");
+        socket.set_nonblocking(true).expect("no blocking");
+        let mut stream = TcpStream::from(socket);
+        say(&mut stream, first);
+        stream
+    }
+
+    /// Reads exactly so many bytes, or to the end where there are fewer; gives how many.
+    fn read(&mut self, stream: &mut TcpStream, bytes: &mut [u8]) -> usize {
+        let mut at = 0;
+        self.until("bytes to read", |_| match stream.read(&mut bytes[at..]) {
+            Ok(0) => true,
+            Ok(more) => {
+                at += more;
+                at == bytes.len()
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => false,
+            Err(error) => panic!("{error}"),
+        });
+        at
+    }
+
+    fn all_that_may_happen_after_start(&mut self) {
+        self.messages_both_ways();
+        self.peers_come_and_go();
+        self.connections_are_refused();
+        self.peers_are_slow();
+        let (up, down) = self.world.handles();
+        self.handles_and_pauses(&up, &down);
+        // The same again: now handles are about, and polled engines send as if other threads did.
+        self.messages_both_ways();
+        self.peers_come_and_go();
+    }
+
+    fn messages_both_ways(&mut self) {
+        for _ in 0..300 {
+            let (server, client) = (self.server.messages.load(SeqCst), self.client.messages.load(SeqCst));
+            self.until("room", |world| world.up(b"others").is_ok());
+            self.until("room", |world| world.up_in_place().is_ok());
+            self.until("room", |world| world.down("client", b"down").is_ok());
+            self.until("room", |world| world.try_down("client", b"down").is_ok());
+            self.until("room", |world| world.down_in_place("client").is_ok());
+            // Two others, each answered twice, two claims answered, and three from the server itself.
+            let (at_server, at_client) = (self.server, self.client);
+            self.until("all messages", |_| {
+                at_server.messages.load(SeqCst) == server + 4 && at_client.messages.load(SeqCst) == client + 9
+            });
+        }
+    }
+
+    fn peers_come_and_go(&mut self) {
+        let ids = [b"peer-0", b"peer-1", b"peer-2", b"peer-3"];
+        for _ in 0..100 {
+            let (gone, told) = (self.server.disconnected.load(SeqCst), self.client.messages.load(SeqCst));
+            let mut answer = [0; 10];
+            for (id, goodbye) in ids.into_iter().zip([&b""[..], b"leave", b"others", b"claim"]) {
+                let mut stream = self.connect(id);
+                assert_eq!(self.read(&mut stream, &mut answer), 10);
+                assert_eq!(&answer[4..], id);
+                say(&mut stream, b"abcdef");
+                assert_eq!(self.read(&mut stream, &mut answer), 10);
+                assert_eq!(&answer[4..], b"abcdef");
+                say(&mut stream, goodbye);
+                if goodbye == b"leave" {
+                    assert_eq!(self.read(&mut stream, &mut answer), 0);
+                } else if goodbye == b"others" {
+                    assert_eq!(self.read(&mut stream, &mut answer), 10);
+                }
+                // The other two have an answer that they have not read: they reset the connection.
+            }
+            let (server, client) = (self.server, self.client);
+            self.until("all have gone", |_| {
+                server.disconnected.load(SeqCst) == gone + 4 && client.messages.load(SeqCst) == told + 1
+            });
+        }
+    }
+
+    fn connections_are_refused(&mut self) {
+        for _ in 0..50 {
+            let rejected = self.server.rejected.load(SeqCst);
+            // Taken, no id at all, too long an id, and one that ends by itself.
+            for first in [&b"client"[..], b"", &[b'x'; 256]] {
+                let mut stream = self.connect(first);
+                let mut refusal = [0; 6];
+                assert_eq!(self.read(&mut stream, &mut refusal), 6);
+                assert_eq!(refusal[4], 0, "refused");
+            }
+            let mut stream = self.connect(b"never-mind");
+            stream.write_all(&[0xff; 4]).expect("sent");
+            drop(stream);
+            drop(TcpStream::connect(self.address).expect("a connection"));
+            let heard = self.server;
+            self.until("all are out", |_| heard.rejected.load(SeqCst) >= rejected + 4);
+        }
+        // One more than there is room for.
+        for _ in 0..20 {
+            self.all_are_out();
+            let rejected = self.server.rejected.load(SeqCst);
+            let ids = [b"full-0", b"full-1", b"full-2", b"full-3"];
+            let streams = ids.map(|id| {
+                let mut stream = self.connect(id);
+                assert_eq!(self.read(&mut stream, &mut [0; 10]), 10);
+                stream
+            });
+            let mut refused = self.connect(b"refused");
+            let mut refusal = [0; 6];
+            assert_eq!(self.read(&mut refused, &mut refusal), 6);
+            assert_eq!(refusal[4..], [0, 2], "the server is full");
+            drop((refused, streams));
+            let heard = self.server;
+            self.until("it is out", |_| heard.rejected.load(SeqCst) == rejected + 1);
+        }
+        self.all_are_out();
+    }
+
+    fn all_are_out(&mut self) {
+        let heard = self.server;
+        self.until("all are out", |_| heard.connected.load(SeqCst) == heard.disconnected.load(SeqCst) + 1);
+    }
+
+    fn peers_are_slow(&mut self) {
+        for _ in 0..3 {
+            let slow = self.server.slow.load(SeqCst);
+            let mut stream = self.connect(b"slow-1");
+            assert_eq!(self.read(&mut stream, &mut [0; 10]), 10);
+            // It never reads on: a handler fills its ring, and so does the test.
+            say(&mut stream, b"flood");
+            let heard = self.server;
+            self.until("it is cut", |world| {
+                let _ = world.try_down("slow-1", &[7; 1000]);
+                // On threads this one waits, until it is cut.
+                let _ = world.down("slow-1", &[7; 1000]);
+                heard.slow.load(SeqCst) > slow
+            });
+        }
+    }
+
+    fn handles_and_pauses(&mut self, up: &Peer, down: &Sender) {
+        let peer = down.peer("client").expect("it is connected");
+        for _ in 0..200 {
+            let before = self.client.messages.load(SeqCst);
+            up.pause().expect("open");
+            self.until("room", |_| peer.try_send(b"by handle").is_ok());
+            self.until("room", |_| down.try_send("client", b"by id").is_ok());
+            up.resume().expect("open");
+            let heard = self.client;
+            self.until("both have come", |_| heard.messages.load(SeqCst) == before + 2);
+            assert_eq!(down.try_send("nobody", b"x"), Err(SendError::UnknownPeer));
+            assert!(matches!(up.try_send(&[0; 5000]), Err(SendError::TooLarge { .. })));
+        }
+    }
+}
+
+fn say(stream: &mut TcpStream, message: &[u8]) {
+    let mut frame = [0; 300];
+    frame[..4].copy_from_slice(&(message.len() as u32).to_le_bytes());
+    frame[4..4 + message.len()].copy_from_slice(message);
+    stream.write_all(&frame[..4 + message.len()]).expect("a socket with room");
+}
+
+fn config(driver: DriverKind) -> Config {
+    let mut config = Config::default();
+    config.driver = driver;
+    (config.message_max, config.send_ring, config.receive_buffer) = (4096, 16 * 1024, 8192);
+    (config.sessions_max, config.socket_send_buffer) = (5, Some(4096));
+    config.slow_peer_timeout = Some(Duration::from_millis(100));
+    (config.handshake_timeout, config.drain_timeout, config.send_timeout) = (PATIENCE, PATIENCE, PATIENCE);
+    config
+}
+
+/// Counts what is allocated while everything happens that may.
+fn allocations(address: SocketAddr, world: &mut dyn World, heard: &[Arc<Heard>; 2]) -> u64 {
+    ALLOCATIONS.store(0, SeqCst);
+    let mut scene = Scene { world, address, server: &heard[0], client: &heard[1] };
+    ARMED.store(true, SeqCst);
+    scene.all_that_may_happen_after_start();
+    ARMED.store(false, SeqCst);
+    ALLOCATIONS.load(SeqCst)
+}
+
+fn on_threads(driver: DriverKind, engines: usize) -> Result<u64, Error> {
+    let heard = [Arc::<Heard>::default(), Arc::default()];
+    let answers = |server: bool| Answers { heard: heard[usize::from(!server)].clone(), server };
+    let mut with_engines = config(driver);
+    with_engines.engines = engines;
+    let server = Server::bind("127.0.0.1:0")?.config(with_engines).start_each(|_| answers(true))?;
+    let address = server.local_addr();
+    let client =
+        Client::connect(address, "client")?.config(config(driver)).handler(answers(false)).start()?;
+    let mut world = OnThreads(server, client);
+    let count = allocations(address, &mut world, &heard);
+    assert_eq!(world.1.stop().undelivered.messages, 0);
+    Ok(count)
+}
+
+fn in_polls(driver: DriverKind) -> Result<u64, Error> {
+    let heard = [Arc::<Heard>::default(), Arc::default()];
+    let answers = |server: bool| Answers { heard: heard[usize::from(!server)].clone(), server };
+    let config = |driver| {
+        let mut config = config(driver);
+        // Whichever is dropped first waits for the other, which nobody polls any more.
+        config.drain_timeout = Duration::from_millis(50);
+        config
+    };
+    let server = Server::bind("127.0.0.1:0")?.config(config(driver)).handler(answers(true));
+    let mut server = server.start_polled()?;
+    let address = server.local_addr();
+    let client = Client::connect(address, "client")?.config(config(driver)).handler(answers(false));
+    let mut client = client.start_polled()?;
+    while !client.is_connected() {
+        server.poll()?;
+        client.poll()?;
+    }
+    Ok(allocations(address, &mut InPolls(server, client), &heard))
+}
+
+#[test]
+fn nothing_is_allocated_after_start() {
+    for driver in [DriverKind::Poll, DriverKind::Uring] {
+        let on_a_thread: fn(_) -> _ = |driver| on_threads(driver, 1);
+        let on_two_threads: fn(_) -> _ = |driver| on_threads(driver, 2);
+        let drives = [("on a thread", on_a_thread), ("on two", on_two_threads), ("polled", in_polls)];
+        for (drive, run) in drives {
+            match run(driver) {
+                Ok(0) => {}
+                Ok(count) => {
+                    let first = FIRST.lock().unwrap().take().unwrap_or_default();
+                    panic!("{count} allocations with {driver}, {drive}; the first {first}");
+                }
+                Err(why @ Error::Driver { .. }) => eprintln!("SKIPPED for the {driver} driver: {why}"),
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+    // The proof that it counts at all, on a thread that is nobody's.
+    ARMED.store(true, SeqCst);
+    let counted = std::thread::spawn(|| drop(std::hint::black_box(Box::new(1))));
+    counted.join().unwrap();
+    ARMED.store(false, SeqCst);
+    assert!(ALLOCATIONS.load(SeqCst) > 0);
+}
