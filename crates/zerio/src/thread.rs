@@ -351,6 +351,7 @@ fn cycle<D: Driver, H: Handler>(
     let mut begun = now();
     while !engine.is_finished() || outcome.is_some() {
         let work = engine.turn(begun)?;
+        // It is also when the next turn begins, unless this thread has parked.
         let ended = now();
         if let (Some(sender), Some(what)) = (&outcome, engine.core().take_outcome()) {
             let _ = sender.send(what);
@@ -363,25 +364,30 @@ fn cycle<D: Driver, H: Handler>(
             idler.worked(ended);
         } else if !engine.is_finished() && idler.idle(ended) == Idle::Park {
             engine.park(ended)?;
+            begun = now();
+            continue;
         }
-        begun = now();
+        begun = ended;
     }
     Ok(())
 }
 
+/// The systems' sets of cores have room for so many.
+const CORES: usize = 1024;
+
 fn pin(config: &Config, engine: usize) -> Result<(), Error> {
     let Some(&id) = config.cores.get(engine) else { return Ok(()) };
-    // Asked first, because a number that no core can have ends the process inside of `set_for_current`.
-    let cores = core_affinity::get_core_ids().unwrap_or_default();
-    let ids: Vec<usize> = cores.iter().map(|core| core.id).collect();
-    if ids.contains(&id) && core_affinity::set_for_current(core_affinity::CoreId { id }) {
+    // A number that no core can have ends the process inside of `set_for_current`.
+    if id < CORES && core_affinity::set_for_current(core_affinity::CoreId { id }) {
         return Ok(());
     }
+    let cores = core_affinity::get_core_ids().unwrap_or_default();
+    let ids: Vec<usize> = cores.iter().map(|core| core.id).collect();
     let why = format!("this process may not run on core {id}");
     Err(ConfigError::new("cores", &config.cores, why, format!("it may on {ids:?}")).into())
 }
 
-pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
     text.unwrap_or_else(|| "a panic without a message".into())

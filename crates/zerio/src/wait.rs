@@ -78,6 +78,9 @@ impl Idler {
     #[inline]
     pub(crate) fn worked(&mut self, now: Time) {
         self.worked = now;
+        if let WaitStrategy::SpinThenPark(_) | WaitStrategy::Yield | WaitStrategy::Park = self.strategy {
+            std::thread::yield_now();
+        }
     }
 
     /// The last turn did none.

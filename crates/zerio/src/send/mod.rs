@@ -240,9 +240,16 @@ impl SendPath {
         len: usize,
         left: impl FnMut() -> Option<Duration>,
     ) -> Result<Claim<'_>, SendError> {
-        match self.try_claim(generation, len) {
-            Err(SendError::Full) if !wait::in_handler() => {}
-            outcome => return outcome,
+        // First in the hope that the engine is at it, on another core or, when this thread yields, on this
+        // one: to park and to be woken costs as much as thousands of messages.
+        let mut backoff = Backoff::default();
+        loop {
+            match self.try_claim(generation, len) {
+                Err(SendError::Full) if wait::in_handler() => return Err(SendError::Full),
+                Err(SendError::Full) if backoff.is_spent() => break,
+                Err(SendError::Full) => backoff.pause(),
+                outcome => return outcome,
+            }
         }
         let attempt = || {
             let committed = loop {
