@@ -242,7 +242,7 @@ fn round(value: f64) -> f64 {
 /// An empty table with these heads; it has colours on a terminal only.
 fn table(heads: &str) -> Table {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+    table.load_style(presets::NOTHING);
     table.set_header(heads.split('|').map(|head| Cell::new(head).add_attribute(Attribute::Bold)));
     table
 }
