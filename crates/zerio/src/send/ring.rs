@@ -57,6 +57,8 @@ struct Senders {
 pub(crate) struct Reader {
     acked: u64,
     submitted: u64,
+    /// `committed`, as it was when last looked at.
+    seen: u64,
 }
 
 impl Reader {
@@ -206,6 +208,12 @@ impl Ring {
         reader.acked == committed || self.lap(reader.acked, committed) == (committed, committed)
     }
 
+    /// For the reader: whether it has acked all that was committed when it last looked.
+    #[inline]
+    pub(crate) fn is_caught_up(&self, reader: &Reader) -> bool {
+        reader.acked == reader.seen
+    }
+
     /// For the reader: how many bytes of the ring are in use.
     pub(crate) fn in_use(&self, reader: &Reader) -> u64 {
         self.senders.word.position() - reader.acked
@@ -240,6 +248,7 @@ impl Ring {
     pub(crate) fn next(&self, reader: &mut Reader) -> Option<Span> {
         debug_assert_eq!(reader.acked, reader.submitted, "one span in flight");
         let committed = self.senders.word.position();
+        reader.seen = committed;
         if committed == reader.acked {
             return None;
         }
