@@ -10,7 +10,8 @@ use crate::error::{EngineFailure, Error};
 use crate::handler::Handler;
 use crate::report::Report;
 use crate::session::Shared;
-use crate::thread::{Driven, DriverInfo, Ended, Plan};
+use crate::thread::{self, Driven, DriverInfo, Ended, Plan};
+use crate::time::Time;
 
 pub(crate) struct Polled<H: Handler> {
     driven: Driven<H>,
@@ -18,13 +19,15 @@ pub(crate) struct Polled<H: Handler> {
     /// Set during a turn: found set at the next one, the handler has panicked in between.
     in_turn: bool,
     failure: Option<EngineFailure>,
+    /// When the last turn began, if it did work.
+    worked: Option<Time>,
     stopped: bool,
 }
 
 impl<H: Handler> Polled<H> {
     pub(crate) fn new(plan: Plan, handler: H) -> Result<Polled<H>, Error> {
         let (driven, info) = Driven::new(plan, handler)?;
-        Ok(Polled { driven, info, in_turn: false, failure: None, stopped: false })
+        Ok(Polled { driven, info, in_turn: false, failure: None, worked: None, stopped: false })
     }
 
     #[inline]
@@ -32,9 +35,17 @@ impl<H: Handler> Polled<H> {
         if self.in_turn || self.failure.is_some() {
             return Err(self.fail());
         }
+        let begun = thread::now();
+        if let Some(last) = self.worked.take() {
+            let tallies = &self.driven.shared().tallies;
+            tallies.longest_turn_ns.raise(begun.since(last).as_nanos() as u64);
+        }
         self.in_turn = true;
-        let outcome = self.driven.turn();
+        let outcome = self.driven.turn(begun);
         self.in_turn = false;
+        if let Ok(1..) = outcome {
+            self.worked = Some(begun);
+        }
         outcome.map_err(|error| {
             self.failure = Some(EngineFailure::DriverFailed(error.kind()));
             self.driven.end_without_driver(error.kind());

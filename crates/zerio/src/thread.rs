@@ -139,17 +139,9 @@ impl<H: Handler> Driven<H> {
         each!(self, engine => engine.take_report())
     }
 
-    /// One turn; its work and how long it took are counted.
     #[inline]
-    pub(crate) fn turn(&mut self) -> io::Result<usize> {
-        each!(self, engine => {
-            let begun = now();
-            let work = engine.turn(begun)?;
-            if work > 0 {
-                engine.shared().tallies.longest_turn_ns.raise(now().since(begun).as_nanos() as u64);
-            }
-            Ok(work)
-        })
+    pub(crate) fn turn(&mut self, now: Time) -> io::Result<usize> {
+        each!(self, engine => engine.turn(now))
     }
 
     /// The handler has panicked: the engine ends, without it.
