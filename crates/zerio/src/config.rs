@@ -43,7 +43,8 @@ pub struct Config {
     /// `slow_peer_timeout`'s matter. Default 10 s.
     pub peer_timeout: Duration,
     /// How long a session that is closed by this side may take to hand its accepted messages to the
-    /// kernel and to hear that the peer has closed too. Default 2 s.
+    /// kernel and to hear that the peer has closed too; one whose reading is paused can't hear that, and
+    /// takes all of it. Default 2 s.
     pub drain_timeout: Duration,
     /// How long `send` and `claim` wait for room. Default 5 s.
     pub send_timeout: Duration,

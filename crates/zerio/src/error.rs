@@ -69,7 +69,7 @@ pub enum Error {
         text: String,
     },
     /// The other side's answer to the handshake is none that a zerio server gives.
-    #[error("{address} is no zerio server: {what}")]
+    #[error("{address} did not answer as a zerio server does: {what}; is it one, and does it run?")]
     NotZerio {
         /// The server's address.
         address: SocketAddr,

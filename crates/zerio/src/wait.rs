@@ -12,25 +12,28 @@ use crate::time::Time;
 
 /// What an engine's thread does when a turn did no work.
 ///
-/// Each trades latency against processor time. `BENCHMARKS.md` has what each one cost when idle and
-/// when loaded, and `zerio bench --wait NAME` measures it on your machine.
+/// Each trades latency against processor time. The figures are for an idle server with 16 clients, in per
+/// cent of one core, and for a round trip of 32 bytes over loopback, p50, on a virtual machine with two
+/// cores, where bare sockets took 9 µs spinning and 20 to 23 µs blocking; `BENCHMARKS.md` has more, and
+/// `zerio bench --wait NAME` measures on your machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WaitStrategy {
-    /// Turns without end: the lowest latency, a whole core, always. For a core of its own.
+    /// Turns without end: the lowest latency, a whole core, always. For a core of its own. Idle 100 %,
+    /// loaded 9.4 µs.
     BusySpin,
     /// Turns for so long after the last work, giving the core to whoever else wants it between turns, then
     /// parks. The default, with 20 µs: an answer that comes at once is met awake, a sender on the same
-    /// core can fill the ring meanwhile, and an idle engine costs nothing.
+    /// core can fill the ring meanwhile, and an idle engine costs nothing. Idle 0.01 %, loaded 9.4 µs.
     SpinThenPark(Duration),
     /// Gives the core to whoever else wants it between turns: nearly the latency of spinning where
-    /// nobody does, a whole core in the eyes of the system.
+    /// nobody does, a whole core in the eyes of the system. Idle 100 %, loaded 9.6 µs.
     Yield,
     /// Sleeps so long between turns: a bounded latency for a bounded cost, whatever happens. Nothing
-    /// wakes it early.
+    /// wakes it early. With 50 µs: idle 7 %, loaded 117 µs, as the system's timer adds its own 50.
     Sleep(Duration),
     /// Parks in the kernel at once: no processor time when idle, and each message that meets it asleep
-    /// pays a wake-up (20 to 50 µs on a virtual machine).
+    /// pays a wake-up (20 to 50 µs on a virtual machine). Idle 0.01 %, loaded 26 µs.
     Park,
 }
 
@@ -78,6 +81,8 @@ impl Idler {
     #[inline]
     pub(crate) fn worked(&mut self, now: Time) {
         self.worked = now;
+        // A turn that was short because little had come is followed by more of them, unless whoever makes
+        // the work has the core for a while. It costs next to nothing where nobody wants it.
         if let WaitStrategy::SpinThenPark(_) | WaitStrategy::Yield | WaitStrategy::Park = self.strategy {
             std::thread::yield_now();
         }

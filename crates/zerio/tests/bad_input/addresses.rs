@@ -153,7 +153,7 @@ fn a_server_that_answers_something_else_is_no_zerio_server() {
                 matches!(&error, Error::NotZerio { what: Reason::BadAnswer, .. }),
                 "{answer:?}: {error:?}"
             );
-            assert!(error.to_string().contains("is no zerio server"), "{error}");
+            assert!(error.to_string().contains("did not answer as a zerio server does"), "{error}");
         }
     }
 }
