@@ -7,20 +7,22 @@
 #![deny(unsafe_code)]
 
 use std::io::{self, ErrorKind};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) mod claim;
+mod doorbell;
 pub(crate) mod ring;
 
 use crate::counters::{Sent, SentTallies};
-use crate::cursor::{Asleep, Bits, Cursor, Guard, Guarded, Hold, Padded, Tally};
-use crate::driver::{Direct, Driver, SlotId, Waker};
+use crate::cursor::{Cursor, Guard, Guarded, Hold, Padded};
+use crate::driver::{Direct, Driver, SlotId};
 use crate::error::{SendError, Undelivered};
 use crate::region::Span;
 use crate::wait::{self, Backoff, Lobby};
 use crate::wire::HEADER;
 use claim::Claim;
+pub(crate) use doorbell::Doorbell;
 use ring::{Reader, Ring};
 
 /// So many direct sends in one sleep of the engine are a stream: it is woken.
@@ -28,82 +30,6 @@ const DIRECT_SENDS: u32 = 4;
 
 /// So many requests to send one after the other, then the others have their turn.
 const ROUNDS: usize = 4;
-
-/// How senders reach an engine: which sessions have work, and whether it sleeps.
-#[derive(Debug)]
-pub(crate) struct Doorbell {
-    asleep: Padded<Asleep>,
-    marked: Padded<Bits>,
-    waker: OnceLock<Waker>,
-    pub(crate) wake_ups: Tally,
-}
-
-impl Doorbell {
-    pub(crate) fn new(slots: usize) -> Doorbell {
-        Doorbell {
-            asleep: Padded(Asleep::default()),
-            marked: Padded(Bits::new(slots)),
-            waker: OnceLock::new(),
-            wake_ups: Tally::default(),
-        }
-    }
-
-    /// The engine has a driver now, which can be woken.
-    pub(crate) fn connect(&self, waker: Waker) {
-        let _ = self.waker.set(waker);
-    }
-
-    /// Marks a session as having work for the engine, and wakes the engine if it sleeps.
-    #[inline]
-    pub(crate) fn ring(&self, index: u32) {
-        self.marked.set(index);
-        if self.asleep.is() {
-            self.wake();
-        }
-    }
-
-    /// Wakes the engine if it sleeps.
-    #[cold]
-    pub(crate) fn wake(&self) {
-        if self.asleep.rise()
-            && let Some(waker) = self.waker.get()
-        {
-            waker.wake();
-            self.wake_ups.add_shared(1);
-        }
-    }
-
-    /// The engine is about to sleep: false where there is work, and it must not.
-    pub(crate) fn fall_asleep(&self) -> bool {
-        self.asleep.fall();
-        if self.marked.any() {
-            self.asleep.rise();
-            return false;
-        }
-        true
-    }
-
-    /// The engine has slept.
-    pub(crate) fn wake_up(&self) {
-        self.asleep.rise();
-    }
-
-    /// How many sessions are marked.
-    pub(crate) fn count(&self) -> u32 {
-        self.marked.count()
-    }
-
-    /// Words of marks, to take one by one.
-    #[inline]
-    pub(crate) fn words(&self) -> usize {
-        self.marked.words()
-    }
-
-    #[inline]
-    pub(crate) fn take(&self, word: usize) -> u64 {
-        self.marked.take(word)
-    }
-}
 
 /// The proof that one thread alone sends on an engine's sessions: it need not hold their rings. There is
 /// one for each polled engine, until the first handle that other threads could use is given away.
@@ -335,7 +261,7 @@ impl SendPath {
         self.ring.note(committed, start);
         self.ring.word().sole_commit(start + len as u64);
         // The engine is awake: it is here.
-        self.bell.marked.set(self.index);
+        self.bell.mark(self.index);
     }
 
     /// Commits the frame of `len` bytes that stands at `start`, and lets the ring go.
@@ -352,7 +278,7 @@ impl SendPath {
                 return Err(SendError::Closed);
             }
         }
-        if self.bell.asleep.is() {
+        if self.bell.is_asleep() {
             self.send_directly();
         } else {
             self.bell.ring(self.index);
@@ -376,7 +302,7 @@ impl SendPath {
         };
         if pumped != Pumped::All {
             self.bell.ring(self.index);
-        } else if self.bell.asleep.count_direct() >= DIRECT_SENDS {
+        } else if self.bell.count_direct() >= DIRECT_SENDS {
             self.bell.wake();
         }
     }
@@ -428,7 +354,7 @@ impl SendPath {
     pub(crate) fn pump<D: Driver>(&self, id: SlotId, driver: &mut D, batched: bool) -> Result<(), ErrorKind> {
         let Some(mut pump) = self.pump.try_take() else {
             // A sender is at it. What it leaves is found by the mark.
-            self.bell.marked.set(self.index);
+            self.bell.mark(self.index);
             return Ok(());
         };
         if !batched {
@@ -443,7 +369,7 @@ impl SendPath {
         }
         if pump.direct.is_some() && !pump.blocked && !batched {
             // More came while this thread sent: the others have their turn first.
-            self.bell.marked.set(self.index);
+            self.bell.mark(self.index);
             return Ok(());
         }
         if let Some(span) = self.ring.next(&mut pump.reader) {
@@ -458,7 +384,7 @@ impl SendPath {
         let mut pump = wait::take_soon(&self.pump);
         pump.in_flight = false;
         pump.blocked = false;
-        self.bell.marked.set(self.index);
+        self.bell.mark(self.index);
         self.account(&mut pump, span, outcome)
     }
 

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use socket2::Socket;
 
 use super::*;
-use crate::cursor::Flag;
-use crate::driver::Completion;
+use crate::cursor::{Flag, Tally};
+use crate::driver::{Completion, Waker};
 use crate::region::Region;
 use crate::wait::InHandler;
 use crate::wire;
