@@ -94,3 +94,8 @@ pub use session::peer::{Peer, Sender};
 pub use thread::DriverInfo;
 pub use wait::WaitStrategy;
 pub use wire::PeerId;
+
+/// The README's example, so that it can't go stale.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
