@@ -54,11 +54,12 @@ pub struct Connect {
 
 impl Client {
     /// A client of the server at `address`, under a peer id: 1 to 255 bytes of UTF-8 without control
-    /// characters. A host name is resolved here, which may take up to 5 s.
+    /// characters. A host name is resolved here, which may take up to 5 s; of several addresses the first
+    /// is taken.
     ///
     /// # Errors
     ///
-    /// [`Error::BadPeerId`]; [`Error::Resolve`] or [`Error::TimedOut`] where the address is none.
+    /// [`Error::BadPeerId`]; [`Error::Resolve`] where the address is none.
     pub fn connect<A>(address: A, id: &str) -> Result<Builder<Connect>, Error>
     where
         A: ToSocketAddrs + fmt::Debug + Send + 'static,
@@ -74,7 +75,7 @@ impl Client {
                 return Err(Error::Resolve { address: text, why: std::io::ErrorKind::NotFound.into() });
             }
             Some(Err(why)) => return Err(Error::Resolve { address: text, why }),
-            None => return Err(Error::TimedOut { address: text, after: RESOLVE_TIMEOUT }),
+            None => return Err(Error::Resolve { address: text, why: std::io::ErrorKind::TimedOut.into() }),
         };
         Ok(Builder::new(Connect { address, peer }))
     }
@@ -200,7 +201,8 @@ impl<H: Handler> Builder<Connect, H> {
     /// # Errors
     ///
     /// [`Error::Connect`], [`Error::Refused`], [`Error::NotZerio`] or [`Error::TimedOut`] (after
-    /// `handshake_timeout`) where no session came about; [`Error::Config`], [`Error::Driver`] and
+    /// `handshake_timeout`) where no session came about; [`Error::Engine`] where the handler panicked
+    /// meanwhile; [`Error::Config`], [`Error::Driver`] and
     /// [`Error::System`] as for a server.
     pub fn start(self) -> Result<Client, Error>
     where
@@ -209,13 +211,18 @@ impl<H: Handler> Builder<Connect, H> {
         let Builder { target, handler, config } = self;
         let plan = plan(&target, &config, None)?;
         let (sender, outcome) = sync_channel(1);
-        let running = Running::start("zerio-client", vec![plan], vec![handler], Some(sender))?;
+        let mut running = Running::start("zerio-client", vec![plan], vec![handler], Some(sender))?;
         match thread::await_outcome(&outcome, config.handshake_timeout) {
-            Ok(id) => {
+            Some(Ok(id)) => {
                 let shared = running.engines[0].clone();
                 Ok(Client { peer: Peer::new(shared, id, target.peer, target.address), running })
             }
-            Err(failure) => Err(explain(failure, target.address, &config)),
+            Some(Err(failure)) => Err(explain(failure, target.address, &config)),
+            // The engine ended before it could tell: its handler panicked, or its driver failed.
+            None => Err(match running.stop().into_iter().find_map(|ended| ended.failure) {
+                Some(failure) => Error::Engine(failure),
+                None => explain(Failure::TimedOut, target.address, &config),
+            }),
         }
     }
 

@@ -53,7 +53,7 @@ pub enum Error {
     /// The server did not answer within the handshake deadline.
     #[error("{address} did not answer within {}: is it a zerio server, and does it run?", Millis(*.after))]
     TimedOut {
-        /// The server's address, or what was to be resolved.
+        /// The server's address.
         address: String,
         /// The handshake deadline.
         after: std::time::Duration,
@@ -93,7 +93,7 @@ pub enum Error {
         #[source]
         why: io::Error,
     },
-    /// An engine that you drive has ended, and with it its sessions.
+    /// The engine has ended, and with it its sessions.
     #[error("the engine has ended: {0}")]
     Engine(EngineFailure),
 }

@@ -48,7 +48,9 @@ impl<H: Handler> Polled<H> {
         }
         outcome.map_err(|error| {
             self.failure = Some(EngineFailure::DriverFailed(error.kind()));
+            self.in_turn = true;
             self.driven.end_without_driver(error.kind());
+            self.in_turn = false;
             self.fail()
         })
     }
@@ -90,14 +92,17 @@ impl<H: Handler> Polled<H> {
     }
 
     pub(crate) fn stop(&mut self) -> Report {
-        self.stopped = true;
         if self.in_turn {
             self.fail();
         }
         self.driven.shared().stop();
         if self.failure.is_none() {
+            // A handler that panics here leaves the rest to `drop`, which ends the engine without it.
+            self.in_turn = true;
             self.driven.finish();
+            self.in_turn = false;
         }
+        self.stopped = true;
         let ended = Ended { left: self.driven.take_report(), failure: self.failure.take() };
         Report::new(vec![ended], &self.counters())
     }

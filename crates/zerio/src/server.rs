@@ -318,12 +318,19 @@ fn plans(
 
 /// A socket option that the system did not take; the congestion control is the one that users name.
 pub(crate) fn refused_option(config: &Config, why: std::io::Error) -> Error {
+    use std::io::ErrorKind;
     match &config.congestion {
-        Some(name) => {
+        // What the system says of a name that it does not know, or does not let us use.
+        Some(name)
+            if matches!(
+                why.kind(),
+                ErrorKind::NotFound | ErrorKind::PermissionDenied | ErrorKind::Unsupported
+            ) =>
+        {
             let instead = "one of net.ipv4.tcp_available_congestion_control would do";
             ConfigError::new("congestion", name, format!("the system refused it: {why}"), instead).into()
         }
-        None => Error::System { what: "a socket option", why },
+        _ => Error::System { what: "a socket, or one of its options", why },
     }
 }
 

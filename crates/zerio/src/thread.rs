@@ -4,7 +4,7 @@
 use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -274,15 +274,12 @@ fn died() -> Error {
 }
 
 /// Waits for a client's outcome: the engine's own deadline tells first, the bound is for an engine that
-/// died.
+/// died. `None` where it has.
 pub(crate) fn await_outcome(
     outcome: &Receiver<Result<SlotId, Failure>>,
     within: Duration,
-) -> Result<SlotId, Failure> {
-    match outcome.recv_timeout(within.saturating_add(Duration::from_secs(2))) {
-        Ok(outcome) => outcome,
-        Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => Err(Failure::TimedOut),
-    }
+) -> Option<Result<SlotId, Failure>> {
+    outcome.recv_timeout(within.saturating_add(Duration::from_secs(2))).ok()
 }
 
 /// Calls `resolve` on a thread of its own, and waits for it no longer than that: a resolver has no
@@ -323,8 +320,11 @@ fn run<H: Handler>(
     let failure = match cycles {
         Ok(Ok(())) => None,
         Ok(Err(error)) => {
-            driven.end_without_driver(error.kind());
-            Some(EngineFailure::DriverFailed(error.kind()))
+            let kind = error.kind();
+            if catch_unwind(AssertUnwindSafe(|| driven.end_without_driver(kind))).is_err() {
+                driven.end_without_handler();
+            }
+            Some(EngineFailure::DriverFailed(kind))
         }
         Err(panic) => {
             driven.end_without_handler();

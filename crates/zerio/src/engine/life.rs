@@ -10,7 +10,7 @@ use socket2::Socket;
 
 use super::{ACCEPT_PAUSE, Engine, Failure, Role};
 use crate::config::SameId;
-use crate::driver::{Driver, SlotId, socket};
+use crate::driver::{Direct, Driver, SlotId, socket};
 use crate::error::{Disconnection, Reason, RefusalCode, Rejection};
 use crate::handler::Handler;
 use crate::recv::framer::Framer;
@@ -133,7 +133,7 @@ impl<D: Driver, H: Handler> Engine<D, H> {
                 None => {
                     // Not even a slot to refuse it in. What fits the socket's empty buffer must do.
                     let refusal = RefusalFrame::new(RefusalCode::ServerFull);
-                    let _ = socket.send(refusal.frame());
+                    let _ = Direct::new(&socket).send(refusal.frame());
                     let _ = socket.shutdown(std::net::Shutdown::Write);
                     self.core.shared.tallies.refused.add(1);
                     Err(Rejection::Refused(RefusalCode::ServerFull))
@@ -296,6 +296,12 @@ impl<D: Driver, H: Handler> Engine<D, H> {
     /// the peer is told, and its own end is waited for.
     pub(super) fn end(&mut self, index: usize, reason: Reason) {
         let session = &mut self.core.table.sessions[index];
+        if let (State::Draining, Reason::BadFrame(_), false) = (session.state, reason, session.muted) {
+            // It ends already; what it still sends makes no sense, and is read to its end.
+            session.muted = true;
+            self.core.shared.tallies.bad_frames.add(1);
+            return self.go_on(index);
+        }
         if !matches!(session.state, State::Handshaking | State::Open) {
             return;
         }

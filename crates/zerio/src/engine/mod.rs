@@ -473,7 +473,8 @@ impl Core {
             (None, _) => session.stuck = None,
             (Some(time), Some((known, _))) if time == known => {}
             (Some(time), _) => {
-                let when = self.now.after(limit);
+                // Not from the turn's start: a handler may have taken its time since.
+                let when = (self.shared.clock)().after(limit);
                 session.stuck = Some((time, when));
                 self.alarm = self.alarm.min(when);
             }
@@ -482,7 +483,8 @@ impl Core {
 
     /// Sets when a session's present state must be over.
     fn set_deadline(&mut self, index: usize, within: Duration) {
-        let when = self.now.after(within);
+        // Not from the turn's start: a handler may have taken its time since.
+        let when = (self.shared.clock)().after(within);
         self.table.sessions[index].deadline = when;
         self.alarm = self.alarm.min(when);
     }

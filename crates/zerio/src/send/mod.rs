@@ -102,6 +102,15 @@ impl SendPath {
     /// Accepts a message, or tells at once why not.
     #[inline]
     pub(crate) fn try_send(&self, generation: u32, message: &[u8]) -> Result<(), SendError> {
+        match self.send_now(generation, message) {
+            Err(SendError::Full) => Err(self.count_full()),
+            outcome => outcome,
+        }
+    }
+
+    /// The same for a sender who waits where there is no room, and is counted then.
+    #[inline]
+    pub(crate) fn send_now(&self, generation: u32, message: &[u8]) -> Result<(), SendError> {
         // Not by way of a claim: that it is a value with a drop costs a third of a small message.
         let (committed, start) = self.hold_place(generation, message.len())?;
         self.ring.write(start, message);
@@ -120,6 +129,13 @@ impl SendPath {
 
     /// A place for a message of `len` bytes, or at once the reason why there is none.
     pub(crate) fn try_claim(&self, generation: u32, len: usize) -> Result<Claim<'_>, SendError> {
+        match self.claim_now(generation, len) {
+            Err(SendError::Full) => Err(self.count_full()),
+            claim => claim,
+        }
+    }
+
+    fn claim_now(&self, generation: u32, len: usize) -> Result<Claim<'_>, SendError> {
         let (committed, start) = self.hold_place(generation, len)?;
         Ok(Claim::new(self, committed, start, len, false))
     }
@@ -139,10 +155,11 @@ impl SendPath {
             Hold::Closed => return Err(SendError::Closed),
             Hold::Busy => self.hold_soon()?,
         };
-        match self.place_held(generation, committed, len) {
-            Err(SendError::Full) => Err(self.count_full()),
-            place => place,
+        let place = self.place_held(generation, committed, len);
+        if let Err(SendError::Full) = place {
+            self.let_go();
         }
+        place
     }
 
     /// The same where nobody else can hold it.
@@ -169,8 +186,12 @@ impl SendPath {
         // First in the hope that the engine is at it, on another core or, when this thread yields, on this
         // one: to park and to be woken costs as much as thousands of messages.
         let mut backoff = Backoff::default();
+        match self.try_claim(generation, len) {
+            Err(SendError::Full) => {}
+            outcome => return outcome,
+        }
         loop {
-            match self.try_claim(generation, len) {
+            match self.claim_now(generation, len) {
                 Err(SendError::Full) if wait::in_handler() => return Err(SendError::Full),
                 Err(SendError::Full) if backoff.is_spent() => break,
                 Err(SendError::Full) => backoff.pause(),
@@ -188,7 +209,11 @@ impl SendPath {
                 }
             };
             match self.place_held(generation, committed, len) {
-                Err(SendError::Full) => None,
+                Err(SendError::Full) => {
+                    // Quietly: a waiter that tries and fails would tell itself to try again.
+                    self.ring.word().let_go();
+                    None
+                }
                 place => Some(place.map(|(committed, start)| Claim::new(self, committed, start, len, false))),
             }
         };
@@ -201,20 +226,17 @@ impl SendPath {
         if len <= max { Ok(()) } else { Err(SendError::TooLarge { len, max }) }
     }
 
-    /// For a thread that holds the ring, and lets go if this fails.
+    /// For a thread that holds the ring. Where it is full, it is still held.
     #[inline]
     fn place_held(&self, generation: u32, committed: u64, len: usize) -> Result<(u64, u64), SendError> {
         if !self.ring.is_for(generation) {
             self.let_go();
             return Err(SendError::Closed);
         }
-        let Some(start) = self.ring.place(committed, (HEADER + len) as u64) else {
-            let full = self.full();
-            // Not `let_go`: a waiter that tries and fails would tell itself to try again.
-            self.ring.word().let_go();
-            return Err(full);
-        };
-        Ok((committed, start))
+        match self.ring.place(committed, (HEADER + len) as u64) {
+            Some(start) => Ok((committed, start)),
+            None => Err(self.full()),
+        }
     }
 
     #[cold]

@@ -52,7 +52,7 @@ impl Peer {
     /// Any [`SendError`] but `UnknownPeer`. Nothing was sent.
     #[inline]
     pub fn send(&self, message: &[u8]) -> Result<(), SendError> {
-        match self.try_send(message) {
+        match self.slot().send.send_now(self.id.generation, message) {
             Err(SendError::Full) => self.send_timeout(message, self.shared.send_timeout),
             outcome => outcome,
         }
@@ -103,7 +103,9 @@ impl Peer {
         claim_timeout(&self.shared, self.id, len, timeout)
     }
 
-    /// Reads no more from this peer, from its next message on: TCP pushes back on it, and on no other.
+    /// Reads no more from this peer, from what one receive has brought already on: TCP pushes back on it,
+    /// and on no other. A handler that is to see no further message at all uses
+    /// [`Context::pause`](crate::Context::pause).
     ///
     /// # Errors
     ///
@@ -122,8 +124,8 @@ impl Peer {
     }
 
     /// Ends the session: nothing more is accepted, what was accepted is handed to the kernel within
-    /// `drain_timeout`, then the connection is closed. Messages that still come are not handed to the
-    /// handler.
+    /// `drain_timeout`, then the connection is closed. Messages that come after the engine has seen this
+    /// are not handed to the handler.
     ///
     /// # Errors
     ///
@@ -192,7 +194,7 @@ impl Sender {
     #[inline]
     pub fn send(&self, id: &str, message: &[u8]) -> Result<(), SendError> {
         let (shared, entry) = self.find(id)?;
-        match shared.slots[entry.id.index as usize].send.try_send(entry.id.generation, message) {
+        match shared.slots[entry.id.index as usize].send.send_now(entry.id.generation, message) {
             Err(SendError::Full) => self.send_timeout(id, message, shared.send_timeout),
             outcome => outcome,
         }
