@@ -93,6 +93,9 @@ struct Session<'a> {
     total: Duration,
 }
 
+/// How long a session that is closed may take to say why.
+const LAST_WORD: Duration = Duration::from_secs(5);
+
 impl Session<'_> {
     /// Sends and waits until there were enough, or somebody has had enough.
     fn ping_on(&mut self) -> Result<(), Failure> {
@@ -155,14 +158,16 @@ impl Session<'_> {
 
     /// Why a message was not accepted: where the session has ended, why that was.
     fn explain(&self, error: zerio::SendError) -> Failure {
-        let ended = |event| match event {
-            Event::Disconnected(why) => Some(why),
-            _ => None,
-        };
-        match self.happened.try_iter().find_map(ended) {
-            Some(why) => self.lost(&why),
-            None => error.into(),
+        // The session is closed a moment before its handler hears why.
+        let until = Instant::now() + LAST_WORD;
+        while error == zerio::SendError::Closed {
+            match self.happened.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(Event::Disconnected(why)) => return self.lost(&why),
+                Ok(_) => {}
+                Err(_) => break,
+            }
         }
+        error.into()
     }
 
     fn lost(&self, why: &Disconnection) -> Failure {
