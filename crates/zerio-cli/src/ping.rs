@@ -158,16 +158,18 @@ impl Session<'_> {
 
     /// Why a message was not accepted: where the session has ended, why that was.
     fn explain(&self, error: zerio::SendError) -> Failure {
+        if error != zerio::SendError::Closed {
+            return error.into();
+        }
         // The session is closed a moment before its handler hears why.
         let until = Instant::now() + LAST_WORD;
-        while error == zerio::SendError::Closed {
+        loop {
             match self.happened.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(Event::Disconnected(why)) => return self.lost(&why),
                 Ok(_) => {}
-                Err(_) => break,
+                Err(_) => return error.into(),
             }
         }
-        error.into()
     }
 
     fn lost(&self, why: &Disconnection) -> Failure {

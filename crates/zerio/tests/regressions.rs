@@ -1,0 +1,112 @@
+//! What once went wrong and no other test's subject covers: each name says what it was.
+#![forbid(unsafe_code)]
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+use zerio::{Client, Config, EngineFailure, Error, Reason, SendError, Server};
+
+/// A peer of bare sockets, after its handshake.
+fn raw(address: SocketAddr, id: &[u8]) -> TcpStream {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    stream.write_all(&frame(id)).unwrap();
+    let mut echo = vec![0; 4 + id.len()];
+    stream.read_exact(&mut echo).unwrap();
+    assert_eq!(echo, frame(id));
+    stream
+}
+
+fn frame(message: &[u8]) -> Vec<u8> {
+    [&(message.len() as u32).to_le_bytes(), message].concat()
+}
+
+#[test]
+fn a_handler_that_panicked_during_stop_left_sessions_open() {
+    let (connected, is_connected) = channel();
+    let mut server = Server::bind("127.0.0.1:0")
+        .unwrap()
+        .on_connected(move |peer| connected.send(peer.peer()).unwrap())
+        .on_message(|_, _| panic!("a test's own panic"))
+        .start_polled()
+        .unwrap();
+    let address = server.local_addr();
+    let (asked, is_asked) = channel();
+    let client = std::thread::spawn(move || {
+        let mut stream = raw(address, b"a");
+        is_asked.recv().unwrap();
+        stream.write_all(&frame(b"now")).unwrap();
+        // The session's end, whatever it looks like.
+        let _ = stream.read(&mut [0; 8]);
+    });
+    let peer = loop {
+        server.poll().unwrap();
+        if let Ok(peer) = is_connected.try_recv() {
+            break peer;
+        }
+    };
+    asked.send(()).unwrap();
+    // The message comes before the server does or while it waits for the peer's end: it panics either way.
+    std::thread::sleep(Duration::from_millis(50));
+    assert!(catch_unwind(AssertUnwindSafe(|| server.stop())).is_err());
+    assert_eq!(peer.try_send(b"to nobody"), Err(SendError::Closed));
+    client.join().unwrap();
+}
+
+#[test]
+fn a_client_whose_handler_panicked_during_the_start_was_told_of_a_timeout() {
+    let server = Server::bind("127.0.0.1:0").unwrap().start().unwrap();
+    let client = Client::connect(server.local_addr(), "a").unwrap();
+    let error = client.on_connected(|_| panic!("a test's own panic")).start().unwrap_err();
+    match error {
+        Error::Engine(EngineFailure::HandlerPanicked(message)) => assert_eq!(message, "a test's own panic"),
+        other => panic!("{other}"),
+    }
+}
+
+#[test]
+fn a_send_that_waited_was_counted_as_a_hundred_full_rings() {
+    let server = Server::bind("127.0.0.1:0").unwrap().start().unwrap();
+    let _deaf = raw(server.local_addr(), b"deaf");
+    let mut peer = server.peer("deaf");
+    while peer.is_err() {
+        peer = server.peer("deaf");
+    }
+    let peer = peer.unwrap();
+    let message = [7; 60_000];
+    while peer.try_send(&message).is_ok() {}
+    // The kernel may still take some of it: until it does not.
+    while peer.send_timeout(&message, Duration::from_millis(300)).is_ok() {}
+    let before = peer.counters().sent.full_rings;
+    assert_eq!(peer.send_timeout(&message, Duration::from_millis(300)), Err(SendError::TimedOut));
+    assert_eq!(peer.counters().sent.full_rings, before + 1);
+}
+
+#[test]
+fn a_bad_frame_after_stop_was_not_counted_and_cost_the_whole_drain_time() {
+    let mut config = Config::default();
+    config.drain_timeout = Duration::from_secs(60);
+    let (ended, has_ended) = channel();
+    let server = Server::bind("127.0.0.1:0")
+        .unwrap()
+        .config(config)
+        .on_disconnected(move |_, why| ended.send(*why).unwrap())
+        .start()
+        .unwrap();
+    let mut stream = raw(server.local_addr(), b"a");
+    let sender = server.sender();
+    while sender.peer("a").is_err() {}
+    let peer = sender.peer("a").unwrap();
+    let stopping = std::thread::spawn(move || server.stop());
+    // The server's end comes first, then nonsense, then this side's own end.
+    assert_eq!(stream.read(&mut [0; 8]).unwrap(), 0);
+    stream.write_all(&[0xff; 64]).unwrap();
+    stream.shutdown(std::net::Shutdown::Write).unwrap();
+    let why = has_ended.recv_timeout(Duration::from_secs(30)).expect("long before the drain time is over");
+    assert_eq!(why.reason, Reason::Stopped);
+    assert_eq!(peer.try_send(b"late"), Err(SendError::Closed));
+    stopping.join().unwrap();
+}
