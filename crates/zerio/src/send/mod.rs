@@ -155,6 +155,12 @@ impl SendPath {
             Hold::Closed => return Err(SendError::Closed),
             Hold::Busy => self.hold_soon()?,
         };
+        self.place_or_let_go(generation, committed, len)
+    }
+
+    /// For a thread that holds the ring, and lets go if this fails.
+    #[inline]
+    fn place_or_let_go(&self, generation: u32, committed: u64, len: usize) -> Result<(u64, u64), SendError> {
         let place = self.place_held(generation, committed, len);
         if let Err(SendError::Full) = place {
             self.let_go();
@@ -465,7 +471,7 @@ impl SendPath {
                 Hold::Busy => backoff.pause(),
             }
         };
-        let (committed, start) = self.place_held(generation, committed, frame.len())?;
+        let (committed, start) = self.place_or_let_go(generation, committed, frame.len())?;
         self.ring.write(start, frame);
         self.commit(committed, start, HEADER + frame.len())?;
         // It is nobody's message.
