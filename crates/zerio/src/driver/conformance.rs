@@ -1,13 +1,15 @@
 //! One suite for every driver: the contract in `driver/mod.rs`, clause by clause. What a test needs of the
-//! other side it does with sockets of the standard library.
+//! other side, `network` does on the network that the driver is on.
 #![forbid(unsafe_code)]
 
 use super::poll::Poll;
+use super::sim::Sim;
 #[cfg(target_os = "linux")]
 use super::uring::Uring;
 
 mod begin;
 mod end;
+mod network;
 mod rig;
 mod traffic;
 mod waiting;
@@ -25,6 +27,13 @@ macro_rules! conformance {
             $(#[test]
             fn $name() {
                 super::$name::<super::Poll>();
+            })*
+        }
+
+        mod sim {
+            $(#[test]
+            fn $name() {
+                super::$name::<super::Sim>();
             })*
         }
 

@@ -27,6 +27,8 @@ use crate::region::{Region, Span};
 #[cfg(test)]
 mod conformance;
 pub(crate) mod poll;
+#[cfg(feature = "sim")]
+pub(crate) mod sim;
 pub(crate) mod socket;
 #[cfg(target_os = "linux")]
 pub(crate) mod uring;
