@@ -494,3 +494,6 @@ impl Core {
         Context::new(self, index, true)
     }
 }
+
+#[cfg(test)]
+mod tests;
