@@ -502,3 +502,6 @@ impl Core {
         Context::new(self, index, true)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,6 +15,7 @@ use crate::wait::InHandler;
 use crate::wire;
 
 mod bell;
+mod told;
 mod waiting;
 
 const CAPACITY: usize = 4096;
