@@ -25,7 +25,7 @@ fn what_moves_for_each_request_is_small() {
     // Half a word each for the slot and for which of its sessions.
     assert_eq!(size_of::<SlotId>(), 8);
     // An id, a span and an outcome; or what was accepted, whose address makes it no larger.
-    assert_eq!(size_of::<Completion>(), 48);
+    assert_eq!(size_of::<Completion<socket2::Socket>>(), 48);
     // Two spans and a cursor: three sessions' buffers on two lines.
     assert_eq!(size_of::<Buffer>(), 48);
 }

@@ -16,8 +16,7 @@ mod streams;
 pub use context::Context;
 
 use crate::config::{Config, SameId};
-use crate::driver::socket::Options;
-use crate::driver::{self, Completion, Driver, SlotId};
+use crate::driver::{self, Completion, Driver, Options, SlotId};
 use crate::error::{Reason, RefusalCode, SendError, Undelivered};
 use crate::handler::Handler;
 use crate::recv::buffer::Buffer;
@@ -26,6 +25,7 @@ use crate::region::Region;
 use crate::send::Sole;
 use crate::send::claim::Claim;
 use crate::session::directory::Directory;
+use crate::session::inbox::{Inbox, Inboxes};
 use crate::session::table::Table;
 use crate::session::{Shared, State, request};
 use crate::time::Time;
@@ -47,14 +47,17 @@ const LOOK_AGAIN: Duration = Duration::from_millis(1);
 /// The longest that a parked engine sleeps in any case.
 const LONGEST_PARK: Duration = Duration::from_secs(60);
 
-pub(crate) struct Engine<D, H> {
+pub(crate) struct Engine<D: Driver, H> {
     driver: D,
     handler: H,
     region: Arc<Region>,
     buffers: Vec<Buffer>,
     core: Core,
     /// Completions not yet handled, the oldest last.
-    done: Vec<Completion>,
+    done: Vec<Completion<D::Socket>>,
+    /// Of all the server's engines, and which of them is this one.
+    inboxes: Inboxes<D::Socket>,
+    own: usize,
     /// The handler is not called any more: it has panicked.
     silent: bool,
 }
@@ -161,11 +164,16 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         handler: H,
         role: Role,
         memory: (Arc<Shared>, Arc<Region>, Vec<Buffer>),
+        inboxes: Inboxes<D::Socket>,
         sole: Option<Sole>,
     ) -> Engine<D, H> {
         let (shared, region, buffers) = memory;
         let slots = shared.slots.len();
         shared.bell.connect(driver.waker());
+        let own = match &role {
+            Role::Server(server) => server.engine,
+            Role::Client(_) => 0,
+        };
         let core = Core {
             table: Table::new(slots),
             shared,
@@ -182,7 +190,7 @@ impl<D: Driver, H: Handler> Engine<D, H> {
             report: Report::default(),
         };
         let done = Vec::with_capacity(driver::completions_max(slots));
-        Engine { driver, handler, region, buffers, core, done, silent: false }
+        Engine { driver, handler, region, buffers, core, done, inboxes, own, silent: false }
     }
 
     /// One run of the duty cycle, without waiting. Tells how much work it did. An error is the driver's,
@@ -209,7 +217,7 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         if self.core.awaiting > 0 {
             self.retry_awaiting();
         }
-        while let Some((socket, address)) = self.core.shared.handed_over() {
+        while let Some((socket, address)) = self.inbox().take() {
             self.begin_accepted(socket, address, true);
         }
         if self.core.shared.stopping.get() && !self.core.stopping {
@@ -227,7 +235,7 @@ impl<D: Driver, H: Handler> Engine<D, H> {
             return Ok(());
         }
         let stop = core.shared.stopping.get() && !core.stopping;
-        let bound = match (stop || core.shared.has_inbox(), core.awaiting) {
+        let bound = match (stop || self.inboxes[self.own].is_filled(), core.awaiting) {
             (true, _) => Duration::ZERO,
             (false, 0) => core.alarm.min(core.accept_at).since(now).min(LONGEST_PARK),
             _ => LOOK_AGAIN,
@@ -266,7 +274,13 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         std::mem::take(&mut self.core.report)
     }
 
-    fn complete(&mut self, completion: Completion) {
+    /// Connections that another engine has accepted for this one.
+    #[inline]
+    fn inbox(&self) -> &Inbox<D::Socket> {
+        &self.inboxes[self.own]
+    }
+
+    fn complete(&mut self, completion: Completion<D::Socket>) {
         match completion {
             Completion::Accepted(outcome) => self.accepted(outcome),
             Completion::Connected(id, outcome) => self.connected(id, outcome),

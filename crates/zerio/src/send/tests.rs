@@ -9,7 +9,7 @@ use socket2::Socket;
 
 use super::*;
 use crate::cursor::{Flag, Tally};
-use crate::driver::{Completion, Waker};
+use crate::driver::{Completion, Options, Waker};
 use crate::region::Region;
 use crate::wait::InHandler;
 use crate::wire;
@@ -40,6 +40,8 @@ struct Fake {
 }
 
 impl Driver for Fake {
+    type Socket = Socket;
+
     const NAME: &'static str = "fake";
     const BATCHES: bool = true;
 
@@ -70,11 +72,15 @@ impl Driver for Fake {
         unreachable!("a pump only sends")
     }
 
-    fn connect(&mut self, _: SlotId, _: Socket, _: SocketAddr) {
+    fn connect(&mut self, _: SlotId, _: SocketAddr, _: &Options) -> io::Result<()> {
         unreachable!("a pump only sends")
     }
 
-    fn adopt(&mut self, _: SlotId, _: Socket) -> io::Result<()> {
+    fn adopt(&mut self, _: SlotId, _: Socket, _: &Options) -> io::Result<()> {
+        unreachable!("a pump only sends")
+    }
+
+    fn refuse(&mut self, _: Socket, _: &[u8]) {
         unreachable!("a pump only sends")
     }
 
@@ -90,7 +96,7 @@ impl Driver for Fake {
         unreachable!("a pump only sends")
     }
 
-    fn turn(&mut self, _: Duration, _: &mut Vec<Completion>) -> io::Result<()> {
+    fn turn(&mut self, _: Duration, _: &mut Vec<Completion<Socket>>) -> io::Result<()> {
         unreachable!("a pump only sends")
     }
 
