@@ -16,13 +16,13 @@ use super::{Core, Engine};
 
 /// So many messages between two looks at a session are a stream: at 10 ns each they pay for the look, and
 /// some hundred such looks for the barrier.
-const STREAM: u64 = 16;
+pub(super) const STREAM: u64 = 16;
 
 /// An engine watches no more sessions than this: to look at them costs each turn some ns.
-const STREAMS_MAX: usize = 8;
+pub(super) const STREAMS_MAX: usize = 8;
 
 /// So many looks without a message, some ms of spinning, and the stream has dried up.
-const QUIET_LOOKS: u32 = 10_000;
+pub(super) const QUIET_LOOKS: u32 = 10_000;
 
 /// A session that is watched.
 #[derive(Debug)]

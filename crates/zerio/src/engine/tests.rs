@@ -1,16 +1,15 @@
-//! Deadlines, with a driver that does what it is told and a clock that a handler moves.
+//! Deadlines and streams, with a driver that does what it is told and a clock that a handler moves.
 #![forbid(unsafe_code)]
 
 use std::cell::Cell;
 use std::collections::VecDeque;
-use std::net::{TcpListener, TcpStream};
-
-use socket2::Socket;
+use std::net::Ipv4Addr;
 
 use super::*;
 use crate::driver::{Direct, Waker};
 use crate::error::{Disconnection, Rejection};
 use crate::region::Span;
+use crate::session::inbox::inboxes;
 use crate::wire;
 
 thread_local! {
@@ -32,7 +31,7 @@ const TICK: Duration = Duration::from_nanos(1);
 /// A driver whose kernel is the test.
 struct Told {
     region: Arc<Region>,
-    completions: VecDeque<Completion>,
+    completions: VecDeque<Completion<()>>,
     /// What it was given to receive into, by slot.
     rooms: Vec<Option<(SlotId, Span)>>,
     /// What it was given to send and keeps, by slot.
@@ -54,16 +53,15 @@ impl Told {
         }
     }
 
-    /// A connection comes. The test's side of it is closed, which nobody here asks about.
+    /// A connection comes.
     fn accepts(&mut self) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let _far = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let (near, address) = listener.accept().unwrap();
-        self.completions.push_back(Completion::Accepted(Ok((near.into(), address))));
+        self.completions.push_back(Completion::Accepted(Ok(((), (Ipv4Addr::LOCALHOST, 1).into()))));
     }
 }
 
 impl Driver for Told {
+    type Socket = ();
+
     const NAME: &'static str = "told";
     const BATCHES: bool = false;
 
@@ -72,7 +70,7 @@ impl Driver for Told {
         Ok(Told { region, completions: VecDeque::new(), rooms: none(), sends: none() })
     }
 
-    fn listen(&mut self, _: Socket) -> io::Result<()> {
+    fn listen(&mut self, (): ()) -> io::Result<()> {
         Ok(())
     }
 
@@ -80,13 +78,15 @@ impl Driver for Told {
 
     fn stop_listening(&mut self) {}
 
-    fn connect(&mut self, _: SlotId, _: Socket, _: SocketAddr) {
+    fn connect(&mut self, _: SlotId, _: SocketAddr, _: &Options) -> io::Result<()> {
         unreachable!("a server's driver")
     }
 
-    fn adopt(&mut self, _: SlotId, _: Socket) -> io::Result<()> {
+    fn adopt(&mut self, _: SlotId, (): (), _: &Options) -> io::Result<()> {
         Ok(())
     }
+
+    fn refuse(&mut self, (): (), _: &[u8]) {}
 
     fn direct(&self, _: SlotId) -> Option<Direct> {
         None
@@ -114,7 +114,7 @@ impl Driver for Told {
         self.completions.push_back(Completion::Closed(id));
     }
 
-    fn turn(&mut self, _: Duration, done: &mut Vec<Completion>) -> io::Result<()> {
+    fn turn(&mut self, _: Duration, done: &mut Vec<Completion<()>>) -> io::Result<()> {
         done.extend(self.completions.drain(..));
         Ok(())
     }
@@ -152,9 +152,14 @@ impl Handler for Slow {
 
 /// A server's engine with one session, in slot 0.
 fn server() -> Engine<Told, Slow> {
+    server_of(1)
+}
+
+/// A server's engine with so many sessions, in the first slots.
+fn server_of(sessions: u8) -> Engine<Told, Slow> {
     let mut config = Config::default();
     (config.message_max, config.send_ring, config.receive_buffer) = (1000, 8192, 8192);
-    config.sessions_max = 4;
+    config.sessions_max = 16;
     config.handshake_timeout = LIMIT;
     config.drain_timeout = LIMIT;
     config.slow_peer_timeout = Some(LIMIT);
@@ -162,15 +167,20 @@ fn server() -> Engine<Told, Slow> {
     let directory = Arc::new(Directory::new(vec![memory.0.clone()], config.sessions_max));
     let role =
         ServerRole { directory, engine: 0, same_id: config.same_id, sessions_max: config.sessions_max };
-    let driver = Told::new(memory.1.clone(), config.slots_per_engine()).unwrap();
-    let mut engine = Engine::new(&config, driver, Slow::default(), Role::Server(role), memory, None);
-    engine.driver.accepts();
-    engine.turn(clock()).unwrap();
-    engine.driver.receives(0, &frame(b"a"));
-    engine.turn(clock()).unwrap();
-    engine.driver.takes(0);
-    engine.turn(clock()).unwrap();
-    assert_eq!(engine.core.table.sessions[0].state, State::Open);
+    let slots = config.slots_per_engine();
+    let driver = Told::new(memory.1.clone(), slots).unwrap();
+    let (role, inboxes) = (Role::Server(role), inboxes(1, slots));
+    let mut engine = Engine::new(&config, driver, Slow::default(), role, memory, inboxes, None);
+    for session in 0..sessions {
+        let index = usize::from(session);
+        engine.driver.accepts();
+        engine.turn(clock()).unwrap();
+        engine.driver.receives(index, &frame(&[b'a' + session]));
+        engine.turn(clock()).unwrap();
+        engine.driver.takes(index);
+        engine.turn(clock()).unwrap();
+        assert_eq!(engine.core.table.sessions[index].state, State::Open);
+    }
     engine
 }
 
@@ -220,3 +230,5 @@ fn a_slow_handler_made_its_peer_a_slow_peer_at_once() {
     engine.turn(clock()).unwrap();
     assert_eq!(engine.handler.ended, [Reason::SlowPeer]);
 }
+
+mod streams;

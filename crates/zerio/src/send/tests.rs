@@ -15,7 +15,6 @@ use crate::wait::InHandler;
 use crate::wire;
 
 mod bell;
-mod told;
 mod waiting;
 
 const CAPACITY: usize = 4096;
