@@ -70,7 +70,8 @@ pub(crate) struct Plan {
 
 /// The memory that an engine of this configuration needs.
 pub(crate) fn memory(config: &Config) -> Result<Memory, Error> {
-    Shared::new(config, Clock::System(now)).map_err(|why| Error::System { what: "memory for rings and buffers", why })
+    Shared::new(config, Clock::System(now))
+        .map_err(|why| Error::System { what: "memory for rings and buffers", why })
 }
 
 /// An engine on the driver that was picked for it.
