@@ -13,18 +13,22 @@ use std::time::Duration;
 use super::{Completion, Direct, Driver, Options, SlotId, Waker};
 use crate::region::{Region, Span};
 
+mod address;
 mod faults;
 mod net;
 mod pipe;
 mod random;
 mod socket;
 
+#[cfg(test)]
+pub(crate) use address::address_of;
+pub(crate) use address::connection_of;
 pub use faults::Faults;
-pub(crate) use net::{End, Happened, Net, address_of, connection_of};
+pub(crate) use net::{End, Happened, Net};
 pub(crate) use random::Random;
 pub(crate) use socket::{Far, Socket, Wire};
 
-use net::{Waits, after};
+use net::Waits;
 
 /// A ring that is full takes at most so many requests in a turn.
 const TRICKLE: u64 = 2;
@@ -213,6 +217,12 @@ impl Sim {
         self.fails_at = None;
     }
 
+    /// It has failed, and its sockets are closed with it.
+    pub(crate) fn abandon(&mut self) {
+        self.listener = None;
+        self.connections.iter_mut().for_each(|connection| *connection = Connection::default());
+    }
+
     /// Whether it has nothing of anybody's.
     pub(crate) fn is_at_rest(&self) -> bool {
         self.connections.iter().all(|connection| connection.socket.is_none() && connection.is_idle())
@@ -377,4 +387,9 @@ fn unless_blocked(outcome: io::Result<usize>) -> Option<io::Result<usize>> {
         Err(error) if error.kind() == ErrorKind::WouldBlock => None,
         outcome => Some(outcome),
     }
+}
+
+/// A time so many nanoseconds after another.
+fn after(now: u64, later: Duration) -> u64 {
+    now.saturating_add(u64::try_from(later.as_nanos()).unwrap_or(u64::MAX))
 }

@@ -9,6 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 mod context;
+#[cfg(feature = "sim")]
+mod inspect;
 mod life;
 mod patience;
 mod streams;
@@ -231,7 +233,7 @@ impl<D: Driver, H: Handler> Engine<D, H> {
     /// sees what it was. Not if a sender has work for it already.
     pub(crate) fn park(&mut self, now: Time) -> io::Result<()> {
         match self.fall_asleep(now) {
-            Some(bound) => self.sleep(bound),
+            Some(bound) => self.stay_asleep(bound),
             None => Ok(()),
         }
     }
@@ -252,7 +254,7 @@ impl<D: Driver, H: Handler> Engine<D, H> {
     }
 
     /// Sleeps for so long at the most, after it has said so.
-    pub(crate) fn sleep(&mut self, bound: Duration) -> io::Result<()> {
+    pub(crate) fn stay_asleep(&mut self, bound: Duration) -> io::Result<()> {
         let outcome = self.driver.turn(bound, &mut self.done);
         self.core.shared.bell.wake_up();
         self.done.reverse();

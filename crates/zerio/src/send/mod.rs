@@ -12,6 +12,8 @@ use std::time::Duration;
 
 pub(crate) mod claim;
 mod doorbell;
+#[cfg(feature = "sim")]
+mod inspect;
 pub(crate) mod ring;
 
 use crate::counters::{Sent, SentTallies};

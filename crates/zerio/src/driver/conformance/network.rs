@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use std::fmt::Debug;
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 
 use super::rig::{DEADLINE, options};
 use crate::driver::poll::Poll;
-use crate::driver::sim::{Far, Faults, Net, Sim, Socket as SimSocket};
+use crate::driver::sim::{Far, Faults, Net, Sim, Socket as SimSocket, address_of};
 #[cfg(target_os = "linux")]
 use crate::driver::uring::Uring;
 use crate::driver::{Driver, socket};
@@ -179,12 +179,43 @@ fn session_side(own: TcpStream) -> Socket {
     own.into()
 }
 
+/// A connection on a simulated network whose calls wait: whoever waits lets time go on.
+pub(super) struct Waiting(Net, Far);
+
+impl Waiting {
+    fn wait<T>(&self, mut attempt: impl FnMut(&Far) -> io::Result<T>) -> io::Result<T> {
+        loop {
+            match attempt(&self.1) {
+                // Where nothing is to come, another thread may have something to do for it.
+                Err(error) if error.kind() == ErrorKind::WouldBlock => drop(self.0.next()),
+                outcome => return outcome,
+            }
+        }
+    }
+}
+
+impl Read for Waiting {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.wait(|far| far.try_read(into))
+    }
+}
+
+impl Write for Waiting {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.wait(|far| far.try_write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// The simulated network of this thread: nobody drives it, and bytes take no time.
 pub(super) struct Simulated;
 
 impl Network for Simulated {
     type Socket = SimSocket;
-    type Peer = Far;
+    type Peer = Waiting;
     type Listener = SimSocket;
 
     fn listener_like(address: &str) -> Option<(SimSocket, SocketAddr)> {
@@ -193,20 +224,24 @@ impl Network for Simulated {
         (like.is_ipv4() == address.is_ipv4()).then(|| (SimSocket::listening(&net, address, false), address))
     }
 
-    fn connect(address: SocketAddr) -> io::Result<Far> {
-        Far::connect(&Net::here(), address)
+    fn connect(address: SocketAddr) -> io::Result<Waiting> {
+        let net = Net::here();
+        let peer = Waiting(net.clone(), Far::begin(&net, address));
+        let blocked = || Err(ErrorKind::WouldBlock.into());
+        peer.wait(|far| net.connected(far.end()).unwrap_or_else(blocked))?;
+        Ok(peer)
     }
 
-    fn address(peer: &Far) -> SocketAddr {
-        peer.local_addr()
+    fn address(peer: &Waiting) -> SocketAddr {
+        address_of(peer.1.end().connection)
     }
 
     fn far_listener() -> (SimSocket, SocketAddr) {
         Self::listener()
     }
 
-    fn accept(listener: &SimSocket) -> Far {
-        Far::of(listener.accept().expect("somebody has connected"))
+    fn accept(listener: &SimSocket) -> Waiting {
+        Waiting(Net::here(), Far::of(listener.accept().expect("somebody has connected")))
     }
 
     fn nobody() -> (impl Sized, SocketAddr) {
@@ -218,13 +253,13 @@ impl Network for Simulated {
         (SimSocket::listening(&net, address, true), address)
     }
 
-    fn pair() -> (Far, SimSocket) {
+    fn pair() -> (Waiting, SimSocket) {
         let (listener, address) = Self::listener();
         let peer = Self::connect(address).unwrap();
         (peer, listener.accept().unwrap())
     }
 
-    fn narrow_pair() -> (Far, SimSocket) {
+    fn narrow_pair() -> (Waiting, SimSocket) {
         let net = Net::here();
         let usual = net.with_faults(|faults, _| faults.clone());
         net.set_faults(Faults { room: 8 * 1024, ..usual.clone() });
@@ -233,8 +268,8 @@ impl Network for Simulated {
         pair
     }
 
-    fn reset(peer: Far) {
-        peer.reset();
+    fn reset(peer: Waiting) {
+        peer.1.reset();
         // As over loopback, the reset is there at once.
         while Net::here().next().is_some() {}
     }

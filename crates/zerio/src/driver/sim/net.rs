@@ -6,10 +6,11 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::io::{self, ErrorKind};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::address::{address_of, listening_address};
 use super::faults::Faults;
 use super::pipe::Pipe;
 use super::random::Random;
@@ -45,8 +46,10 @@ struct State {
     events: BinaryHeap<Reverse<(u64, u64, Event)>>,
     connections: Vec<Connection>,
     listeners: Vec<Listener>,
-    /// For each driver: something may have happened for it since its last turn.
-    roused: Vec<bool>,
+    /// How many drivers there are.
+    drivers: usize,
+    /// Drivers for which something may have happened.
+    roused: Vec<usize>,
     random: Random,
     faults: Faults,
     /// Somebody takes the events one by one. Otherwise whoever waits lets time go on.
@@ -137,6 +140,7 @@ impl Net {
             events: BinaryHeap::new(),
             connections: Vec::new(),
             listeners: Vec::new(),
+            drivers: 0,
             roused: Vec::new(),
             random: Random::new(seed),
             faults,
@@ -209,19 +213,14 @@ impl Net {
         draw(&state.faults, &mut state.random)
     }
 
-    /// Whether something may have happened for a driver since the last call.
-    pub(crate) fn take_roused(&self, driver: usize) -> bool {
-        std::mem::take(&mut self.state().roused[driver])
+    /// A driver for which something may have happened since it was last given here.
+    pub(crate) fn take_roused(&self) -> Option<usize> {
+        self.state().roused.pop()
     }
 
     /// The first time that somebody did with a socket what must not be done.
     pub(crate) fn misuse(&self) -> Option<String> {
         self.state().misuse.clone()
-    }
-
-    /// How many connections there have ever been.
-    pub(crate) fn connections(&self) -> u32 {
-        self.state().connections.len() as u32
     }
 
     /// How many bytes one side has handed to the network.
@@ -238,12 +237,12 @@ impl Net {
 
     pub(crate) fn enter(&self) -> usize {
         let mut state = self.state();
-        state.roused.push(false);
-        state.roused.len() - 1
+        state.drivers += 1;
+        state.drivers - 1
     }
 
     pub(crate) fn rouse(&self, driver: usize) {
-        self.state().roused[driver] = true;
+        self.state().rouse_driver(driver);
     }
 
     pub(crate) fn rouse_at(&self, at: u64, driver: usize) {
@@ -262,10 +261,10 @@ impl Net {
 
     /// An address on which nobody has ever listened.
     pub(crate) fn free_address(&self) -> SocketAddr {
-        let port = 7000 + self.state().listeners.len() as u16;
-        SocketAddr::from((Ipv4Addr::new(10, 255, 255, 1), port))
+        listening_address(self.state().listeners.len())
     }
 
+    #[cfg(test)]
     pub(crate) fn is_listened_on(&self, address: SocketAddr) -> bool {
         self.state().listeners.iter().any(|listener| listener.open && listener.address == address)
     }
@@ -460,7 +459,7 @@ impl State {
             }
             Event::Arrived { at, upto, last } => self.arrived(at, upto, last),
             Event::Reset { at } => self.reset(at),
-            Event::Rouse { driver } => self.roused[driver] = true,
+            Event::Rouse { driver } => self.rouse_driver(driver),
             Event::Alarm { token } => return Happened::Alarm(token),
         }
         Happened::Traffic
@@ -480,7 +479,7 @@ impl State {
             Some(listener) => {
                 listener.backlog.push_back(connection);
                 if let (true, Some(driver)) = (listener.waits, listener.driver) {
-                    self.roused[driver] = true;
+                    self.rouse_driver(driver);
                 }
                 true
             }
@@ -544,7 +543,14 @@ impl State {
     fn rouse(&mut self, end: End, waits: impl Fn(Waits) -> bool) {
         let side = &*self.side(end);
         if let (true, Some(driver)) = (waits(side.waits), side.driver) {
-            self.roused[driver] = true;
+            self.rouse_driver(driver);
+        }
+    }
+
+    fn rouse_driver(&mut self, driver: usize) {
+        // On a network that nobody drives, nobody takes them.
+        if self.driven && !self.roused.contains(&driver) {
+            self.roused.push(driver);
         }
     }
 
@@ -576,22 +582,4 @@ impl State {
             self.shut(end);
         }
     }
-}
-
-/// The address of who made a connection: each connection has its own.
-pub(crate) fn address_of(connection: u32) -> SocketAddr {
-    let [a, b, c, d] = connection.to_be_bytes();
-    SocketAddr::from((Ipv4Addr::new(10, b, c, d), 40_000 + u16::from(a)))
-}
-
-/// The connection that was made from an address.
-pub(crate) fn connection_of(address: SocketAddr) -> u32 {
-    let SocketAddr::V4(address) = address else { return u32::MAX };
-    let [_, b, c, d] = address.ip().octets();
-    u32::from_be_bytes([(address.port() - 40_000) as u8, b, c, d])
-}
-
-/// A time so many nanoseconds after another.
-pub(crate) fn after(now: u64, later: Duration) -> u64 {
-    now.saturating_add(u64::try_from(later.as_nanos()).unwrap_or(u64::MAX))
 }

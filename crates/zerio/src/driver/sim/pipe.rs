@@ -71,7 +71,9 @@ impl Pipe {
 
     /// Takes bytes, for which there is room.
     pub(crate) fn write(&mut self, bytes: &[u8]) {
-        self.bytes.resize(self.most, 0);
+        if self.bytes.is_empty() {
+            self.bytes = vec![0; self.most];
+        }
         let at = (self.sent % self.most as u64) as usize;
         let first = bytes.len().min(self.most - at);
         self.bytes[at..at + first].copy_from_slice(&bytes[..first]);

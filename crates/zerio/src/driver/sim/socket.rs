@@ -3,10 +3,10 @@
 #![forbid(unsafe_code)]
 
 use std::fmt;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io;
 use std::net::SocketAddr;
 
-use super::net::{End, Net, address_of};
+use super::net::{End, Net};
 
 /// A socket; dropping it closes it.
 pub(crate) struct Socket {
@@ -31,6 +31,7 @@ impl Socket {
     }
 
     /// For a program that knows nothing of zerio: a connection that waits at this listener.
+    #[cfg(test)]
     pub(crate) fn accept(&self) -> Option<Socket> {
         let (end, _) = self.net.accept(self.listener())?.ok()?;
         Some(Socket::of(&self.net, end))
@@ -94,7 +95,7 @@ impl fmt::Debug for Wire {
     }
 }
 
-/// A connection of a program that knows nothing of zerio. On a network that nobody drives its calls wait.
+/// A connection of a program that knows nothing of zerio.
 pub(crate) struct Far(Socket);
 
 impl Far {
@@ -104,23 +105,18 @@ impl Far {
     }
 
     /// The other side of a connection that was accepted.
+    #[cfg(test)]
     pub(crate) fn of(socket: Socket) -> Far {
         Far(socket)
-    }
-
-    /// Connects, on a network that nobody drives.
-    pub(crate) fn connect(net: &Net, address: SocketAddr) -> io::Result<Far> {
-        let far = Far::begin(net, address);
-        wait(net, || far.0.net.connected(far.end()))?;
-        Ok(far)
     }
 
     pub(crate) fn end(&self) -> End {
         self.0.end()
     }
 
-    pub(crate) fn local_addr(&self) -> SocketAddr {
-        address_of(self.end().connection)
+    /// Whether its wish to connect was granted.
+    pub(crate) fn is_connected(&self) -> bool {
+        matches!(self.0.net.connected(self.end()), Some(Ok(())))
     }
 
     /// Sends nothing more.
@@ -141,36 +137,5 @@ impl Far {
     /// Sends what there is room for, without waiting.
     pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         self.0.net.write(self.end(), bytes)
-    }
-}
-
-/// Lets time go on, until `attempt` gives something.
-fn wait<T>(net: &Net, mut attempt: impl FnMut() -> Option<T>) -> T {
-    loop {
-        if let Some(value) = attempt() {
-            return value;
-        }
-        assert!(!net.is_driven(), "who waits on a driven network waits for ever");
-        // Where nothing is to come, another thread may have something to do for it.
-        net.next();
-    }
-}
-
-impl Read for Far {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        wait(&self.0.net.clone(), || super::unless_blocked(self.try_read(into)))
-    }
-}
-
-impl Write for Far {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        wait(&self.0.net.clone(), || match self.try_write(bytes) {
-            Err(error) if error.kind() == ErrorKind::WouldBlock => None,
-            outcome => Some(outcome),
-        })
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
