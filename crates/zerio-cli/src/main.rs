@@ -1,4 +1,4 @@
-//! `zerio`: measures, serves, pings, sends and listens, from the command line.
+//! `zerio`: measures, serves, pings, sends, listens and simulates, from the command line.
 //!
 //! `args` has the flags as they are typed, `settings` what they mean; each command is a module. Exit codes:
 //! 0 for success, 1 for a failure, 2 for wrong usage.
@@ -14,6 +14,7 @@ mod lines;
 mod ping;
 mod serve;
 mod settings;
+mod sim;
 mod terminal;
 
 use std::process::ExitCode;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         Command::Ping(args) => ping::run(&args),
         Command::Send(args) => lines::send(&args),
         Command::Listen(args) => lines::listen(&args),
+        Command::Sim(args) => sim::run(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

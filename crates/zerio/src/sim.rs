@@ -179,6 +179,7 @@ impl World {
     pub fn run_until(&mut self, bound: Duration, mut done: impl FnMut() -> bool) -> bool {
         let end = self.net.now().saturating_add(u64::try_from(bound.as_nanos()).unwrap_or(u64::MAX));
         while !done() {
+            self.rouse();
             if self.net.next_at().is_none_or(|at| at > end) {
                 self.net.rest_until(end);
                 return done();
@@ -190,6 +191,7 @@ impl World {
 
     /// Lets the next thing happen; gives the token of an alarm that is no member's.
     fn advance(&mut self) -> Option<Option<u64>> {
+        self.rouse();
         let happened = self.net.next()?;
         self.steps += 1;
         let mut work = 0;
@@ -202,12 +204,17 @@ impl World {
                 None
             }
         };
-        while let Some(index) = self.net.take_roused() {
-            self.members[index].rouse(index, &self.net);
-        }
+        self.rouse();
         self.trace = (self.trace ^ self.net.now() ^ (work << 48)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         self.trace ^= self.trace >> 29;
         Some(free)
+    }
+
+    /// Engines that sleep and have something to look at wake up soon.
+    fn rouse(&mut self) {
+        while let Some(index) = self.net.take_roused() {
+            self.members[index].rouse(index, &self.net);
+        }
     }
 
     /// A server with an engine for each handler.

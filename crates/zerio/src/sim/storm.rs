@@ -387,6 +387,7 @@ impl Storm {
     fn rest(&mut self, bound: Duration, every: u64, done: impl Fn(&Storm) -> bool) -> Result<bool, String> {
         let (end, most) = (self.world.now() + bound, self.world.steps + REST_STEPS);
         loop {
+            self.world.rouse();
             let over = self.world.now() >= end || self.world.net.next_at().is_none();
             if (over || self.world.steps.is_multiple_of(every)) && done(self) {
                 self.look_around()?;
