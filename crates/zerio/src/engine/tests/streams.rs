@@ -7,20 +7,20 @@ use crate::engine::streams::{QUIET_LOOKS, STREAM, STREAMS_MAX};
 
 impl Engine<Told, Slow> {
     /// A thread of the user's sends so many messages on the session in this slot.
-    fn user_sends(&self, index: usize, messages: u64) {
+    pub(super) fn user_sends(&self, index: usize, messages: u64) {
         let generation = self.core.table.sessions[index].id.generation;
         let send = &self.core.shared.slots[index].send;
         (0..messages).for_each(|_| send.try_send(generation, b"message").unwrap());
     }
 
-    fn turn_and_take(&mut self, index: usize) {
+    pub(super) fn turn_and_take(&mut self, index: usize) {
         self.turn(clock()).unwrap();
         self.driver.takes(index);
         self.turn(clock()).unwrap();
     }
 
     /// Makes the session in this slot a stream, if it can be one.
-    fn begin_stream_on(&mut self, index: usize) {
+    pub(super) fn begin_stream_on(&mut self, index: usize) {
         self.user_sends(index, STREAM);
         self.turn_and_take(index);
         self.turn_and_take(index);
@@ -84,7 +84,7 @@ fn a_message_that_relied_on_being_seen_was_overlooked_by_an_engine_that_went_to_
 
 #[test]
 fn so_many_streams_are_watched_and_not_one_more() {
-    let mut engine = server_of(STREAMS_MAX as u8 + 1);
+    let mut engine = server_of(STREAMS_MAX as u8 + 1, Waker::new(|| {}));
     for index in 0..=STREAMS_MAX {
         engine.begin_stream_on(index);
     }
