@@ -28,12 +28,29 @@ pub(crate) struct Options {
 /// A socket bound to an address, not listening yet.
 pub(crate) fn bind(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    // So that a server can come back while connections of its predecessor are in TIME_WAIT. On Windows
-    // the option means that anybody may take the port.
+    // So that a server can come back while connections of its predecessor are in TIME_WAIT.
     #[cfg(unix)]
     socket.set_reuse_address(true)?;
+    // On Windows it can without, and that option would let it take a port that is in use.
+    #[cfg(windows)]
+    set_exclusive(&socket)?;
     socket.bind(&address.into())?;
     Ok(socket)
+}
+
+/// Keeps others from taking the port by SO_REUSEADDR, which on Windows asks nobody:
+/// <https://learn.microsoft.com/windows/win32/winsock/using-so-reuseaddr-and-so-exclusiveaddruse>.
+#[cfg(windows)]
+pub(crate) fn set_exclusive(socket: &Socket) -> io::Result<()> {
+    use windows_sys::Win32::Networking::WinSock::{SO_EXCLUSIVEADDRUSE, SOL_SOCKET, setsockopt};
+    let on = 1i32;
+    // SAFETY: the socket is open, and the call reads the four bytes of `on` and keeps nothing.
+    let outcome = unsafe {
+        let (value, len) = ((&raw const on).cast(), size_of_val(&on) as i32);
+        setsockopt(socket.as_raw_socket() as usize, SOL_SOCKET, SO_EXCLUSIVEADDRUSE, value, len)
+    };
+    // setsockopt leaves its error where GetLastError finds it, as all of Winsock does.
+    if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Makes a bound socket listen. Accepted sockets inherit the buffers' sizes, which bound what the
@@ -203,6 +220,21 @@ mod tests {
             assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::from_secs(12)));
             assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(6));
             assert_eq!(socket.tcp_keepalive_interval().unwrap(), Duration::from_secs(2));
+        }
+    }
+
+    #[cfg(windows)]
+    #[test]
+    fn a_listening_socket_is_nobody_elses() {
+        let ours = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        listen(&ours, &options()).unwrap();
+        let address = ours.local_addr().unwrap();
+        for host in [std::net::Ipv4Addr::LOCALHOST, std::net::Ipv4Addr::UNSPECIFIED] {
+            let theirs = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).unwrap();
+            theirs.set_reuse_address(true).unwrap();
+            let taken = theirs.bind(&SocketAddr::from((host, address.as_socket().unwrap().port())).into());
+            let why = taken.unwrap_err().kind();
+            assert!(matches!(why, io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied), "{why}");
         }
     }
 

@@ -197,6 +197,7 @@ impl<D: Driver> Rig<D> {
 }
 
 /// Whether this machine lets a driver be used. What else fails is a fault.
+#[cfg(target_os = "linux")]
 pub(super) fn is_allowed<D: Driver>() -> bool {
     let (region, _) = Region::new(4096).unwrap();
     match D::new(region, 1) {
