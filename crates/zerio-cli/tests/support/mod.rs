@@ -1,6 +1,5 @@
 //! What the tests of the tool share: the built binary as a child process that never outlives its test,
-//! and patience that has an end. `unsafe` stands here for the call by which Windows interrupts a process.
-#![cfg_attr(windows, allow(unsafe_code))]
+//! and patience that has an end.
 // Each test file uses its part of this.
 #![allow(dead_code)]
 
@@ -10,10 +9,7 @@ use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Output,
 use std::time::{Duration, Instant};
 
 #[cfg(windows)]
-use windows_sys::Win32::System::{
-    Console::{CTRL_BREAK_EVENT, GenerateConsoleCtrlEvent},
-    Threading::CREATE_NEW_PROCESS_GROUP,
-};
+mod ctrl_c;
 
 /// Longer than anything here takes, however busy the machine is.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -22,9 +18,8 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 pub fn zerio(arguments: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_zerio"));
     command.args(arguments.split_whitespace());
-    // So that an interrupt reaches it and not the test as well.
     #[cfg(windows)]
-    std::os::windows::process::CommandExt::creation_flags(&mut command, CREATE_NEW_PROCESS_GROUP);
+    ctrl_c::with_its_own_console(&mut command);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
@@ -62,15 +57,13 @@ impl Tool {
         stdin.write_all(input).and_then(|()| stdin.flush()).expect("it reads");
     }
 
-    /// Sends it a signal, by the name that `kill` knows. On Windows each but `KILL` is Ctrl-Break.
+    /// Sends it a signal, by the name that `kill` knows. On Windows each but `KILL` is Ctrl-C.
     #[cfg(windows)]
     pub fn signal(&mut self, name: &str) {
         if name == "KILL" {
             return self.child().kill().expect("it is a child");
         }
-        // SAFETY: numbers only. A process's id is that of the group which it was started in.
-        let outcome = unsafe { GenerateConsoleCtrlEvent(CTRL_BREAK_EVENT, self.child().id()) };
-        assert_ne!(outcome, 0, "{}", std::io::Error::last_os_error());
+        ctrl_c::press(self.child().id());
     }
 
     /// Sends it a signal, by the name that `kill` knows.
