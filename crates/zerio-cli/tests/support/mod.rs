@@ -5,6 +5,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,10 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The tool with these arguments, all of its streams piped.
 pub fn zerio(arguments: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_zerio"));
+    piped(Command::new(env!("CARGO_BIN_EXE_zerio")), arguments)
+}
+
+fn piped(mut command: Command, arguments: &str) -> Command {
     command.args(arguments.split_whitespace());
     #[cfg(windows)]
     ctrl_c::with_its_own_console(&mut command);
@@ -36,7 +40,16 @@ pub struct Tool {
 
 impl Tool {
     pub fn start(arguments: &str) -> Tool {
-        Tool { child: Some(zerio(arguments).spawn().expect("the tool starts")) }
+        Tool::spawn(zerio(arguments))
+    }
+
+    /// The tool at another path.
+    pub fn start_other(path: &Path, arguments: &str) -> Tool {
+        Tool::spawn(piped(Command::new(path), arguments))
+    }
+
+    fn spawn(mut command: Command) -> Tool {
+        Tool { child: Some(command.spawn().expect("the tool starts")) }
     }
 
     fn child(&mut self) -> &mut Child {
