@@ -95,18 +95,27 @@ fn set_congestion(socket: &Socket, options: &Options) -> io::Result<()> {
 /// What each session's socket needs: no delay, and an end when the peer is gone.
 pub(crate) fn set_session_options(socket: &Socket, options: &Options) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
-    // Half the time idle, then probes so that the last goes unanswered when the time is over. The
-    // systems count in seconds.
-    let seconds = options.peer_timeout.as_secs().max(1);
-    let interval = Duration::from_secs((seconds / 6).max(1));
-    let keepalive =
-        TcpKeepalive::new().with_time(Duration::from_secs((seconds / 2).max(1))).with_interval(interval);
-    #[cfg(not(windows))]
-    let keepalive = keepalive.with_retries(3);
-    socket.set_tcp_keepalive(&keepalive)?;
+    socket.set_tcp_keepalive(&keepalive(options.peer_timeout))?;
     #[cfg(target_os = "linux")]
     socket.set_tcp_user_timeout(Some(options.peer_timeout))?;
     Ok(())
+}
+
+/// Half the time idle, then probes so that the last goes unanswered when the time is over. The systems count
+/// in seconds.
+#[cfg(not(windows))]
+fn keepalive(peer_timeout: Duration) -> TcpKeepalive {
+    let seconds = peer_timeout.as_secs().max(1);
+    let [time, interval] = [seconds / 2, seconds / 6].map(|seconds| Duration::from_secs(seconds.max(1)));
+    TcpKeepalive::new().with_time(time).with_interval(interval).with_retries(3)
+}
+
+/// The same on Windows, which counts in milliseconds and always sends ten probes:
+/// <https://learn.microsoft.com/windows/win32/winsock/sio-keepalive-vals>.
+#[cfg(windows)]
+fn keepalive(peer_timeout: Duration) -> TcpKeepalive {
+    let [time, interval] = [2, 20].map(|part| (peer_timeout / part).max(Duration::from_millis(1)));
+    TcpKeepalive::new().with_time(time).with_interval(interval)
 }
 
 /// The way to send on a session's socket from any thread, without its driver. It does not own the
