@@ -31,14 +31,15 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<Socket> {
     // So that a server can come back while connections of its predecessor are in TIME_WAIT.
     #[cfg(unix)]
     socket.set_reuse_address(true)?;
-    // On Windows it can without, and that option would let it take a port that is in use.
+    // On Windows it can without, and that option would let it share a port that is in use.
     #[cfg(windows)]
     set_exclusive(&socket)?;
     socket.bind(&address.into())?;
     Ok(socket)
 }
 
-/// Keeps others from taking the port by SO_REUSEADDR, which on Windows asks nobody:
+/// Keeps the port for this socket: without, another one of the same user could listen there as well, on a more
+/// special address, and get the connections.
 /// <https://learn.microsoft.com/windows/win32/winsock/using-so-reuseaddr-and-so-exclusiveaddruse>.
 #[cfg(windows)]
 pub(crate) fn set_exclusive(socket: &Socket) -> io::Result<()> {
@@ -116,6 +117,12 @@ fn keepalive(peer_timeout: Duration) -> TcpKeepalive {
 fn keepalive(peer_timeout: Duration) -> TcpKeepalive {
     let [time, interval] = [2, 20].map(|part| (peer_timeout / part).max(Duration::from_millis(1)));
     TcpKeepalive::new().with_time(time).with_interval(interval)
+}
+
+/// Closes an accepted socket, after as many of `last_words` as fit its empty buffer.
+pub(crate) fn refuse(socket: Socket, last_words: &[u8]) {
+    let _ = Direct::new(&socket).send(last_words);
+    let _ = socket.shutdown(std::net::Shutdown::Write);
 }
 
 /// The way to send on a session's socket from any thread, without its driver. It does not own the
