@@ -115,6 +115,9 @@ fn bind_hint(why: &io::Error) -> &'static str {
         io::ErrorKind::AddrInUse => {
             "; another program listens there: choose another port, or port 0 for a free one"
         }
+        io::ErrorKind::PermissionDenied if cfg!(windows) => {
+            "; another program has it for itself, or the system has reserved it (`netsh interface ipv4 show excludedportrange protocol=tcp`): choose another port"
+        }
         io::ErrorKind::PermissionDenied => "; ports below 1024 need privileges: choose a higher one",
         io::ErrorKind::AddrNotAvailable => "; no interface of this machine has that address",
         _ => "",

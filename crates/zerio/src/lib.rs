@@ -99,3 +99,8 @@ pub use wire::PeerId;
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 struct Readme;
+
+/// The same for the page that leads from the older system to this one.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/from-csharp.md")]
+struct FromCSharp;

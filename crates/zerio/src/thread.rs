@@ -173,7 +173,7 @@ impl<H: Handler> Driven<H> {
 
 fn poll<H: Handler>(plan: Plan, handler: H) -> Result<Engine<Poll, H>, Error> {
     let driver = Poll::new(plan.memory.1.clone(), plan.memory.0.slots.len());
-    let driver = driver.map_err(|why| Error::System { what: "a selector (epoll, kqueue)", why })?;
+    let driver = driver.map_err(|why| Error::System { what: "a selector (epoll, kqueue, AFD)", why })?;
     begin(plan, driver, handler)
 }
 
@@ -371,12 +371,12 @@ fn cycle<D: Driver, H: Handler>(
     Ok(())
 }
 
-/// The systems' sets of cores have room for so many.
-const CORES: usize = 1024;
+/// The systems' sets of cores have room for so many; on Windows a thread stays in one group of processors.
+const CORES: usize = if cfg!(windows) { usize::BITS as usize } else { 1024 };
 
 fn pin(config: &Config, engine: usize) -> Result<(), Error> {
     let Some(&id) = config.cores.get(engine) else { return Ok(()) };
-    // A number that no core can have ends the process inside of `set_for_current`.
+    // With a number that no core can have `set_for_current` ends the process, or takes another core.
     if id < CORES && core_affinity::set_for_current(core_affinity::CoreId { id }) {
         return Ok(());
     }

@@ -10,7 +10,9 @@ use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+#[cfg(unix)]
+use std::time::Instant;
 
 use hostile::{Echo, Event, Events, GoodClient, config, drivers, until};
 use zerio::{Client, Context, Disconnection, DriverKind, Handler, Reason, Rejection, SendError, Server};
@@ -63,6 +65,8 @@ impl PeerProcess {
         PeerProcess(child)
     }
 
+    /// Windows stops threads, not processes.
+    #[cfg(unix)]
     fn signal(&self, signal: i32) {
         // SAFETY: kill has no requirements of memory. The process has not been waited for, so that its
         // id is still its own.
@@ -160,6 +164,7 @@ fn ends_of_the_peer(events: &Events) -> Vec<Disconnection> {
     events.all().into_iter().filter_map(end).collect()
 }
 
+#[cfg(unix)]
 #[test]
 fn a_peer_that_is_stopped_in_the_middle_of_a_stream_and_continued_misses_nothing() {
     let seconds = std::env::var("ZERIO_STOP_SECONDS").map_or(3, |seconds| seconds.parse().unwrap());

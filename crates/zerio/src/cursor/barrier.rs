@@ -61,11 +61,10 @@ mod system {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
 
-    #[cfg(target_os = "linux")]
     #[test]
     fn linux_has_a_barrier_or_says_that_it_has_none() {
         assert!(ProcessBarrier::new().is_none_or(|barrier| barrier.cross()));

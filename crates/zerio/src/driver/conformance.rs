@@ -14,6 +14,7 @@ mod waiting;
 
 use begin::*;
 use end::*;
+#[cfg(target_os = "linux")]
 use rig::is_allowed;
 use traffic::*;
 use waiting::*;

@@ -17,6 +17,12 @@ use zerio::{
     Server,
 };
 
+#[path = "../common/resets.rs"]
+mod resets;
+
+#[allow(unused_imports)]
+pub use resets::has_resets;
+
 /// How long a test waits for what must come. Nothing takes so long: it is there to end a test that fails.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
