@@ -1,5 +1,5 @@
 //! An engine's way to the kernel, where both paths end. One whole file a kernel, all of one shape:
-//! [`poll`] (epoll, kqueue) and [`uring`] (io_uring). `conformance.rs` holds every driver to the
+//! [`poll`] (epoll, kqueue), [`uring`] (io_uring) and [`rio`] (Windows Registered I/O). `conformance.rs` holds every driver to the
 //! contract below.
 //!
 //! # The contract
@@ -27,6 +27,8 @@ use crate::region::{Region, Span};
 #[cfg(test)]
 mod conformance;
 pub(crate) mod poll;
+#[cfg(any(test, windows, feature = "rio-model"))]
+pub(crate) mod rio;
 pub(crate) mod socket;
 #[cfg(target_os = "linux")]
 pub(crate) mod uring;
