@@ -99,7 +99,7 @@ pub use wire::PeerId;
 #[cfg(feature = "rio-model")]
 #[doc(hidden)]
 pub mod rio_model {
-    pub use crate::driver::rio::model::violations;
+    pub use crate::driver::rio::model::{corrupt_queues_of_this_thread, violations};
 }
 
 /// The README's example, so that it can't go stale.

@@ -12,8 +12,7 @@ use std::time::{Duration, Instant};
 use socket2::Socket;
 
 use crate::config::{Config, ConfigError, DriverKind};
-use crate::driver::Driver;
-use crate::driver::SlotId;
+use crate::driver::{Corrupt, Driver, SlotId};
 use crate::driver::poll::Poll;
 #[cfg(any(windows, feature = "rio-model"))]
 use crate::driver::rio::Rio;
@@ -278,6 +277,14 @@ fn explain_rio(error: &io::Error) -> String {
     }
 }
 
+/// What an error of a driver's means for its engine.
+pub(crate) fn failure(error: &io::Error) -> EngineFailure {
+    if error.get_ref().is_some_and(|inner| inner.is::<Corrupt>()) {
+        return EngineFailure::QueueCorrupt;
+    }
+    EngineFailure::DriverFailed(error.kind())
+}
+
 /// How one engine ended.
 #[derive(Debug, Default)]
 pub(crate) struct Ended {
@@ -399,7 +406,7 @@ fn run<H: Handler>(
             if catch_unwind(AssertUnwindSafe(|| driven.end_without_driver(kind))).is_err() {
                 driven.end_without_handler();
             }
-            Some(EngineFailure::DriverFailed(kind))
+            Some(failure(&error))
         }
         Err(panic) => {
             driven.end_without_handler();

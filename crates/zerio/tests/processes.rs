@@ -29,6 +29,7 @@ fn the_peer_process_answers_each_numbered_message_with_its_number() {
     let address: SocketAddr = address.parse().unwrap();
     let driver = match std::env::var(DRIVER).unwrap().as_str() {
         "uring" => DriverKind::Uring,
+        "rio-model" => DriverKind::RioModel,
         _ => DriverKind::Poll,
     };
     let mut expected = 0u64;

@@ -120,6 +120,11 @@ pub(crate) trait Driver: Sized {
     fn waker(&self) -> Waker;
 }
 
+/// A kernel's completion queue is lost: an error of `turn`.
+#[derive(Debug, thiserror::Error)]
+#[error("the completion queue is corrupt")]
+pub(crate) struct Corrupt;
+
 /// How many completions can be outstanding: for each slot a connect, a receive, a send and a close, and
 /// one accept.
 pub(crate) fn completions_max(slots: usize) -> usize {

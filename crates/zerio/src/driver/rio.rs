@@ -30,7 +30,7 @@ use std::time::Duration;
 
 use socket2::Socket;
 
-use super::{Completion, Direct, Driver, Options, SlotId, Waker, socket};
+use super::{Completion, Corrupt, Direct, Driver, Options, SlotId, Waker, socket};
 use crate::region::{Region, Span};
 
 #[cfg(any(test, feature = "rio-model"))]
@@ -578,5 +578,5 @@ fn aborted() -> io::Error {
 /// is lost, and with it all sessions.
 #[cold]
 fn corrupt() -> io::Error {
-    io::Error::new(ErrorKind::InvalidData, "the completion queue of Registered I/O is corrupt")
+    io::Error::new(ErrorKind::InvalidData, Corrupt)
 }

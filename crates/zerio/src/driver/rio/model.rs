@@ -41,6 +41,8 @@ pub(super) use chance::refusing_registrations;
 pub(crate) use chance::with_seed;
 pub(crate) use violation::Violation;
 #[cfg(feature = "rio-model")]
+pub use chance::corrupt_queues_of_this_thread;
+#[cfg(feature = "rio-model")]
 pub use violation::violations;
 
 /// `RIO_MSG_DONT_NOTIFY`: its completion is not told of.
@@ -182,7 +184,7 @@ impl Table for Model {
 
     fn dequeue_completions(&mut self, queue: CompletionQueue, outcomes: &mut [Outcome]) -> u32 {
         let at = self.known(queue);
-        if self.queue(at).corrupt {
+        if self.queue(at).corrupt || chance::is_corrupt() {
             return CORRUPT;
         }
         self.get_on();

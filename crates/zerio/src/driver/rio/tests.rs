@@ -137,8 +137,7 @@ fn a_corrupt_completion_queue_ends_the_driver_with_an_error_that_says_so() {
         }
         rig.driver.table.corrupt();
         let error = rig.driver.turn(LONG, &mut rig.done).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::InvalidData);
-        assert!(error.to_string().contains("corrupt"), "{error}");
+        assert!(error.get_ref().unwrap().is::<Corrupt>(), "{error}");
         let Rig { driver, region, .. } = rig;
         drop(driver);
         // What is outstanding can't be waited for any more: then the region lives on, with nobody to free it.

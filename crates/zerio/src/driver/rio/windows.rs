@@ -304,7 +304,7 @@ impl Table for Windows {
     fn waker(&self) -> Waker {
         let bell = self.bell.clone();
         // SAFETY: the event is open as long as the `Arc` is.
-        Waker::new(move || drop(unsafe { WSASetEvent(bell.handle) }))
+        Waker::new(move || _ = unsafe { WSASetEvent(bell.handle) })
     }
 }
 

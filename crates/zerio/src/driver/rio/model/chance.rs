@@ -58,8 +58,8 @@ impl Chance {
     /// Which liberties a run takes, so that each is also left out.
     fn liberties(&mut self) -> Liberties {
         Liberties {
-            delay: [0, 0, 1, 5][self.below(4)],
-            slow_commit: [0, 3, 20][self.below(3)],
+            delay: [0, 0, 1, 3][self.below(4)],
+            slow_commit: [0, 2, 8][self.below(3)],
             early: self.one_in(3),
             short_receives: self.one_in(2),
             short_sends: self.one_in(2),
@@ -71,6 +71,7 @@ impl Chance {
 
 thread_local! {
     static SAID: Cell<Option<(u64, bool)>> = const { Cell::new(None) };
+    static CORRUPT: Cell<bool> = const { Cell::new(false) };
     static REFUSING: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -96,6 +97,16 @@ pub(in crate::driver::rio) fn refusing_registrations<R>(run: impl FnOnce() -> R)
 /// What the next model refuses from the start.
 pub(super) fn refusing() -> Refusing {
     Refusing { registrations: REFUSING.get(), ..Refusing::default() }
+}
+
+/// From now on this thread's completion queues are lost.
+#[cfg(feature = "rio-model")]
+pub fn corrupt_queues_of_this_thread() {
+    CORRUPT.set(true);
+}
+
+pub(super) fn is_corrupt() -> bool {
+    CORRUPT.get()
 }
 
 /// The chance of the next model, and what it may do. Where no test says, models count on from `ZERIO_RIO_SEED`.
