@@ -109,7 +109,9 @@ pub enum EngineFailure {
     #[error("the driver failed: {0}")]
     DriverFailed(io::ErrorKind),
     /// The completion queue of Windows' Registered I/O is corrupt. All sessions of the engine are lost with it.
-    #[error("Registered I/O says that its completion queue is corrupt: memory was overwritten, or it was misused")]
+    #[error(
+        "Registered I/O says that its completion queue is corrupt: memory was overwritten, or it was misused"
+    )]
     QueueCorrupt,
 }
 

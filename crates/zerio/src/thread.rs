@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 use socket2::Socket;
 
 use crate::config::{Config, ConfigError, DriverKind};
-use crate::driver::{Corrupt, Driver, SlotId};
 use crate::driver::poll::Poll;
 #[cfg(any(windows, feature = "rio-model"))]
 use crate::driver::rio::Rio;
@@ -22,6 +21,7 @@ use crate::driver::rio::model::Model;
 use crate::driver::rio::windows::Windows;
 #[cfg(target_os = "linux")]
 use crate::driver::uring::Uring;
+use crate::driver::{Corrupt, Driver, SlotId};
 use crate::engine::{Core, Engine, Failure, Report as Left, Role};
 use crate::error::{EngineFailure, Error};
 use crate::handler::Handler;

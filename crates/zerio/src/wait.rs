@@ -151,6 +151,8 @@ impl Backoff {
 
     #[inline]
     pub(crate) fn pause(&mut self) {
+        #[cfg(loom)]
+        loom::thread::yield_now();
         if self.0 < Self::SPINS {
             std::hint::spin_loop();
         } else {

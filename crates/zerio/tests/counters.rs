@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use common::raw::{Raw, frame};
 use common::{Log, Recorder, TestServer, drivers, eventually, matrix};
-use zerio::{Client, Counters, SameId, SendError, Server, SessionCounters, WaitStrategy};
+use zerio::{Client, Counters, DriverKind, SameId, SendError, Server, SessionCounters, WaitStrategy};
 
 /// A handshake's frame for an id of one byte, which is among the bytes sent.
 const GREETING: u64 = 5;

@@ -163,10 +163,11 @@ impl<D: Driver, H: Handler> Engine<D, H> {
     /// A free slot, opened for a session in its first state.
     fn open_slot(&mut self, state: State, address: SocketAddr) -> Option<usize> {
         let slots = &self.core.shared.slots;
-        let index = self.core.table.take(|index| !slots[index as usize].send.is_held())? as usize;
+        let index = self.core.table.take(|index| !slots[index as usize].send.is_taken())? as usize;
         let old = self.core.table.sessions[index].id;
         let id = SlotId { index: old.index, generation: old.generation.wrapping_add(1) };
         self.core.table.sessions[index] = Session::begin(id, state, address, Time::NEVER);
+        self.core.table.sessions[index].accepted = slots[index].send.accepted();
         slots[index].open(id.generation);
         self.core.set_deadline(index, self.core.limits.handshake_timeout);
         Some(index)
@@ -460,7 +461,7 @@ impl<D: Driver, H: Handler> Engine<D, H> {
                     if self.core.shared.slots[index].send.stuck() == known && known.is_some() {
                         self.abort(index, Reason::SlowPeer);
                     } else {
-                        self.core.watch(index);
+                        self.core.watch_slowness(index);
                     }
                 }
                 State::Draining => self.abort(index, Reason::Disconnected),

@@ -11,6 +11,7 @@ use std::time::Duration;
 mod context;
 mod life;
 mod patience;
+mod streams;
 
 pub use context::Context;
 
@@ -30,10 +31,11 @@ use crate::session::{Shared, State, request};
 use crate::time::Time;
 use crate::wait::InHandler;
 use crate::wire::PeerId;
+use streams::Streams;
 
 /// From so many sessions with something to send in one turn on, a driver that batches is given all of
 /// it at once.
-const BATCH_FROM: u32 = 8;
+const BATCH_FROM: usize = 8;
 
 /// How long accepting rests after it failed, as for want of descriptors: trying again at once would
 /// fail again, at the cost of everybody.
@@ -77,6 +79,7 @@ pub(crate) struct Core {
     accept_at: Time,
     /// Sessions that wait for an older one with their id to end.
     awaiting: usize,
+    streams: Streams,
     stopping: bool,
     report: Report,
 }
@@ -182,6 +185,7 @@ impl<D: Driver, H: Handler> Engine<D, H> {
             look_at: Time::NEVER,
             accept_at: Time::NEVER,
             awaiting: 0,
+            streams: Streams::new(),
             stopping: false,
             report: Report::default(),
         };
@@ -227,7 +231,7 @@ impl<D: Driver, H: Handler> Engine<D, H> {
     /// sees what it was. Not if a sender has work for it already.
     pub(crate) fn park(&mut self, now: Time) -> io::Result<()> {
         let core = &mut self.core;
-        if !self.done.is_empty() || !core.shared.bell.fall_asleep() {
+        if !self.done.is_empty() || !core.end_streams() || !core.shared.bell.fall_asleep() {
             return Ok(());
         }
         let stop = core.shared.stopping.get() && !core.stopping;
@@ -304,10 +308,11 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         }
     }
 
-    /// Serves each session that somebody has marked.
+    /// Serves each session that somebody has marked, or that is a stream with news.
     fn serve_marked(&mut self) -> usize {
-        let batched = D::BATCHES && self.core.shared.bell.count() >= BATCH_FROM;
-        let mut served = 0;
+        let busy = self.core.shared.bell.count() as usize + self.core.streams.len();
+        let batched = D::BATCHES && busy >= BATCH_FROM;
+        let mut served = self.serve_streams(batched);
         for word in 0..self.core.shared.bell.words() {
             let mut marks = self.core.shared.bell.take(word);
             while marks != 0 {
@@ -353,7 +358,10 @@ impl<D: Driver, H: Handler> Engine<D, H> {
             return self.abort(index, Reason::Connection(kind));
         }
         match session.state {
-            State::Open => self.core.watch(index),
+            State::Open => {
+                self.core.watch_stream(index);
+                self.core.watch_slowness(index);
+            }
             State::Draining => self.drain(index),
             _ => {}
         }
@@ -480,7 +488,7 @@ impl Core {
     }
 
     /// Looks whether a session's ring has been full for too long.
-    fn watch(&mut self, index: usize) {
+    fn watch_slowness(&mut self, index: usize) {
         let Some(limit) = self.limits.slow_peer_timeout else { return };
         let session = &mut self.table.sessions[index];
         match (self.shared.slots[index].send.stuck(), session.stuck) {
@@ -508,3 +516,6 @@ impl Core {
         Context::new(self, index, true)
     }
 }
+
+#[cfg(test)]
+mod tests;

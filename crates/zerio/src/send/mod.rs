@@ -15,7 +15,7 @@ mod doorbell;
 pub(crate) mod ring;
 
 use crate::counters::{Sent, SentTallies};
-use crate::cursor::{Cursor, Guard, Guarded, Hold, Padded};
+use crate::cursor::{self, ClosedMeanwhile, Cursor, Guard, Guarded, Hold, Padded, Promise};
 use crate::driver::{Direct, Driver, SlotId};
 use crate::error::{SendError, Undelivered};
 use crate::region::Span;
@@ -53,6 +53,8 @@ pub(crate) struct SendPath {
     bell: Arc<Doorbell>,
     index: u32,
     message_max: usize,
+    /// The engine looks at the ring in each of its turns: nobody need tell it.
+    watched: Promise,
     /// Odd while the ring was found full and has not been half empty since.
     stuck: Cursor,
     /// Bytes of the handshake's frame, at the ring's start. The engine's own.
@@ -92,6 +94,7 @@ impl SendPath {
             bell,
             index,
             message_max,
+            watched: Promise::default(),
             stuck: Cursor::default(),
             greeting: Cursor::default(),
         }
@@ -114,7 +117,8 @@ impl SendPath {
         // Not by way of a claim: that it is a value with a drop costs a third of a small message.
         let (committed, start) = self.hold_place(generation, message.len())?;
         self.ring.write(start, message);
-        self.commit(committed, start, HEADER + message.len())
+        self.commit(committed, start, HEADER + message.len());
+        Ok(())
     }
 
     /// The same without holding the ring, for the one thread that can send on it: the engine's, which knows
@@ -137,7 +141,13 @@ impl SendPath {
 
     fn claim_now(&self, generation: u32, len: usize) -> Result<Claim<'_>, SendError> {
         let (committed, start) = self.hold_place(generation, len)?;
-        Ok(Claim::new(self, committed, start, len, false))
+        Ok(self.keep(committed, start, len))
+    }
+
+    /// For a thread that holds the ring: keeps it for as long as a user likes.
+    fn keep(&self, committed: u64, start: u64, len: usize) -> Claim<'_> {
+        self.ring.word().claim(committed);
+        Claim::new(self, committed, start, len, false)
     }
 
     /// The same without holding the ring, for the one thread that can send on it.
@@ -155,17 +165,7 @@ impl SendPath {
             Hold::Closed => return Err(SendError::Closed),
             Hold::Busy => self.hold_soon()?,
         };
-        self.place_or_let_go(generation, committed, len)
-    }
-
-    /// For a thread that holds the ring, and lets go if this fails.
-    #[inline]
-    fn place_or_let_go(&self, generation: u32, committed: u64, len: usize) -> Result<(u64, u64), SendError> {
-        let place = self.place_held(generation, committed, len);
-        if let Err(SendError::Full) = place {
-            self.let_go();
-        }
-        place
+        self.place_held(generation, committed, len)
     }
 
     /// The same where nobody else can hold it.
@@ -205,22 +205,19 @@ impl SendPath {
             }
         }
         let attempt = || {
+            let mut backoff = Backoff::default();
             let committed = loop {
                 match self.ring.hold() {
                     Hold::Held(committed) => break committed,
                     Hold::Closed => return Some(Err(SendError::Closed)),
                     Hold::Busy if self.ring.word().ask_to_be_told() => return None,
-                    // Its holder has let go meanwhile, and will tell nobody.
-                    Hold::Busy => {}
+                    // Nobody has a claim: it is held, for a moment, or was.
+                    Hold::Busy => backoff.pause(),
                 }
             };
             match self.place_held(generation, committed, len) {
-                Err(SendError::Full) => {
-                    // Quietly: a waiter that tries and fails would tell itself to try again.
-                    self.ring.word().let_go();
-                    None
-                }
-                place => Some(place.map(|(committed, start)| Claim::new(self, committed, start, len, false))),
+                Err(SendError::Full) => None,
+                place => Some(place.map(|(committed, start)| self.keep(committed, start, len))),
             }
         };
         self.lobby.wait(left, attempt).unwrap_or(Err(SendError::TimedOut))
@@ -232,17 +229,19 @@ impl SendPath {
         if len <= max { Ok(()) } else { Err(SendError::TooLarge { len, max }) }
     }
 
-    /// For a thread that holds the ring. Where it is full, it is still held.
+    /// For a thread that holds the ring, and lets go if this fails.
     #[inline]
     fn place_held(&self, generation: u32, committed: u64, len: usize) -> Result<(u64, u64), SendError> {
-        if !self.ring.is_for(generation) {
-            self.let_go();
-            return Err(SendError::Closed);
-        }
-        match self.ring.place(committed, (HEADER + len) as u64) {
-            Some(start) => Ok((committed, start)),
-            None => Err(self.full()),
-        }
+        let failure = if !self.ring.is_for(generation) {
+            SendError::Closed
+        } else {
+            match self.ring.place(committed, (HEADER + len) as u64) {
+                Some(start) => return Ok((committed, start)),
+                None => self.full(),
+            }
+        };
+        self.ring.word().let_go(committed);
+        Err(failure)
     }
 
     #[cold]
@@ -276,9 +275,10 @@ impl SendPath {
         SendError::Full
     }
 
+    /// For the owner of a claim: gives it up.
     #[inline]
-    pub(super) fn let_go(&self) {
-        if self.ring.word().let_go() {
+    pub(super) fn drop_claim(&self) {
+        if self.ring.word().drop_claim() {
             self.lobby.tell();
         }
     }
@@ -287,31 +287,53 @@ impl SendPath {
     #[inline(always)]
     pub(super) fn commit_sole(&self, committed: u64, start: u64, len: usize) {
         self.ring.note(committed, start);
-        self.ring.word().sole_commit(start + len as u64);
+        self.ring.word().commit(start + len as u64);
         // The engine is awake: it is here.
         self.bell.mark(self.index);
     }
 
-    /// Commits the frame of `len` bytes that stands at `start`, and lets the ring go.
+    /// Commits the frame of `len` bytes that stands at `start`, for a thread that holds the ring, which it lets
+    /// go.
     #[inline]
-    pub(super) fn commit(&self, committed: u64, start: u64, len: usize) -> Result<(), SendError> {
+    fn commit(&self, committed: u64, start: u64, len: usize) {
         self.ring.note(committed, start);
         let to = start + len as u64;
-        match self.ring.word().commit(committed, to) {
+        if self.watched.seems_to_hold() {
+            self.ring.word().commit(to);
+            if self.watched.holds() {
+                return;
+            }
+            cursor::say_then_look();
+        } else {
+            self.ring.word().commit_and_look(to);
+        }
+        self.tell_engine();
+    }
+
+    /// The same for the owner of a claim.
+    pub(super) fn commit_claim(&self, committed: u64, start: u64, len: usize) -> Result<(), SendError> {
+        self.ring.note(committed, start);
+        match self.ring.word().commit_claim(start + len as u64) {
             Ok(false) => {}
             Ok(true) => self.lobby.tell(),
-            Err(_) => {
+            Err(ClosedMeanwhile) => {
                 self.ring.take_back();
-                self.let_go();
+                self.drop_claim();
                 return Err(SendError::Closed);
             }
         }
+        self.tell_engine();
+        Ok(())
+    }
+
+    /// Something was committed, and this thread's looks come after that.
+    #[inline]
+    fn tell_engine(&self) {
         if self.bell.is_asleep() {
             self.send_directly();
         } else {
             self.bell.ring(self.index);
         }
-        Ok(())
     }
 
     /// The engine sleeps: this thread hands what is committed to the kernel. What that does not take is
@@ -457,6 +479,7 @@ impl SendPath {
             self.stuck.publish(self.stuck.observe() + 1);
         }
         self.greeting.set(0);
+        self.watched.set(false);
         self.ring.open(generation);
     }
 
@@ -471,9 +494,9 @@ impl SendPath {
                 Hold::Busy => backoff.pause(),
             }
         };
-        let (committed, start) = self.place_or_let_go(generation, committed, frame.len())?;
+        let (committed, start) = self.place_held(generation, committed, frame.len())?;
         self.ring.write(start, frame);
-        self.commit(committed, start, HEADER + frame.len())?;
+        self.commit(committed, start, HEADER + frame.len());
         // It is nobody's message.
         self.ring.take_back();
         self.greeting.set((HEADER + frame.len()) as u64);
@@ -499,7 +522,10 @@ impl SendPath {
 
     /// Accepts no more messages.
     pub(crate) fn close(&self) {
-        self.ring.word().close();
+        let mut backoff = Backoff::default();
+        while !self.ring.word().try_close() {
+            backoff.pause();
+        }
         self.lobby.tell();
     }
 
@@ -509,8 +535,26 @@ impl SendPath {
     }
 
     /// Whether a sender still has a claim: the slot can't have a new session before it lets go.
-    pub(crate) fn is_held(&self) -> bool {
-        self.ring.word().is_held()
+    pub(crate) fn is_taken(&self) -> bool {
+        self.ring.word().is_taken()
+    }
+
+    /// Where the committed bytes end.
+    #[inline]
+    pub(crate) fn committed(&self) -> u64 {
+        self.ring.word().position()
+    }
+
+    /// How many messages have been accepted, over all sessions of the slot.
+    #[inline]
+    pub(crate) fn accepted(&self) -> u64 {
+        self.ring.messages()
+    }
+
+    /// The engine promises to look at `committed` in each turn, or takes that back: then it must cross a
+    /// process barrier and look once more.
+    pub(crate) fn watch(&self, watched: bool) {
+        self.watched.set(watched);
     }
 
     /// Whether all that was accepted has been taken by the kernel.

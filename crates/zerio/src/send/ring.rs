@@ -96,7 +96,7 @@ impl Ring {
 
     /// Opens the closed ring for a new session. Nobody holds it, and its reader is a new one.
     pub(crate) fn open(&self, generation: u32) {
-        debug_assert!(!self.senders.word.is_held());
+        debug_assert!(!self.senders.word.is_taken());
         self.released.publish(0);
         self.senders.released_seen.set(0);
         self.senders.skip.set(NO_SKIP);

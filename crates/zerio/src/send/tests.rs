@@ -253,9 +253,9 @@ fn a_commit_after_the_close_says_closed_and_counts_nowhere() {
     let mut claim = world.path.try_claim(1, 4).unwrap();
     claim.copy_from_slice(b"late");
     world.path.close();
-    assert!(world.path.is_held(), "the slot can't be used again yet");
+    assert!(world.path.is_taken(), "the slot can't be used again yet");
     assert_eq!(claim.commit(), Err(SendError::Closed));
-    assert!(!world.path.is_held());
+    assert!(!world.path.is_taken());
     assert_eq!(world.send(b"later"), Err(SendError::Closed));
     assert_eq!(world.left(), (1, 8));
     assert_eq!(world.path.counters().messages_accepted, 1);
@@ -266,9 +266,9 @@ fn a_claim_that_is_dropped_after_the_close_lets_go_of_the_ring() {
     let world = World::new();
     let claim = world.path.try_claim(1, 4).unwrap();
     world.path.close();
-    assert!(world.path.is_held());
+    assert!(world.path.is_taken());
     drop(claim);
-    assert!(!world.path.is_held());
+    assert!(!world.path.is_taken());
     assert_eq!(world.left(), (0, 0));
 }
 
@@ -290,7 +290,7 @@ fn a_handle_on_the_slots_last_session_says_closed() {
     world.path.open(2);
     assert_eq!(world.send(b"late"), Err(SendError::Closed));
     assert_eq!(world.path.claim(1, 4, || None).unwrap_err(), SendError::Closed);
-    assert!(!world.path.is_held());
+    assert!(!world.path.is_taken());
     world.path.try_send(2, b"mine").unwrap();
     assert_eq!(world.left(), (1, 8));
 }

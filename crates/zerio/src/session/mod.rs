@@ -171,6 +171,8 @@ pub(crate) struct Session {
     pub(crate) deadline: Time,
     /// Which time the ring is stuck, and when that is too long.
     pub(crate) stuck: Option<(u64, Time)>,
+    /// How many messages the slot had accepted when the session was last served.
+    pub(crate) accepted: u64,
     /// How many bytes had been sent when the peer's system was last seen to have taken all of them.
     #[cfg(target_os = "linux")]
     pub(crate) settled: Option<u64>,
@@ -203,6 +205,7 @@ impl Session {
             reason: None,
             deadline,
             stuck: None,
+            accepted: 0,
             #[cfg(target_os = "linux")]
             settled: None,
             #[cfg(target_os = "linux")]

@@ -35,13 +35,13 @@ use control::{Bell, Control};
 use memory::Memory;
 use queues::{Completions, Ready, Request, Requests};
 
+#[cfg(feature = "rio-model")]
+pub use chance::corrupt_queues_of_this_thread;
 #[cfg(test)]
 pub(super) use chance::refusing_registrations;
 #[cfg(test)]
 pub(crate) use chance::with_seed;
 pub(crate) use violation::Violation;
-#[cfg(feature = "rio-model")]
-pub use chance::corrupt_queues_of_this_thread;
 #[cfg(feature = "rio-model")]
 pub use violation::violations;
 

@@ -69,7 +69,7 @@ fn a_greeting_waits_for_a_late_handle_that_holds_the_ring_for_a_moment() {
         });
         wait_for(|| begun.get());
         std::thread::sleep(Duration::from_millis(20));
-        world.path.let_go();
+        world.path.ring.word().let_go(0);
         greeting.join().unwrap().unwrap();
     });
     assert_eq!(world.path.ring.word().position(), 6, "the whole frame is committed");
