@@ -270,7 +270,7 @@ impl Table for Model {
         loop {
             self.get_on();
             let completions = self.completions.iter().flatten().any(|queue| queue.told);
-            let control = self.control.is_ready();
+            let control = self.control.tells();
             let left = deadline.saturating_duration_since(Instant::now());
             if completions || control || left.is_zero() || self.bell.wait(pause.min(left)) {
                 return Ok(Woken { completions, control });

@@ -14,7 +14,9 @@ use crate::driver::Waker;
 pub(super) struct Control {
     listener: Option<Socket>,
     /// Accepted before anyone has asked, to find out whether there is something to accept.
-    accepted: Option<(Socket, SocketAddr)>,
+    accepted: Option<io::Result<(Socket, SocketAddr)>>,
+    /// A wait has told of it, and tells no more before `accept` has been called.
+    told: bool,
     /// By slot.
     attempts: Box<[Attempt]>,
     /// How many of them have a socket.
@@ -26,12 +28,14 @@ pub(super) struct Control {
 struct Attempt {
     socket: Option<Socket>,
     outcome: Option<io::Result<()>>,
+    /// A wait has told of it.
+    told: bool,
 }
 
 impl Control {
     pub(super) fn new(slots: usize) -> Control {
         let attempts = (0..slots).map(|_| Attempt::default()).collect();
-        Control { listener: None, accepted: None, attempts, under_way: 0 }
+        Control { listener: None, accepted: None, told: false, attempts, under_way: 0 }
     }
 
     pub(super) fn listen(&mut self, listener: Socket) {
@@ -43,10 +47,8 @@ impl Control {
     }
 
     pub(super) fn accept(&mut self) -> io::Result<(Socket, SocketAddr)> {
-        match self.accepted.take() {
-            Some(accepted) => Ok(accepted),
-            None => self.accept_now(),
-        }
+        self.told = false;
+        self.accepted.take().unwrap_or_else(|| self.accept_now())
     }
 
     fn accept_now(&self) -> io::Result<(Socket, SocketAddr)> {
@@ -62,7 +64,7 @@ impl Control {
             Err(error) if !is_under_way(&error) => return Err(error),
             _ => {}
         }
-        self.attempts[index as usize] = Attempt { socket: Some(socket.try_clone()?), outcome: None };
+        self.attempts[index as usize] = Attempt { socket: Some(socket.try_clone()?), ..Attempt::default() };
         self.under_way += 1;
         Ok(())
     }
@@ -79,17 +81,26 @@ impl Control {
         self.under_way -= usize::from(attempt.socket.is_some());
     }
 
-    /// Whether a wait ends for something here.
-    pub(super) fn is_ready(&mut self) -> bool {
+    /// Whether a wait ends for something here. It does so once for each thing, as an event that was reset is set
+    /// again for what is new alone.
+    pub(super) fn tells(&mut self) -> bool {
         if self.listener.is_some() && self.accepted.is_none() {
-            // What fails here fails again for who accepts.
-            self.accepted = self.accept_now().ok();
+            self.accepted = match self.accept_now() {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => None,
+                outcome => Some(outcome),
+            };
+        }
+        let mut tells = self.accepted.is_some() && !std::mem::replace(&mut self.told, true);
+        if self.accepted.is_none() {
+            self.told = false;
         }
         if self.under_way > 0 {
-            self.attempts.iter_mut().for_each(Attempt::look);
+            for attempt in &mut self.attempts {
+                attempt.look();
+                tells |= attempt.outcome.is_some() && !std::mem::replace(&mut attempt.told, true);
+            }
         }
-        let decided = self.under_way > 0 && self.attempts.iter().any(|attempt| attempt.outcome.is_some());
-        self.accepted.is_some() || decided
+        tells
     }
 }
 
