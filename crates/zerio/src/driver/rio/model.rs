@@ -38,7 +38,7 @@ use queues::{Completions, Ready, Request, Requests};
 #[cfg(feature = "rio-model")]
 pub use chance::corrupt_queues_of_this_thread;
 #[cfg(test)]
-pub(super) use chance::refusing_registrations;
+pub(super) use chance::refusing_from_the_start;
 #[cfg(test)]
 pub(crate) use chance::with_seed;
 pub(crate) use violation::Violation;
@@ -68,8 +68,12 @@ pub(crate) struct Model {
 }
 
 /// What a table is made to refuse.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Refusing {
+    /// To be there at all.
+    pub(super) table: bool,
+    pub(super) queues: bool,
+    pub(super) sockets: bool,
     pub(super) registrations: bool,
     pub(super) requests: bool,
     pub(super) commits: bool,
@@ -79,6 +83,20 @@ pub(super) struct Refusing {
     pub(super) completions: bool,
 }
 
+impl Refusing {
+    pub(super) const NOTHING: Refusing = Refusing {
+        table: false,
+        queues: false,
+        sockets: false,
+        registrations: false,
+        requests: false,
+        commits: false,
+        notifications: false,
+        waits: false,
+        completions: false,
+    };
+}
+
 impl Table for Model {
     const NAME: &'static str = "rio-model";
 
@@ -86,6 +104,8 @@ impl Table for Model {
     const REGISTRATION_MAX: usize = 3_333_333;
 
     fn open(sockets: usize) -> io::Result<Model> {
+        let refusing = chance::refusing();
+        refuse(refusing.table)?;
         let (chance, liberties) = chance::next();
         Ok(Model {
             owner: std::thread::current().id(),
@@ -97,7 +117,7 @@ impl Table for Model {
             made: 0,
             control: Control::new(sockets),
             bell: Arc::default(),
-            refusing: chance::refusing(),
+            refusing,
         })
     }
 
@@ -118,6 +138,7 @@ impl Table for Model {
 
     fn create_completion_queue(&mut self, size: u32, tells: bool) -> io::Result<CompletionQueue> {
         self.check((1..=COMPLETIONS_MAX).contains(&size), Violation::QueueSize);
+        refuse(self.refusing.queues)?;
         self.completions.push(Some(Completions::new(size as usize, tells)));
         Ok(CompletionQueue(self.completions.len() as isize))
     }
@@ -214,10 +235,12 @@ impl Table for Model {
     }
 
     fn socket(&mut self, address: SocketAddr) -> io::Result<Socket> {
+        refuse(self.refusing.sockets)?;
         Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))
     }
 
     fn listen(&mut self, listener: Socket) -> io::Result<()> {
+        refuse(self.refusing.sockets)?;
         self.control.listen(listener);
         Ok(())
     }

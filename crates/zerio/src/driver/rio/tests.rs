@@ -104,11 +104,34 @@ fn a_completion_queue_holds_the_sum_and_no_more_sessions_than_that_are_taken_on(
 }
 
 #[test]
-fn what_can_not_be_registered_ends_the_driver_before_it_begins() {
+fn what_can_not_be_had_ends_the_driver_before_it_begins() {
     let (region, _) = Region::new(64).unwrap();
-    let refused = model::refusing_registrations(|| Rio::<Model>::new(region.clone(), 4).err());
-    assert_eq!(refused.map(|error| error.kind()), Some(ErrorKind::InvalidInput));
-    assert_eq!(Arc::strong_count(&region), 1);
+    for refusing in [
+        Refusing { table: true, ..Refusing::NOTHING },
+        Refusing { queues: true, ..Refusing::NOTHING },
+        Refusing { registrations: true, ..Refusing::NOTHING },
+    ] {
+        let make = || Rio::<Model>::new(region.clone(), 4).err();
+        let refused = model::refusing_from_the_start(refusing, make);
+        assert_eq!(refused.map(|error| error.kind()), Some(ErrorKind::InvalidInput), "{refusing:?}");
+        assert_eq!(Arc::strong_count(&region), 1);
+    }
+}
+
+#[test]
+fn sockets_that_can_not_be_had_or_made_right_were_never_there() {
+    let mut rig = Rig::new();
+    let id = SlotId { index: 0, generation: 1 };
+    rig.refuse(Refusing { sockets: true, ..Refusing::NOTHING });
+    assert!(rig.driver.connect(id, "127.0.0.1:9".parse().unwrap(), &options()).is_err());
+    let listener = socket::bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    assert!(rig.driver.listen(listener).is_err());
+    rig.driver.accept();
+    rig.refuse(Refusing::NOTHING);
+    let options = Options { congestion: Some("no-such-control".into()), ..options() };
+    assert!(rig.driver.connect(id, "127.0.0.1:9".parse().unwrap(), &options).is_err());
+    rig.turn(Duration::from_millis(1));
+    assert!(rig.done.is_empty());
 }
 
 #[test]
@@ -148,9 +171,9 @@ fn a_corrupt_completion_queue_ends_the_driver_with_an_error_that_says_so() {
 #[test]
 fn what_the_kernel_never_gives_back_leaks_the_region() {
     for refusing in [
-        Refusing { completions: true, ..Refusing::default() },
-        Refusing { completions: true, notifications: true, ..Refusing::default() },
-        Refusing { completions: true, waits: true, ..Refusing::default() },
+        Refusing { completions: true, ..Refusing::NOTHING },
+        Refusing { completions: true, notifications: true, ..Refusing::NOTHING },
+        Refusing { completions: true, waits: true, ..Refusing::NOTHING },
     ] {
         let mut rig = Rig::new();
         rig.receive();
@@ -181,14 +204,14 @@ fn a_dropped_driver_waits_for_what_completes_late() {
 #[test]
 fn a_request_that_is_refused_comes_back_with_the_reason() {
     let mut rig = Rig::new();
-    rig.refuse(Refusing { requests: true, ..Refusing::default() });
+    rig.refuse(Refusing { requests: true, ..Refusing::NOTHING });
     rig.receive();
     rig.send();
     let Completion::Sent(ID, span, Err(error)) = rig.next() else { panic!("a send first") };
     assert_eq!((span.len(), error.kind()), (8, ErrorKind::InvalidInput));
     let Completion::Received(ID, span, Err(error)) = rig.next() else { panic!("then a receive") };
     assert_eq!((span.len(), error.kind()), (8, ErrorKind::InvalidInput));
-    rig.refuse(Refusing::default());
+    rig.refuse(Refusing::NOTHING);
     rig.send();
     assert!(matches!(rig.next(), Completion::Sent(ID, _, Ok(8))), "the session goes on");
 }
@@ -197,7 +220,7 @@ fn a_request_that_is_refused_comes_back_with_the_reason() {
 fn requests_that_can_not_be_committed_come_back_as_cancelled() {
     for ways in [[true, false], [false, true], [true, true]] {
         let mut rig = Rig::new();
-        rig.refuse(Refusing { commits: true, ..Refusing::default() });
+        rig.refuse(Refusing { commits: true, ..Refusing::NOTHING });
         let [receives, sends] = ways;
         if receives {
             rig.receive();
@@ -230,10 +253,9 @@ fn requests_that_can_not_be_committed_come_back_as_cancelled() {
 
 #[test]
 fn a_queue_that_does_not_tell_and_a_wait_that_fails_end_the_driver() {
-    for refusing in [
-        Refusing { notifications: true, ..Refusing::default() },
-        Refusing { waits: true, ..Refusing::default() },
-    ] {
+    for refusing in
+        [Refusing { notifications: true, ..Refusing::NOTHING }, Refusing { waits: true, ..Refusing::NOTHING }]
+    {
         let mut rig = Rig::new();
         rig.refuse(refusing);
         assert!(rig.driver.turn(LONG, &mut rig.done).is_err());
@@ -247,7 +269,7 @@ fn a_connection_without_a_request_queue_is_none() {
     let mut rig = Rig::new();
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let id = SlotId { index: 0, generation: 1 };
-    rig.refuse(Refusing { requests: true, ..Refusing::default() });
+    rig.refuse(Refusing { requests: true, ..Refusing::NOTHING });
     rig.driver.connect(id, listener.local_addr().unwrap(), &options()).unwrap();
     let Completion::Connected(of, Err(_)) = rig.next() else { panic!("no connection") };
     assert_eq!(of, id);

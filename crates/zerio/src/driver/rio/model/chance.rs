@@ -72,7 +72,7 @@ impl Chance {
 thread_local! {
     static SAID: Cell<Option<(u64, bool)>> = const { Cell::new(None) };
     static CORRUPT: Cell<bool> = const { Cell::new(false) };
-    static REFUSING: Cell<bool> = const { Cell::new(false) };
+    static REFUSING: Cell<Refusing> = const { Cell::new(Refusing::NOTHING) };
 }
 
 /// The seed of the models that this thread makes while `run` runs; `unseen` ones take only liberties of which a
@@ -85,18 +85,18 @@ pub(crate) fn with_seed<R>(seed: u64, unseen: bool, run: impl FnOnce() -> R) -> 
     result
 }
 
-/// The models that this thread makes while `run` runs register nothing.
+/// The models that this thread makes while `run` runs refuse something from the start.
 #[cfg(test)]
-pub(in crate::driver::rio) fn refusing_registrations<R>(run: impl FnOnce() -> R) -> R {
-    REFUSING.set(true);
+pub(in crate::driver::rio) fn refusing_from_the_start<R>(what: Refusing, run: impl FnOnce() -> R) -> R {
+    REFUSING.set(what);
     let result = run();
-    REFUSING.set(false);
+    REFUSING.set(Refusing::NOTHING);
     result
 }
 
 /// What the next model refuses from the start.
 pub(super) fn refusing() -> Refusing {
-    Refusing { registrations: REFUSING.get(), ..Refusing::default() }
+    REFUSING.get()
 }
 
 /// From now on this thread's completion queues are lost.
