@@ -36,7 +36,7 @@ fn what_each_session_has_in_its_table_is_known() {
     use crate::send::SendPath;
     use crate::session::Slot;
     // The peer id is 256 bytes of it; what a turn looks at is the other 120.
-    assert_eq!(size_of::<Session>(), 384);
+    assert_eq!(size_of::<Session>(), 400);
     // The ring's four lines, the pump's, the tallies', and what senders read.
     assert_eq!(size_of::<SendPath>(), 7 * 128);
     // The counters of what was received, and those at the session's start, are the eighth line.

@@ -168,7 +168,7 @@ impl Backoff {
     }
 }
 
-/// Where senders of one session park until something changes: room in the ring, its holder letting go,
+/// Where senders of one session park until something changes: room in the ring, the end of a claim,
 /// the session's end.
 #[derive(Debug, Default)]
 pub(crate) struct Lobby {

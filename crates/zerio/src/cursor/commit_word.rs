@@ -9,10 +9,10 @@ use super::atomics::{AtomicU64, as_sequential_as_said};
 /// commit and a close can not pass each other: either the message was committed before the close, and is
 /// counted, or the commit fails.
 ///
-/// A ring is **held** for the few nanoseconds that it takes to write a message: meanwhile nobody but the
-/// holder changes the word, so the holder needs no second locked instruction to commit and let go. Who
-/// wants to close has to wait for that. A ring is **claimed** for as long as a user likes: then it can be
-/// closed, and those who wait for it can ask to be told.
+/// A ring is **held** for as long as it takes to copy a short message: meanwhile nobody but the holder changes
+/// the word, so the holder needs no second locked instruction to commit and let go. Who wants to close has
+/// to wait for that, and for the system to give the holder its core back where it has taken it. A ring is
+/// **claimed** for as long as a user likes: then it can be closed, and those who wait can ask to be told.
 #[derive(Debug)]
 pub(crate) struct CommitWord(AtomicU64);
 

@@ -231,14 +231,19 @@ impl<D: Driver, H: Handler> Engine<D, H> {
     /// sees what it was. Not if a sender has work for it already.
     pub(crate) fn park(&mut self, now: Time) -> io::Result<()> {
         let core = &mut self.core;
-        if !self.done.is_empty() || !core.end_streams() || !core.shared.bell.fall_asleep() {
+        if !self.done.is_empty() {
+            return Ok(());
+        }
+        let watching = !core.end_streams();
+        if !core.shared.bell.fall_asleep() {
             return Ok(());
         }
         let stop = core.shared.stopping.get() && !core.stopping;
-        let bound = match (stop || self.inboxes[self.own].is_filled(), core.awaiting) {
+        let looks_again = core.awaiting > 0 || watching;
+        let bound = match (stop || self.inboxes[self.own].is_filled(), looks_again) {
             (true, _) => Duration::ZERO,
-            (false, 0) => core.alarm.min(core.accept_at).since(now).min(LONGEST_PARK),
-            _ => LOOK_AGAIN,
+            (false, true) => LOOK_AGAIN,
+            (false, false) => core.alarm.min(core.accept_at).since(now).min(LONGEST_PARK),
         };
         core.shared.tallies.parks.add(1);
         let outcome = self.driver.turn(bound, &mut self.done);
@@ -310,7 +315,7 @@ impl<D: Driver, H: Handler> Engine<D, H> {
 
     /// Serves each session that somebody has marked, or that is a stream with news.
     fn serve_marked(&mut self) -> usize {
-        let busy = self.core.shared.bell.count() as usize + self.core.streams.len();
+        let busy = self.core.shared.bell.count() as usize + self.core.streams.with_news();
         let batched = D::BATCHES && busy >= BATCH_FROM;
         let mut served = self.serve_streams(batched);
         for word in 0..self.core.shared.bell.words() {
