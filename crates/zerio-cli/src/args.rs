@@ -81,10 +81,12 @@ pub(crate) enum Drive {
 pub(crate) enum Driver {
     /// The best that this machine allows
     Auto,
-    /// epoll or kqueue
+    /// epoll, kqueue, or AFD on Windows
     Poll,
-    /// io_uring
+    /// io_uring, on Linux
     Uring,
+    /// Registered I/O, on Windows
+    Rio,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -108,6 +108,11 @@ pub enum EngineFailure {
     /// The driver failed, for this reason.
     #[error("the driver failed: {0}")]
     DriverFailed(io::ErrorKind),
+    /// The completion queue of Windows' Registered I/O is corrupt. All sessions of the engine are lost with it.
+    #[error(
+        "Registered I/O says that its completion queue is corrupt: memory was overwritten, or it was misused"
+    )]
+    QueueCorrupt,
 }
 
 fn bind_hint(why: &io::Error) -> &'static str {

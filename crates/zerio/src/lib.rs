@@ -95,6 +95,13 @@ pub use thread::DriverInfo;
 pub use wait::WaitStrategy;
 pub use wire::PeerId;
 
+/// For the library's own tests.
+#[cfg(feature = "rio-model")]
+#[doc(hidden)]
+pub mod rio_model {
+    pub use crate::driver::rio::model::{corrupt_queues_of_this_thread, violations};
+}
+
 /// The README's example, so that it can't go stale.
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]

@@ -93,7 +93,7 @@ fn holdings() -> [usize; 3] {
 
 #[test]
 fn a_thousand_starts_and_stops_leave_nothing_behind() {
-    for driver in [DriverKind::Poll, DriverKind::Uring] {
+    for driver in [DriverKind::Poll, DriverKind::Uring, DriverKind::RioModel] {
         if driver == DriverKind::Uring
             && let Some(why) = no_uring()
         {

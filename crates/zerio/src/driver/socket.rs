@@ -27,7 +27,16 @@ pub(crate) struct Options {
 
 /// A socket bound to an address, not listening yet.
 pub(crate) fn bind(address: SocketAddr) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // What is accepted has the listener's properties. Which driver it will be is not known yet, and a socket that
+    // can be used with Registered I/O can be used without.
+    #[cfg(windows)]
+    let registered = super::rio::windows::socket(address).ok();
+    #[cfg(not(windows))]
+    let registered = None;
+    let socket = match registered {
+        Some(socket) => socket,
+        None => Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?,
+    };
     // So that a server can come back while connections of its predecessor are in TIME_WAIT.
     #[cfg(unix)]
     socket.set_reuse_address(true)?;
@@ -65,10 +74,15 @@ pub(crate) fn listen(socket: &Socket, options: &Options) -> io::Result<()> {
 /// A socket to connect with, non-blocking.
 pub(crate) fn for_connecting(address: SocketAddr, options: &Options) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    set_buffers(&socket, options)?;
-    socket.set_nonblocking(true)?;
-    set_session_options(&socket, options)?;
+    prepare(&socket, options)?;
     Ok(socket)
+}
+
+/// Makes a new socket one to connect with.
+pub(crate) fn prepare(socket: &Socket, options: &Options) -> io::Result<()> {
+    set_buffers(socket, options)?;
+    socket.set_nonblocking(true)?;
+    set_session_options(socket, options)
 }
 
 fn set_buffers(socket: &Socket, options: &Options) -> io::Result<()> {
