@@ -30,6 +30,8 @@ use crate::region::{Region, Span};
 mod conformance;
 pub(crate) mod poll;
 pub(crate) mod socket;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod told;
 #[cfg(target_os = "linux")]
 pub(crate) mod uring;
 

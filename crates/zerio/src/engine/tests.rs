@@ -1,128 +1,18 @@
 //! Deadlines, with a driver that does what it is told and a clock that a handler moves.
 #![forbid(unsafe_code)]
 
-use std::cell::Cell;
-use std::collections::VecDeque;
-use std::net::{TcpListener, TcpStream};
-
-use socket2::Socket;
-
 use super::*;
-use crate::driver::{Direct, Waker};
+use crate::driver::told::{self, Told, pass};
 use crate::error::{Disconnection, Rejection};
-use crate::region::Span;
 use crate::wire;
 
-thread_local! {
-    static CLOCK: Cell<Time> = const { Cell::new(Time::from_nanos(1_000_000_000)) };
-}
-
 fn clock() -> Time {
-    CLOCK.get()
-}
-
-fn pass(time: Duration) {
-    CLOCK.set(clock().after(time));
+    Time::from_nanos(told::nanos())
 }
 
 /// As long as each deadline here; a slow handler takes twice as long.
 const LIMIT: Duration = Duration::from_secs(10);
 const TICK: Duration = Duration::from_nanos(1);
-
-/// A driver whose kernel is the test.
-struct Told {
-    region: Arc<Region>,
-    completions: VecDeque<Completion>,
-    /// What it was given to receive into, by slot.
-    rooms: Vec<Option<(SlotId, Span)>>,
-    /// What it was given to send and keeps, by slot.
-    sends: Vec<Option<(SlotId, Span)>>,
-}
-
-impl Told {
-    fn receives(&mut self, index: usize, bytes: &[u8]) {
-        let (id, mut room) = self.rooms[index].take().expect("a receive is in flight");
-        self.region.bytes_mut(&mut room)[..bytes.len()].copy_from_slice(bytes);
-        self.completions.push_back(Completion::Received(id, room, Ok(bytes.len())));
-    }
-
-    /// The kernel takes all of what it was given to send.
-    fn takes(&mut self, index: usize) {
-        if let Some((id, span)) = self.sends[index].take() {
-            let len = span.len();
-            self.completions.push_back(Completion::Sent(id, span, Ok(len)));
-        }
-    }
-
-    /// A connection comes. The test's side of it is closed, which nobody here asks about.
-    fn accepts(&mut self) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let _far = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let (near, address) = listener.accept().unwrap();
-        self.completions.push_back(Completion::Accepted(Ok((near.into(), address))));
-    }
-}
-
-impl Driver for Told {
-    const NAME: &'static str = "told";
-    const BATCHES: bool = false;
-
-    fn new(region: Arc<Region>, slots: usize) -> io::Result<Told> {
-        let none = || (0..slots).map(|_| None).collect();
-        Ok(Told { region, completions: VecDeque::new(), rooms: none(), sends: none() })
-    }
-
-    fn listen(&mut self, _: Socket) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn accept(&mut self) {}
-
-    fn stop_listening(&mut self) {}
-
-    fn connect(&mut self, _: SlotId, _: Socket, _: SocketAddr) {
-        unreachable!("a server's driver")
-    }
-
-    fn adopt(&mut self, _: SlotId, _: Socket) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn direct(&self, _: SlotId) -> Option<Direct> {
-        None
-    }
-
-    fn receive(&mut self, id: SlotId, span: Span) {
-        self.rooms[id.index as usize] = Some((id, span));
-    }
-
-    fn send(&mut self, id: SlotId, span: Span) {
-        self.sends[id.index as usize] = Some((id, span));
-    }
-
-    fn shut_down(&mut self, _: SlotId) {}
-
-    fn close(&mut self, id: SlotId) {
-        let index = id.index as usize;
-        let aborted = || io::Error::from(io::ErrorKind::ConnectionAborted);
-        if let Some((id, span)) = self.rooms[index].take() {
-            self.completions.push_back(Completion::Received(id, span, Err(aborted())));
-        }
-        if let Some((id, span)) = self.sends[index].take() {
-            self.completions.push_back(Completion::Sent(id, span, Err(aborted())));
-        }
-        self.completions.push_back(Completion::Closed(id));
-    }
-
-    fn turn(&mut self, _: Duration, done: &mut Vec<Completion>) -> io::Result<()> {
-        done.extend(self.completions.drain(..));
-        Ok(())
-    }
-
-    fn waker(&self) -> Waker {
-        Waker::new(|| {})
-    }
-}
 
 /// A handler that takes twice as long as any deadline over each message, and then does what it says.
 #[derive(Default)]
@@ -164,14 +54,19 @@ fn server() -> Engine<Told, Slow> {
         ServerRole { directory, engine: 0, same_id: config.same_id, sessions_max: config.sessions_max };
     let driver = Told::new(memory.1.clone(), config.slots_per_engine()).unwrap();
     let mut engine = Engine::new(&config, driver, Slow::default(), Role::Server(role), memory, None);
-    engine.driver.accepts();
+    engine.driver.accept();
+    accept(&mut engine);
     engine.turn(clock()).unwrap();
     engine.driver.receives(0, &frame(b"a"));
     engine.turn(clock()).unwrap();
-    engine.driver.takes(0);
+    engine.driver.takes(0, |all| all);
     engine.turn(clock()).unwrap();
     assert_eq!(engine.core.table.sessions[0].state, State::Open);
     engine
+}
+
+fn accept(engine: &mut Engine<Told, Slow>) {
+    assert!(engine.driver.accepts(SocketAddr::from(([127, 0, 0, 1], 1))));
 }
 
 fn frame(message: &[u8]) -> Vec<u8> {
@@ -182,7 +77,7 @@ fn frame(message: &[u8]) -> Vec<u8> {
 fn a_slow_handler_used_up_the_handshake_time_of_a_connection_that_came_in_the_same_turn() {
     let mut engine = server();
     engine.driver.receives(0, &frame(b"take your time"));
-    engine.driver.accepts();
+    accept(&mut engine);
     engine.turn(clock()).unwrap();
     // Just before its time is over, and when it is.
     pass(LIMIT - TICK);
