@@ -20,6 +20,7 @@ use crate::report::Report;
 use crate::send::Sole;
 use crate::send::claim::Claim;
 use crate::server::refused_option;
+use crate::session::inbox::inboxes;
 use crate::session::peer::Peer;
 use crate::thread::{self, DriverInfo, Plan, Running};
 use crate::wire::PeerId;
@@ -251,7 +252,8 @@ fn plan(target: &Connect, config: &Config, sole: Option<Sole>) -> Result<Plan, E
     socket::for_connecting(target.address, &options(&config)).map_err(|why| refused_option(&config, why))?;
     let role = ClientRole { hello: target.peer, address: target.address, outcome: None, concluded: false };
     let memory = thread::memory(&config)?;
-    Ok(Plan { config, role: Role::Client(role), memory, listener: None, sole })
+    let inboxes = inboxes(1, 0);
+    Ok(Plan { config, role: Role::Client(role), memory, inboxes, listener: None, sole })
 }
 
 fn explain(failure: Failure, address: SocketAddr, config: &Config) -> Error {

@@ -1,20 +1,30 @@
-//! What threads share, for both paths: cursors, flags, bits and tallies. The only file that names a
+//! What threads share, for both paths: cursors, flags, bits and tallies. The only module that names a
 //! memory ordering.
 //!
-//! Two patterns carry everything:
+//! Three patterns carry everything:
 //!
 //! - **publish and observe**: bytes are written, then a cursor is published (release); who observes
 //!   the cursor (acquire) sees the bytes.
 //! - **say, then look** (Dekker): each of two threads stores its own word and then loads the other's,
-//!   all four sequentially consistent, so at least one of them sees the other's store. A sender says
+//!   all four sequentially consistent, or with a fence between, so at least one of them sees the other's store. A sender says
 //!   "committed" and looks whether the engine sleeps; the engine says "I sleep" and looks whether
 //!   anything was committed. That is why no wake-up is lost.
+//! - **say, then look, one side for free**: where one side does so a hundred million times a second and the
+//!   other once in a while, the seldom side pays for both: it crosses a [`ProcessBarrier`] between its two
+//!   steps, and the frequent side only has to keep the compiler from swapping its own.
 #![allow(unsafe_code)]
 
 use std::cell::UnsafeCell;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, fence};
+
+mod atomics;
+mod barrier;
+mod commit_word;
+
+use atomics::{AtomicBool, AtomicU32, AtomicU64, as_sequential_as_said, compiler_fence, fence};
+pub(crate) use barrier::ProcessBarrier;
+pub(crate) use commit_word::{ClosedMeanwhile, CommitWord, Hold};
 
 /// On cache lines of its own. 128 bytes: today's processors fetch lines in pairs, and Apple's have
 /// lines of 128.
@@ -31,7 +41,7 @@ impl<T> Deref for Padded<T> {
 }
 
 /// The next of a row of numbers, for telling things of one kind apart.
-pub(crate) fn next_tag(tags: &AtomicU32) -> u32 {
+pub(crate) fn next_tag(tags: &std::sync::atomic::AtomicU32) -> u32 {
     tags.fetch_add(1, Relaxed)
 }
 
@@ -40,7 +50,7 @@ pub(crate) fn next_tag(tags: &AtomicU32) -> u32 {
 pub(crate) struct Cursor(AtomicU64);
 
 impl Cursor {
-    pub(crate) const fn new(at: u64) -> Cursor {
+    pub(crate) fn new(at: u64) -> Cursor {
         Cursor(AtomicU64::new(at))
     }
 
@@ -115,6 +125,37 @@ impl Flag {
     }
 }
 
+/// A promise of one thread to look at something again and again, which spares others from telling it. Who
+/// takes it back clears it, crosses a [`ProcessBarrier`], and looks once more.
+#[derive(Debug, Default)]
+pub(crate) struct Promise(AtomicBool);
+
+impl Promise {
+    pub(crate) fn set(&self, to: bool) {
+        self.0.store(to, SeqCst);
+    }
+
+    /// As it seems; to be asked again, by `holds`, after what the other thread is to see.
+    #[inline]
+    pub(crate) fn seems_to_hold(&self) -> bool {
+        self.0.load(Relaxed)
+    }
+
+    /// After a store that the other thread is to see: whether it will. The processor may still swap that
+    /// store and this load; the barrier of who takes the promise back undoes that.
+    #[inline]
+    pub(crate) fn holds(&self) -> bool {
+        compiler_fence(SeqCst);
+        self.0.load(Relaxed)
+    }
+}
+
+/// After a store, before a load: no thread that does the same sees the old values of both.
+#[inline]
+pub(crate) fn say_then_look() {
+    fence(SeqCst);
+}
+
 /// How many threads wait for something. A thread that is about to wait says so, then looks once more;
 /// who makes the thing happen does it, then looks whether anyone waits.
 #[derive(Debug, Default)]
@@ -135,126 +176,6 @@ impl Waiting {
     pub(crate) fn any(&self) -> bool {
         fence(SeqCst);
         self.0.load(Relaxed) != 0
-    }
-}
-
-/// The word of a send ring: where the committed bytes end, who holds the ring, and whether it is
-/// closed, all in one, so that a commit and a close can not pass each other: either the message was
-/// committed before the close, and is counted, or the commit fails.
-#[derive(Debug)]
-pub(crate) struct CommitWord(AtomicU64);
-
-const CLOSED: u64 = 1 << 63;
-const HELD: u64 = 1 << 62;
-const WAITED: u64 = 1 << 61;
-const POSITION: u64 = WAITED - 1;
-
-/// What an attempt to hold a ring came to.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Hold {
-    /// Held, and this is where the committed bytes end.
-    Held(u64),
-    /// Somebody else holds it.
-    Busy,
-    /// The ring takes no more messages.
-    Closed,
-}
-
-/// The ring was closed while it was held: what its holder wrote was not committed. It still holds the ring,
-/// so that it can put right what it has noted.
-#[derive(Debug)]
-pub(crate) struct ClosedMeanwhile;
-
-impl CommitWord {
-    /// Closed, until it is opened.
-    pub(crate) const fn new() -> CommitWord {
-        CommitWord(AtomicU64::new(CLOSED))
-    }
-
-    /// Where the committed bytes end.
-    #[inline]
-    pub(crate) fn position(&self) -> u64 {
-        self.0.load(SeqCst) & POSITION
-    }
-
-    /// One attempt to hold the ring.
-    #[inline]
-    pub(crate) fn hold(&self) -> Hold {
-        let word = self.0.load(Relaxed);
-        if word & CLOSED != 0 {
-            return Hold::Closed;
-        }
-        if word & HELD != 0 {
-            return Hold::Busy;
-        }
-        match self.0.compare_exchange(word, word | HELD, Acquire, Relaxed) {
-            Ok(_) => Hold::Held(word & POSITION),
-            Err(now) if now & CLOSED != 0 => Hold::Closed,
-            Err(_) => Hold::Busy,
-        }
-    }
-
-    /// The holder moves the end of the committed bytes and lets go. Tells whether others wait to hold. Where
-    /// it fails, the ring is still held.
-    #[inline]
-    pub(crate) fn commit(&self, from: u64, to: u64) -> Result<bool, ClosedMeanwhile> {
-        match self.0.compare_exchange(from | HELD, to, SeqCst, Relaxed) {
-            Ok(_) => Ok(false),
-            Err(word) => self.commit_slowly(word, to),
-        }
-    }
-
-    #[cold]
-    fn commit_slowly(&self, mut word: u64, to: u64) -> Result<bool, ClosedMeanwhile> {
-        loop {
-            if word & CLOSED != 0 {
-                return Err(ClosedMeanwhile);
-            }
-            match self.0.compare_exchange(word, to, SeqCst, Relaxed) {
-                Ok(_) => return Ok(word & WAITED != 0),
-                Err(now) => word = now,
-            }
-        }
-    }
-
-    /// The holder lets go and commits nothing. Tells whether others wait to hold.
-    pub(crate) fn let_go(&self) -> bool {
-        self.0.fetch_and(!(HELD | WAITED), SeqCst) & WAITED != 0
-    }
-
-    /// Asks the holder to tell when it lets go; false where nobody holds the ring any more.
-    pub(crate) fn ask_to_be_told(&self) -> bool {
-        let word = self.0.load(SeqCst);
-        word & HELD != 0 && self.0.compare_exchange(word, word | WAITED, SeqCst, Relaxed).is_ok()
-    }
-
-    /// No message is committed from now on. Gives where the committed bytes end, for good.
-    pub(crate) fn close(&self) -> u64 {
-        self.0.fetch_or(CLOSED, SeqCst) & POSITION
-    }
-
-    /// Whether a sender still holds the ring: its bytes are not free before it has let go.
-    pub(crate) fn is_held(&self) -> bool {
-        self.0.load(Acquire) & HELD != 0
-    }
-
-    /// Opens a closed ring that nobody holds, at position 0. What was set before is published by it.
-    pub(crate) fn open(&self) {
-        self.0.store(0, SeqCst);
-    }
-
-    /// For a sole sender, who need not hold: where the committed bytes end, `None` where closed.
-    #[inline]
-    pub(crate) fn sole_position(&self) -> Option<u64> {
-        let word = self.0.load(Relaxed);
-        // Where nobody holds and nobody waits, an open ring's word is its position.
-        (word & CLOSED == 0).then_some(word)
-    }
-
-    /// For a sole sender, on the thread that also closes: moves the end of the committed bytes.
-    #[inline]
-    pub(crate) fn sole_commit(&self, to: u64) {
-        self.0.store(to, Release);
     }
 }
 
@@ -329,6 +250,7 @@ impl Bits {
         let (word, bit) = (&self.0[index as usize / 64], 1 << (index % 64));
         if word.load(SeqCst) & bit == 0 {
             word.fetch_or(bit, SeqCst);
+            as_sequential_as_said();
         }
     }
 
@@ -353,7 +275,12 @@ impl Bits {
     #[inline]
     pub(crate) fn take(&self, word: usize) -> u64 {
         let word = &self.0[word];
-        if word.load(Relaxed) == 0 { 0 } else { word.swap(0, SeqCst) }
+        if word.load(Relaxed) == 0 {
+            return 0;
+        }
+        let bits = word.swap(0, SeqCst);
+        as_sequential_as_said();
+        bits
     }
 }
 
@@ -370,6 +297,7 @@ impl Asleep {
     pub(crate) fn fall(&self) {
         self.direct.store(0, Relaxed);
         self.asleep.store(true, SeqCst);
+        as_sequential_as_said();
     }
 
     /// The engine is awake, or somebody has taken it on himself to wake it. Tells whether it slept.
@@ -418,39 +346,6 @@ impl Requests {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_commit_and_a_close_can_not_pass_each_other() {
-        let word = CommitWord::new();
-        assert_eq!(word.hold(), Hold::Closed);
-        word.open();
-        assert_eq!(word.hold(), Hold::Held(0));
-        assert_eq!(word.hold(), Hold::Busy);
-        assert!(!word.commit(0, 36).unwrap());
-        assert_eq!(word.hold(), Hold::Held(36));
-        assert_eq!(word.close(), 36);
-        assert!(word.is_held());
-        assert!(word.commit(36, 72).is_err());
-        assert!(word.is_held(), "until it has put right what it noted");
-        word.let_go();
-        assert!(!word.is_held());
-        assert_eq!(word.position(), 36);
-        assert_eq!(word.hold(), Hold::Closed);
-    }
-
-    #[test]
-    fn who_waits_for_a_held_ring_is_told() {
-        let word = CommitWord::new();
-        word.open();
-        assert!(!word.ask_to_be_told());
-        assert_eq!(word.hold(), Hold::Held(0));
-        assert!(word.ask_to_be_told());
-        assert!(word.commit(0, 4).unwrap());
-        assert_eq!(word.hold(), Hold::Held(4));
-        assert!(word.ask_to_be_told());
-        assert!(word.let_go());
-        assert_eq!(word.position(), 4);
-    }
 
     #[test]
     fn a_request_reaches_its_own_generation_only() {

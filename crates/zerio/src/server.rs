@@ -21,6 +21,7 @@ use crate::report::Report;
 use crate::send::Sole;
 use crate::send::claim::Claim;
 use crate::session::directory::Directory;
+use crate::session::inbox::inboxes;
 use crate::session::peer::{Peer, Sender};
 use crate::thread::{self, DriverInfo, Plan, Running};
 
@@ -301,6 +302,7 @@ fn plans(
     let memories: Vec<_> = (0..config.engines).map(|_| thread::memory(config)).collect::<Result<_, _>>()?;
     let engines = memories.iter().map(|memory| memory.0.clone()).collect();
     let directory = Arc::new(Directory::new(engines, config.sessions_max));
+    let inboxes = inboxes(config.engines, config.slots_per_engine());
     let mut listener = Some(listener);
     let plan = |(engine, memory)| {
         let role = ServerRole {
@@ -310,7 +312,8 @@ fn plans(
             sessions_max: config.sessions_max,
         };
         let (listener, sole) = (listener.take(), sole.take());
-        Plan { config: config.clone(), role: Role::Server(role), memory, listener, sole }
+        let inboxes = inboxes.clone();
+        Plan { config: config.clone(), role: Role::Server(role), memory, inboxes, listener, sole }
     };
     let plans = memories.into_iter().enumerate().map(plan).collect();
     Ok((plans, directory))

@@ -25,7 +25,7 @@ fn what_moves_for_each_request_is_small() {
     // Half a word each for the slot and for which of its sessions.
     assert_eq!(size_of::<SlotId>(), 8);
     // An id, a span and an outcome; or what was accepted, whose address makes it no larger.
-    assert_eq!(size_of::<Completion>(), 48);
+    assert_eq!(size_of::<Completion<socket2::Socket>>(), 48);
     // Two spans and a cursor: three sessions' buffers on two lines.
     assert_eq!(size_of::<Buffer>(), 48);
 }
@@ -36,7 +36,7 @@ fn what_each_session_has_in_its_table_is_known() {
     use crate::send::SendPath;
     use crate::session::Slot;
     // The peer id is 256 bytes of it; what a turn looks at is the other 120.
-    assert_eq!(size_of::<Session>(), 376);
+    assert_eq!(size_of::<Session>(), 400);
     // The ring's four lines, the pump's, the tallies', and what senders read.
     assert_eq!(size_of::<SendPath>(), 7 * 128);
     // The counters of what was received, and those at the session's start, are the eighth line.

@@ -24,6 +24,7 @@ use crate::recv::buffer::Buffer;
 use crate::region::Region;
 use crate::send::Sole;
 use crate::session::Shared;
+use crate::session::inbox::Inboxes;
 use crate::time::Time;
 use crate::wait::{Idle, Idler};
 
@@ -62,6 +63,7 @@ pub(crate) struct Plan {
     pub(crate) config: Config,
     pub(crate) role: Role,
     pub(crate) memory: Memory,
+    pub(crate) inboxes: Inboxes<Socket>,
     pub(crate) listener: Option<Socket>,
     pub(crate) sole: Option<Sole>,
 }
@@ -175,9 +177,14 @@ fn poll<H: Handler>(plan: Plan, handler: H) -> Result<Engine<Poll, H>, Error> {
     begin(plan, driver, handler)
 }
 
-fn begin<D: Driver, H: Handler>(plan: Plan, driver: D, handler: H) -> Result<Engine<D, H>, Error> {
+fn begin<D, H>(plan: Plan, driver: D, handler: H) -> Result<Engine<D, H>, Error>
+where
+    D: Driver<Socket = Socket>,
+    H: Handler,
+{
     let client = matches!(plan.role, Role::Client(_));
-    let mut engine = Engine::new(&plan.config, driver, handler, plan.role, plan.memory, plan.sole);
+    let mut engine =
+        Engine::new(&plan.config, driver, handler, plan.role, plan.memory, plan.inboxes, plan.sole);
     if let Some(listener) = plan.listener {
         engine
             .listen(listener)

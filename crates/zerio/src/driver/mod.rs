@@ -22,8 +22,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use socket2::Socket;
-
 use crate::region::{Region, Span};
 
 #[cfg(test)]
@@ -35,7 +33,7 @@ pub(crate) mod told;
 #[cfg(target_os = "linux")]
 pub(crate) mod uring;
 
-pub(crate) use socket::Direct;
+pub(crate) use socket::{Direct, Options};
 
 /// A session's place: a slot of the table, and which of the slot's sessions it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -44,11 +42,11 @@ pub(crate) struct SlotId {
     pub(crate) generation: u32,
 }
 
-/// What became of a request.
+/// What became of a request to a driver whose sockets are `S`.
 #[derive(Debug)]
-pub(crate) enum Completion {
+pub(crate) enum Completion<S> {
     /// Of `accept`: a connection, non-blocking, not yet any session's; or why there is none.
-    Accepted(io::Result<(Socket, SocketAddr)>),
+    Accepted(io::Result<(S, SocketAddr)>),
     /// Of `connect`.
     Connected(SlotId, io::Result<()>),
     /// Of `receive`: how many bytes of the span were filled, from its start; 0 is the peer's end. After a
@@ -63,6 +61,10 @@ pub(crate) enum Completion {
 /// What an engine asks of a kernel. The slot's index is below the number of slots that the driver was
 /// made for.
 pub(crate) trait Driver: Sized {
+    /// What listens, and what comes of accepting: engines pass it on, from one to another too, and only drivers
+    /// look inside. Dropping it closes it.
+    type Socket: Send;
+
     /// The name by which a user asks for it.
     const NAME: &'static str;
 
@@ -74,7 +76,7 @@ pub(crate) trait Driver: Sized {
     fn new(region: Arc<Region>, slots: usize) -> io::Result<Self>;
 
     /// From now on `accept` accepts from this socket, which listens and does not block.
-    fn listen(&mut self, listener: Socket) -> io::Result<()>;
+    fn listen(&mut self, listener: Self::Socket) -> io::Result<()>;
 
     /// Asks for one connection.
     fn accept(&mut self);
@@ -82,12 +84,17 @@ pub(crate) trait Driver: Sized {
     /// Accepts no more; a pending `accept` is forgotten. The listening socket is closed.
     fn stop_listening(&mut self);
 
-    /// Connects a new non-blocking socket, which is the session's from now on.
-    fn connect(&mut self, id: SlotId, socket: Socket, address: SocketAddr);
+    /// Makes a socket with these options, and connects it: it is the session's from now on. On an error the
+    /// session was never there.
+    fn connect(&mut self, id: SlotId, address: SocketAddr, options: &Options) -> io::Result<()>;
 
-    /// Takes an accepted socket as a session's. On an error the socket is closed and the session was
-    /// never there.
-    fn adopt(&mut self, id: SlotId, socket: Socket) -> io::Result<()>;
+    /// Sets the options of an accepted socket and takes it as a session's. On an error the socket is closed
+    /// and the session was never there.
+    fn adopt(&mut self, id: SlotId, socket: Self::Socket, options: &Options) -> io::Result<()>;
+
+    /// Closes an accepted socket that becomes no session's, after `last_words`: as many of them as fit its
+    /// empty buffer.
+    fn refuse(&mut self, socket: Self::Socket, last_words: &[u8]);
 
     /// The way to send on the session's socket without the driver, where the kernel has one. It must
     /// not be used any more when `close` is called.
@@ -107,7 +114,7 @@ pub(crate) trait Driver: Sized {
 
     /// Hands requests to the kernel and appends completions to `done`. Waits at most `wait` for the
     /// first one, or for a wake-up. An error ends the engine.
-    fn turn(&mut self, wait: Duration, done: &mut Vec<Completion>) -> io::Result<()>;
+    fn turn(&mut self, wait: Duration, done: &mut Vec<Completion<Self::Socket>>) -> io::Result<()>;
 
     /// What other threads ring to end a wait.
     fn waker(&self) -> Waker;

@@ -12,7 +12,7 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll as Selector, Token};
 use socket2::Socket;
 
-use super::{Completion, Direct, Driver, SlotId, Waker};
+use super::{Completion, Direct, Driver, Options, SlotId, Waker, socket};
 use crate::region::{Region, Span};
 
 const WAKER: Token = Token(usize::MAX);
@@ -60,6 +60,8 @@ struct Connection {
 }
 
 impl Driver for Poll {
+    type Socket = Socket;
+
     const NAME: &'static str = "poll";
     const BATCHES: bool = false;
 
@@ -99,7 +101,8 @@ impl Driver for Poll {
         self.accept_wanted = false;
     }
 
-    fn connect(&mut self, id: SlotId, socket: Socket, address: SocketAddr) {
+    fn connect(&mut self, id: SlotId, address: SocketAddr, options: &Options) -> io::Result<()> {
+        let socket = socket::for_connecting(address, options)?;
         let started = match socket.connect(&address.into()) {
             Err(error) if !in_progress(&error) => Err(error),
             _ => self.install(id, socket),
@@ -111,10 +114,16 @@ impl Driver for Poll {
             connection.connect_error = Some(error);
             self.queue(id.index);
         }
+        Ok(())
     }
 
-    fn adopt(&mut self, id: SlotId, socket: Socket) -> io::Result<()> {
+    fn adopt(&mut self, id: SlotId, socket: Socket, options: &Options) -> io::Result<()> {
+        socket::set_session_options(&socket, options)?;
         self.install(id, socket)
+    }
+
+    fn refuse(&mut self, socket: Socket, last_words: &[u8]) {
+        socket::refuse(socket, last_words);
     }
 
     fn direct(&self, id: SlotId) -> Option<Direct> {
@@ -151,7 +160,7 @@ impl Driver for Poll {
         self.queue(id.index);
     }
 
-    fn turn(&mut self, wait: Duration, done: &mut Vec<Completion>) -> io::Result<()> {
+    fn turn(&mut self, wait: Duration, done: &mut Vec<Completion<Socket>>) -> io::Result<()> {
         if !(wait.is_zero() && self.skim()) {
             let busy = !self.ready.is_empty() || (self.accept_wanted && self.accept_ready);
             self.select(if busy { Duration::ZERO } else { wait })?;
@@ -242,7 +251,7 @@ impl Poll {
         Ok(())
     }
 
-    fn try_accept(&mut self, done: &mut Vec<Completion>) {
+    fn try_accept(&mut self, done: &mut Vec<Completion<Socket>>) {
         let Some(listener) = &self.listener else { return };
         match listener.accept() {
             Ok((stream, address)) => {
@@ -259,7 +268,7 @@ impl Poll {
     }
 
     /// Lets one connection go on with what it was asked for, as far as its socket is ready.
-    fn serve(&mut self, index: u32, done: &mut Vec<Completion>) {
+    fn serve(&mut self, index: u32, done: &mut Vec<Completion<Socket>>) {
         let connection = &mut self.connections[index as usize];
         let id = SlotId { index, generation: connection.generation };
         if connection.closing {
@@ -304,7 +313,7 @@ impl Poll {
     }
 
     /// Closes a connection: what was asked for comes back, and then the end.
-    fn finish(&mut self, id: SlotId, done: &mut Vec<Completion>) {
+    fn finish(&mut self, id: SlotId, done: &mut Vec<Completion<Socket>>) {
         let connection = std::mem::take(&mut self.connections[id.index as usize]);
         let aborted = || io::Error::from(ErrorKind::ConnectionAborted);
         if connection.connecting {

@@ -92,6 +92,12 @@ pub(crate) fn set_session_options(socket: &Socket, options: &Options) -> io::Res
     Ok(())
 }
 
+/// Closes an accepted socket, after as many of `last_words` as fit its empty buffer.
+pub(crate) fn refuse(socket: Socket, last_words: &[u8]) {
+    let _ = Direct::new(&socket).send(last_words);
+    let _ = socket.shutdown(std::net::Shutdown::Write);
+}
+
 /// The way to send on a session's socket from any thread, without its driver. It does not own the
 /// socket: the pump flag says who may use it, and the engine takes that flag, and the `Direct` out of
 /// its place, before it closes the socket. Closing is a join.

@@ -1,5 +1,4 @@
-//! A driver whose kernel is whoever holds it: what is in flight lies open, and completes when told. For tests
-//! and fuzzing of what stands above drivers; no network, and no clock but the one that is moved here.
+//! A driver whose kernel is whoever holds it: what is in flight lies open, and completes when told. For fuzzing of what stands above drivers; no network, and no clock but the one that is moved here.
 #![forbid(unsafe_code)]
 
 use std::cell::Cell;
@@ -9,9 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use socket2::Socket;
-
-use super::{Completion, Direct, Driver, SlotId, Waker};
+use super::{Completion, Direct, Driver, Options, SlotId, Waker};
 use crate::region::{Region, Span};
 
 thread_local! {
@@ -31,7 +28,7 @@ pub(crate) fn pass(time: Duration) {
 pub(crate) struct Told {
     region: Arc<Region>,
     /// What the next turn gives.
-    pub(crate) completions: VecDeque<Completion>,
+    pub(crate) completions: VecDeque<Completion<SocketAddr>>,
     /// What is in flight to receive and to send, by slot.
     pub(crate) rooms: Vec<Option<(SlotId, Span)>>,
     pub(crate) sends: Vec<Option<(SlotId, Span)>>,
@@ -39,6 +36,8 @@ pub(crate) struct Told {
     pub(crate) adopted: Vec<bool>,
     /// The server accepts, and has not been given a connection since.
     pub(crate) accepting: bool,
+    /// Connections that became no session's, and what they heard.
+    pub(crate) refused: Vec<(SocketAddr, Vec<u8>)>,
 }
 
 impl Told {
@@ -76,28 +75,31 @@ impl Told {
         true
     }
 
-    /// A connection comes from this address, if the server accepts. Its socket is connected to nobody.
+    /// A connection comes from this address, if the server accepts.
     pub(crate) fn accepts(&mut self, address: SocketAddr) -> bool {
-        if !std::mem::take(&mut self.accepting) {
-            return false;
+        let accepts = std::mem::take(&mut self.accepting);
+        if accepts {
+            self.completions.push_back(Completion::Accepted(Ok((address, address))));
         }
-        let socket = Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
-        self.completions.push_back(Completion::Accepted(socket.map(|socket| (socket, address))));
-        true
+        accepts
     }
 }
 
 impl Driver for Told {
+    /// Who is at its other end.
+    type Socket = SocketAddr;
+
     const NAME: &'static str = "told";
     const BATCHES: bool = true;
 
     fn new(region: Arc<Region>, slots: usize) -> io::Result<Told> {
         let none = || (0..slots).map(|_| None).collect();
         let (rooms, sends, adopted) = (none(), none(), vec![false; slots]);
-        Ok(Told { region, completions: VecDeque::new(), rooms, sends, adopted, accepting: false })
+        let (completions, refused) = (VecDeque::new(), Vec::new());
+        Ok(Told { region, completions, rooms, sends, adopted, accepting: false, refused })
     }
 
-    fn listen(&mut self, _: Socket) -> io::Result<()> {
+    fn listen(&mut self, _: SocketAddr) -> io::Result<()> {
         Ok(())
     }
 
@@ -110,14 +112,18 @@ impl Driver for Told {
         self.accepting = false;
     }
 
-    fn connect(&mut self, _: SlotId, _: Socket, _: SocketAddr) {
+    fn connect(&mut self, _: SlotId, _: SocketAddr, _: &Options) -> io::Result<()> {
         unreachable!("a server's driver")
     }
 
-    fn adopt(&mut self, id: SlotId, _: Socket) -> io::Result<()> {
+    fn adopt(&mut self, id: SlotId, _: SocketAddr, _: &Options) -> io::Result<()> {
         let before = std::mem::replace(&mut self.adopted[id.index as usize], true);
         assert!(!before, "one session a slot");
         Ok(())
+    }
+
+    fn refuse(&mut self, socket: SocketAddr, last_words: &[u8]) {
+        self.refused.push((socket, last_words.to_vec()));
     }
 
     fn direct(&self, _: SlotId) -> Option<Direct> {
@@ -148,7 +154,7 @@ impl Driver for Told {
         self.completions.push_back(Completion::Closed(id));
     }
 
-    fn turn(&mut self, _: Duration, done: &mut Vec<Completion>) -> io::Result<()> {
+    fn turn(&mut self, _: Duration, done: &mut Vec<Completion<SocketAddr>>) -> io::Result<()> {
         done.extend(self.completions.drain(..));
         Ok(())
     }

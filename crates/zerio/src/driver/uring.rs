@@ -20,7 +20,7 @@ use io_uring::opcode;
 use io_uring::types::{CancelBuilder, Fd};
 use socket2::{SockAddr, SockAddrStorage, Socket};
 
-use super::{Completion, Direct, Driver, SlotId, Waker};
+use super::{Completion, Direct, Driver, Options, SlotId, Waker, socket};
 use crate::region::{Region, Span};
 
 mod ring;
@@ -95,6 +95,8 @@ enum Request<T> {
 }
 
 impl Driver for Uring {
+    type Socket = Socket;
+
     const NAME: &'static str = "uring";
     const BATCHES: bool = true;
 
@@ -153,17 +155,24 @@ impl Driver for Uring {
         }
     }
 
-    fn connect(&mut self, id: SlotId, socket: Socket, address: SocketAddr) {
+    fn connect(&mut self, id: SlotId, address: SocketAddr, options: &Options) -> io::Result<()> {
+        let socket = socket::for_connecting(address, options)?;
         self.install(id, socket);
         let connection = &mut self.connections[id.index as usize];
         connection.address = Some(address.into());
         connection.connect = Request::Asked(());
         self.queue(id.index);
+        Ok(())
     }
 
-    fn adopt(&mut self, id: SlotId, socket: Socket) -> io::Result<()> {
+    fn adopt(&mut self, id: SlotId, socket: Socket, options: &Options) -> io::Result<()> {
+        socket::set_session_options(&socket, options)?;
         self.install(id, socket);
         Ok(())
+    }
+
+    fn refuse(&mut self, socket: Socket, last_words: &[u8]) {
+        socket::refuse(socket, last_words);
     }
 
     fn direct(&self, id: SlotId) -> Option<Direct> {
@@ -196,7 +205,7 @@ impl Driver for Uring {
         self.queue(id.index);
     }
 
-    fn turn(&mut self, wait: Duration, done: &mut Vec<Completion>) -> io::Result<()> {
+    fn turn(&mut self, wait: Duration, done: &mut Vec<Completion<Socket>>) -> io::Result<()> {
         let before = done.len();
         let directly = wait.is_zero() && self.live <= FEW;
         self.hand_over(directly, done);
@@ -232,7 +241,7 @@ impl Uring {
     }
 
     /// Hands to the kernel what was asked for. `directly`, receives try their sockets and else stay here.
-    fn hand_over(&mut self, directly: bool, done: &mut Vec<Completion>) {
+    fn hand_over(&mut self, directly: bool, done: &mut Vec<Completion<Socket>>) {
         let ring = &mut self.ring;
         self.watch.push(|()| {
             let entry = opcode::PollAdd::new(Fd(self.bell.as_raw_fd()), libc::POLLIN as u32).multi(true);
@@ -272,7 +281,7 @@ impl Uring {
     }
 
     /// Lets one connection go on with what it was asked for; whether something is left of that.
-    fn serve(&mut self, index: u32, directly: bool, done: &mut Vec<Completion>) -> bool {
+    fn serve(&mut self, index: u32, directly: bool, done: &mut Vec<Completion<Socket>>) -> bool {
         let (region, ring) = (&self.region, &mut self.ring);
         let connection = &mut self.connections[index as usize];
         let id = SlotId { index, generation: connection.generation };
@@ -317,7 +326,7 @@ impl Uring {
 
     /// Closes a connection: what the kernel does not know of comes back, what it has is cancelled, and the
     /// end comes after that. Tells whether it is to be tried again.
-    fn finish(&mut self, id: SlotId, done: &mut Vec<Completion>) -> bool {
+    fn finish(&mut self, id: SlotId, done: &mut Vec<Completion<Socket>>) -> bool {
         let connection = &mut self.connections[id.index as usize];
         if connection.connect.take_asked().is_some() {
             done.push(Completion::Connected(id, Err(aborted())));
@@ -350,7 +359,7 @@ impl Uring {
     }
 
     /// The kernel has nothing of a closing connection any more.
-    fn end(&mut self, id: SlotId, done: &mut Vec<Completion>) {
+    fn end(&mut self, id: SlotId, done: &mut Vec<Completion<Socket>>) {
         let connection = &mut self.connections[id.index as usize];
         let (generation, queued) = (connection.generation, connection.queued);
         // This closes the descriptor.
@@ -360,7 +369,7 @@ impl Uring {
     }
 
     /// Books one completion of the kernel's.
-    fn complete(&mut self, event: Event, done: &mut Vec<Completion>) {
+    fn complete(&mut self, event: Event, done: &mut Vec<Completion<Socket>>) {
         let Event { kind, id, result, more } = event;
         let outcome = match result {
             0.. => Ok(result as usize),
@@ -376,7 +385,7 @@ impl Uring {
         }
     }
 
-    fn complete_accept(&mut self, outcome: io::Result<usize>, done: &mut Vec<Completion>) {
+    fn complete_accept(&mut self, outcome: io::Result<usize>, done: &mut Vec<Completion<Socket>>) {
         self.accept = Request::Idle;
         // SAFETY: the kernel has made this descriptor for us, and told nobody else.
         let outcome = outcome.map(|fd| unsafe { Socket::from_raw_fd(fd as i32) });
@@ -410,7 +419,7 @@ impl Uring {
         kind: Kind,
         id: SlotId,
         outcome: io::Result<usize>,
-        done: &mut Vec<Completion>,
+        done: &mut Vec<Completion<Socket>>,
     ) {
         let connection = &mut self.connections[id.index as usize];
         if connection.generation != id.generation {

@@ -6,11 +6,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use socket2::Socket;
-
 use super::{ACCEPT_PAUSE, Engine, Failure, Role};
 use crate::config::SameId;
-use crate::driver::{Direct, Driver, SlotId, socket};
+use crate::driver::{Driver, SlotId};
 use crate::error::{Disconnection, Reason, RefusalCode, Rejection};
 use crate::handler::Handler;
 use crate::recv::framer::Framer;
@@ -39,7 +37,7 @@ enum Verdict {
 
 impl<D: Driver, H: Handler> Engine<D, H> {
     /// A server's first engine begins to accept.
-    pub(crate) fn listen(&mut self, listener: Socket) -> io::Result<()> {
+    pub(crate) fn listen(&mut self, listener: D::Socket) -> io::Result<()> {
         self.driver.listen(listener)?;
         self.driver.accept();
         Ok(())
@@ -50,13 +48,12 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         self.core.now = now;
         let Role::Client(client) = &self.core.role else { return };
         let address = client.address;
-        let socket = match socket::for_connecting(address, &self.core.limits.options) {
-            Ok(socket) => socket,
-            Err(error) => return self.conclude(Err(Failure::Connect(error))),
-        };
         let Some(index) = self.open_slot(State::Connecting, address) else { return };
         let id = self.core.table.sessions[index].id;
-        self.driver.connect(id, socket, address);
+        if let Err(error) = self.driver.connect(id, address, &self.core.limits.options) {
+            self.take_back_slot(index);
+            self.conclude(Err(Failure::Connect(error)));
+        }
     }
 
     pub(super) fn connected(&mut self, id: SlotId, outcome: io::Result<()>) {
@@ -80,7 +77,7 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         self.receive(index);
     }
 
-    pub(super) fn accepted(&mut self, outcome: io::Result<(Socket, SocketAddr)>) {
+    pub(super) fn accepted(&mut self, outcome: io::Result<(D::Socket, SocketAddr)>) {
         let (socket, address) = match outcome {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -112,9 +109,10 @@ impl<D: Driver, H: Handler> Engine<D, H> {
             && let Some(socket) = mine.take()
         {
             directory.engines[least].load.add_shared(1);
-            mine = directory.engines[least].hand_over(socket, address).err();
-            if mine.is_some() {
-                directory.engines[least].load.add_shared(u64::MAX);
+            mine = self.inboxes[least].put(socket, address).err();
+            match mine {
+                None => directory.engines[least].bell.wake(),
+                Some(_) => directory.engines[least].load.add_shared(u64::MAX),
             }
         }
         if let Some(socket) = mine {
@@ -125,28 +123,21 @@ impl<D: Driver, H: Handler> Engine<D, H> {
 
     /// An accepted connection becomes a session of this engine's, or hears that the server is full.
     /// `counted` connections count among `sessions_max`.
-    pub(super) fn begin_accepted(&mut self, socket: Socket, address: SocketAddr, counted: bool) {
-        let options = socket::set_session_options(&socket, &self.core.limits.options);
-        let begun = match options {
-            Err(error) => Err(Rejection::Ended(Reason::Connection(error.kind()))),
-            Ok(()) => match self.open_slot(State::Handshaking, address) {
-                None => {
-                    // Not even a slot to refuse it in. What fits the socket's empty buffer must do.
-                    let refusal = RefusalFrame::new(RefusalCode::ServerFull);
-                    let _ = Direct::new(&socket).send(refusal.frame());
-                    let _ = socket.shutdown(std::net::Shutdown::Write);
-                    self.core.shared.tallies.refused.add(1);
-                    Err(Rejection::Refused(RefusalCode::ServerFull))
-                }
-                Some(index) => {
-                    let id = self.core.table.sessions[index].id;
-                    self.driver.adopt(id, socket).map(|()| index).map_err(|error| {
-                        self.core.shared.slots[index].send.close();
-                        self.core.table.give_back(index as u32);
-                        Rejection::Ended(Reason::Connection(error.kind()))
-                    })
-                }
-            },
+    pub(super) fn begin_accepted(&mut self, socket: D::Socket, address: SocketAddr, counted: bool) {
+        let begun = match self.open_slot(State::Handshaking, address) {
+            None => {
+                // Not even a slot to refuse it in.
+                self.driver.refuse(socket, RefusalFrame::new(RefusalCode::ServerFull).frame());
+                self.core.shared.tallies.refused.add(1);
+                Err(Rejection::Refused(RefusalCode::ServerFull))
+            }
+            Some(index) => {
+                let id = self.core.table.sessions[index].id;
+                self.driver.adopt(id, socket, &self.core.limits.options).map(|()| index).map_err(|error| {
+                    self.take_back_slot(index);
+                    Rejection::Ended(Reason::Connection(error.kind()))
+                })
+            }
         };
         let index = match begun {
             Ok(index) => index,
@@ -172,13 +163,20 @@ impl<D: Driver, H: Handler> Engine<D, H> {
     /// A free slot, opened for a session in its first state.
     fn open_slot(&mut self, state: State, address: SocketAddr) -> Option<usize> {
         let slots = &self.core.shared.slots;
-        let index = self.core.table.take(|index| !slots[index as usize].send.is_held())? as usize;
+        let index = self.core.table.take(|index| !slots[index as usize].send.is_taken())? as usize;
         let old = self.core.table.sessions[index].id;
         let id = SlotId { index: old.index, generation: old.generation.wrapping_add(1) };
         self.core.table.sessions[index] = Session::begin(id, state, address, Time::NEVER);
+        self.core.table.sessions[index].accepted = slots[index].send.accepted();
         slots[index].open(id.generation);
         self.core.set_deadline(index, self.core.limits.handshake_timeout);
         Some(index)
+    }
+
+    /// A slot whose session was never there, as its driver has said.
+    fn take_back_slot(&mut self, index: usize) {
+        self.core.shared.slots[index].send.close();
+        self.core.table.give_back(index as u32);
     }
 
     /// The first frame may have come.
@@ -463,7 +461,7 @@ impl<D: Driver, H: Handler> Engine<D, H> {
                     if self.core.shared.slots[index].send.stuck() == known && known.is_some() {
                         self.abort(index, Reason::SlowPeer);
                     } else {
-                        self.core.watch(index);
+                        self.core.watch_slowness(index);
                     }
                 }
                 State::Draining => self.abort(index, Reason::Disconnected),
@@ -479,7 +477,7 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         self.core.stopping = true;
         self.core.accept_at = Time::NEVER;
         self.driver.stop_listening();
-        for (socket, address) in self.core.shared.close_inbox() {
+        for (socket, address) in self.inbox().close() {
             self.begin_accepted(socket, address, true);
         }
         for index in 0..self.core.table.sessions.len() {
@@ -526,7 +524,7 @@ impl<D: Driver, H: Handler> Engine<D, H> {
     /// wait for it, and keeps no ids.
     fn turn_away(&mut self) {
         self.core.shared.stopping.set(true);
-        for _ in self.core.shared.close_inbox() {
+        for _ in self.inbox().close() {
             self.uncount();
         }
         if let Role::Server(server) = &self.core.role {

@@ -11,12 +11,12 @@ use std::time::Duration;
 mod context;
 mod life;
 mod patience;
+mod streams;
 
 pub use context::Context;
 
 use crate::config::{Config, SameId};
-use crate::driver::socket::Options;
-use crate::driver::{self, Completion, Driver, SlotId};
+use crate::driver::{self, Completion, Driver, Options, SlotId};
 use crate::error::{Reason, RefusalCode, SendError, Undelivered};
 use crate::handler::Handler;
 use crate::recv::buffer::Buffer;
@@ -25,15 +25,17 @@ use crate::region::Region;
 use crate::send::Sole;
 use crate::send::claim::Claim;
 use crate::session::directory::Directory;
+use crate::session::inbox::{Inbox, Inboxes};
 use crate::session::table::Table;
 use crate::session::{Shared, State, request};
 use crate::time::Time;
 use crate::wait::InHandler;
 use crate::wire::PeerId;
+use streams::Streams;
 
 /// From so many sessions with something to send in one turn on, a driver that batches is given all of
 /// it at once.
-const BATCH_FROM: u32 = 8;
+const BATCH_FROM: usize = 8;
 
 /// How long accepting rests after it failed, as for want of descriptors: trying again at once would
 /// fail again, at the cost of everybody.
@@ -45,14 +47,17 @@ const LOOK_AGAIN: Duration = Duration::from_millis(1);
 /// The longest that a parked engine sleeps in any case.
 const LONGEST_PARK: Duration = Duration::from_secs(60);
 
-pub(crate) struct Engine<D, H> {
+pub(crate) struct Engine<D: Driver, H> {
     driver: D,
     handler: H,
     region: Arc<Region>,
     buffers: Vec<Buffer>,
     core: Core,
     /// Completions not yet handled, the oldest last.
-    done: Vec<Completion>,
+    done: Vec<Completion<D::Socket>>,
+    /// Of all the server's engines, and which of them is this one.
+    inboxes: Inboxes<D::Socket>,
+    own: usize,
     /// The handler is not called any more: it has panicked.
     silent: bool,
 }
@@ -74,6 +79,7 @@ pub(crate) struct Core {
     accept_at: Time,
     /// Sessions that wait for an older one with their id to end.
     awaiting: usize,
+    streams: Streams,
     stopping: bool,
     report: Report,
 }
@@ -158,11 +164,16 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         handler: H,
         role: Role,
         memory: (Arc<Shared>, Arc<Region>, Vec<Buffer>),
+        inboxes: Inboxes<D::Socket>,
         sole: Option<Sole>,
     ) -> Engine<D, H> {
         let (shared, region, buffers) = memory;
         let slots = shared.slots.len();
         shared.bell.connect(driver.waker());
+        let own = match &role {
+            Role::Server(server) => server.engine,
+            Role::Client(_) => 0,
+        };
         let core = Core {
             table: Table::new(slots),
             shared,
@@ -174,11 +185,12 @@ impl<D: Driver, H: Handler> Engine<D, H> {
             look_at: Time::NEVER,
             accept_at: Time::NEVER,
             awaiting: 0,
+            streams: Streams::new(),
             stopping: false,
             report: Report::default(),
         };
         let done = Vec::with_capacity(driver::completions_max(slots));
-        Engine { driver, handler, region, buffers, core, done, silent: false }
+        Engine { driver, handler, region, buffers, core, done, inboxes, own, silent: false }
     }
 
     /// One run of the duty cycle, without waiting. Tells how much work it did. An error is the driver's,
@@ -205,7 +217,7 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         if self.core.awaiting > 0 {
             self.retry_awaiting();
         }
-        while let Some((socket, address)) = self.core.shared.handed_over() {
+        while let Some((socket, address)) = self.inbox().take() {
             self.begin_accepted(socket, address, true);
         }
         if self.core.shared.stopping.get() && !self.core.stopping {
@@ -219,14 +231,19 @@ impl<D: Driver, H: Handler> Engine<D, H> {
     /// sees what it was. Not if a sender has work for it already.
     pub(crate) fn park(&mut self, now: Time) -> io::Result<()> {
         let core = &mut self.core;
-        if !self.done.is_empty() || !core.shared.bell.fall_asleep() {
+        if !self.done.is_empty() {
+            return Ok(());
+        }
+        let watching = !core.end_streams();
+        if !core.shared.bell.fall_asleep() {
             return Ok(());
         }
         let stop = core.shared.stopping.get() && !core.stopping;
-        let bound = match (stop || core.shared.has_inbox(), core.awaiting) {
+        let looks_again = core.awaiting > 0 || watching;
+        let bound = match (stop || self.inboxes[self.own].is_filled(), looks_again) {
             (true, _) => Duration::ZERO,
-            (false, 0) => core.alarm.min(core.accept_at).since(now).min(LONGEST_PARK),
-            _ => LOOK_AGAIN,
+            (false, true) => LOOK_AGAIN,
+            (false, false) => core.alarm.min(core.accept_at).since(now).min(LONGEST_PARK),
         };
         core.shared.tallies.parks.add(1);
         let outcome = self.driver.turn(bound, &mut self.done);
@@ -268,7 +285,13 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         std::mem::take(&mut self.core.report)
     }
 
-    fn complete(&mut self, completion: Completion) {
+    /// Connections that another engine has accepted for this one.
+    #[inline]
+    fn inbox(&self) -> &Inbox<D::Socket> {
+        &self.inboxes[self.own]
+    }
+
+    fn complete(&mut self, completion: Completion<D::Socket>) {
         match completion {
             Completion::Accepted(outcome) => self.accepted(outcome),
             Completion::Connected(id, outcome) => self.connected(id, outcome),
@@ -296,10 +319,11 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         }
     }
 
-    /// Serves each session that somebody has marked.
+    /// Serves each session that somebody has marked, or that is a stream with news.
     fn serve_marked(&mut self) -> usize {
-        let batched = D::BATCHES && self.core.shared.bell.count() >= BATCH_FROM;
-        let mut served = 0;
+        let busy = self.core.shared.bell.count() as usize + self.core.streams.with_news();
+        let batched = D::BATCHES && busy >= BATCH_FROM;
+        let mut served = self.serve_streams(batched);
         for word in 0..self.core.shared.bell.words() {
             let mut marks = self.core.shared.bell.take(word);
             while marks != 0 {
@@ -345,7 +369,10 @@ impl<D: Driver, H: Handler> Engine<D, H> {
             return self.abort(index, Reason::Connection(kind));
         }
         match session.state {
-            State::Open => self.core.watch(index),
+            State::Open => {
+                self.core.watch_stream(index);
+                self.core.watch_slowness(index);
+            }
             State::Draining => self.drain(index),
             _ => {}
         }
@@ -472,7 +499,7 @@ impl Core {
     }
 
     /// Looks whether a session's ring has been full for too long.
-    fn watch(&mut self, index: usize) {
+    fn watch_slowness(&mut self, index: usize) {
         let Some(limit) = self.limits.slow_peer_timeout else { return };
         let session = &mut self.table.sessions[index];
         match (self.shared.slots[index].send.stuck(), session.stuck) {

@@ -98,7 +98,7 @@ pub fn ring(data: &[u8]) {
     let mut tag = 0u8;
     while !input.is_empty() {
         tag = tag.wrapping_add(37);
-        match input.byte() % 10 {
+        match input.byte() % 11 {
             operation @ 0..=3 => {
                 let len = usize::from(input.byte());
                 let message: Vec<u8> = (0..len).map(|at| tag.wrapping_add(at as u8)).collect();
@@ -164,13 +164,15 @@ pub fn ring(data: &[u8]) {
                 assert_eq!(path.sent(span, outcome).is_err(), fails);
                 model.failed |= fails;
             }
+            // To be told or not to be told of each message is the engine's matter, and changes nothing here.
+            9 => path.watch(input.byte() & 1 == 1),
             _ => {
                 if !model.closed {
                     path.close();
                     model.closed = true;
                 } else if claim.is_none() && driver.sends[0].is_none() {
                     // The slot's next session; a handle on this one hears that it is over.
-                    assert!(!path.is_held());
+                    assert!(!path.is_taken());
                     let old = id.generation;
                     id.generation += 1;
                     path.open(id.generation);
@@ -181,7 +183,7 @@ pub fn ring(data: &[u8]) {
         }
         let left = path.left();
         assert_eq!((left.messages, left.bytes), model.left());
-        assert_eq!(path.is_held(), claim.is_some());
+        assert_eq!(path.is_taken(), claim.is_some());
         assert_eq!(path.counters().messages_accepted, accepted);
     }
 }

@@ -21,6 +21,7 @@ use crate::error::{Disconnection, Reason, RefusalCode, Rejection};
 use crate::handler::Handler;
 use crate::send::Sole;
 use crate::session::directory::Directory;
+use crate::session::inbox::inboxes;
 use crate::session::peer::Peer;
 use crate::session::{Session, Shared, State};
 use crate::time::Time;
@@ -156,7 +157,8 @@ fn world(input: &mut Input<'_>) -> (World, Arc<Directory>) {
     driver.accept();
     let handler = Obedient { keeps_handles, ..Obedient::default() };
     let sole = (!keeps_handles).then(Sole::new);
-    (Engine::new(&config, driver, handler, role, memory, sole), directory)
+    let inboxes = inboxes(1, config.slots_per_engine());
+    (Engine::new(&config, driver, handler, role, memory, inboxes, sole), directory)
 }
 
 /// The slot in which a connection's session lives.
@@ -273,7 +275,13 @@ fn check(engine: &mut World, directory: &Directory) {
     assert!(sessions.iter().all(|session| session.state == State::Free), "every slot is free");
     assert!(driver.rooms.iter().all(Option::is_none) && driver.sends.iter().all(Option::is_none));
     assert!(driver.adopted.iter().all(|adopted| !adopted) && driver.completions.is_empty());
+    let refused = std::mem::take(&mut driver.refused);
     assert_eq!((directory.len(), directory.counted.get(), engine.shared().load.get()), (0, 0, 0));
+    for (address, last_words) in refused {
+        let conversation = &mut engine.handler().conversations[number(address)];
+        assert!(conversation.got.is_empty() && conversation.said.is_empty(), "it had no slot");
+        conversation.got = last_words;
+    }
     let counters = engine.shared().counters();
     let handler = engine.handler();
     assert!(handler.connected.is_empty());

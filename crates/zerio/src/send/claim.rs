@@ -58,7 +58,7 @@ impl<'a> Claim<'a> {
             self.path.commit_sole(self.committed, self.start, len);
             return Ok(());
         }
-        self.path.commit(self.committed, self.start, len)
+        self.path.commit_claim(self.committed, self.start, len)
     }
 }
 
@@ -81,7 +81,7 @@ impl Drop for Claim<'_> {
     #[inline]
     fn drop(&mut self) {
         if self.open && !self.sole {
-            self.path.let_go();
+            self.path.drop_claim();
         }
     }
 }

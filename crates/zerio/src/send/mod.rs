@@ -1,35 +1,31 @@
-//! Send path, 3 of 3: claim → ring → **pump** → driver. The pump hands what is committed to the kernel; any
-//! thread may run it, one at a time, by taking the pump flag.
-//!
-//! Normally that is the engine. When the engine sleeps, the sender itself hands its message to the
-//! kernel, which spares a wake-up; after a few such sends in one sleep it wakes the engine as well, so
-//! that a stream of messages does not pay a system call each.
+//! The send path: claim → ring → pump → driver. [`SendPath`] is all that a sender needs to know of a session,
+//! and what its engine asks of the path; what it is made of is in the files of this folder.
 #![deny(unsafe_code)]
 
-use std::io::{self, ErrorKind};
+#[cfg(target_os = "linux")]
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) mod claim;
 mod doorbell;
+mod pump;
 pub(crate) mod ring;
 
 use crate::counters::{Sent, SentTallies};
-use crate::cursor::{Cursor, Guard, Guarded, Hold, Padded};
-use crate::driver::{Direct, Driver, SlotId};
+use crate::cursor::{self, ClosedMeanwhile, Cursor, Guarded, Hold, Padded, Promise};
+use crate::driver::Direct;
 use crate::error::{SendError, Undelivered};
-use crate::region::Span;
 use crate::wait::{self, Backoff, Lobby};
 use crate::wire::HEADER;
 use claim::Claim;
 pub(crate) use doorbell::Doorbell;
-use ring::{Reader, Ring};
+use pump::Pump;
+use ring::Ring;
 
-/// So many direct sends in one sleep of the engine are a stream: it is woken.
-const DIRECT_SENDS: u32 = 4;
-
-/// So many requests to send one after the other, then the others have their turn.
-const ROUNDS: usize = 4;
+/// The longest message, in bytes, that is copied while the ring is held: who wants to close it waits for that. A
+/// longer one takes longer to copy than a claim costs.
+const HELD_COPY_MAX: usize = 4096;
 
 /// The proof that one thread alone sends on an engine's sessions: it need not hold their rings. There is
 /// one for each polled engine, until the first handle that other threads could use is given away.
@@ -53,33 +49,12 @@ pub(crate) struct SendPath {
     bell: Arc<Doorbell>,
     index: u32,
     message_max: usize,
+    /// The engine looks at the ring in each of its turns: nobody need tell it.
+    watched: Promise,
     /// Odd while the ring was found full and has not been half empty since.
     stuck: Cursor,
     /// Bytes of the handshake's frame, at the ring's start. The engine's own.
     greeting: Cursor,
-}
-
-/// What the pump flag guards.
-#[derive(Debug, Default)]
-struct Pump {
-    reader: Reader,
-    /// The driver has a span.
-    in_flight: bool,
-    direct: Option<Direct>,
-    /// The kernel had no room at the last direct send.
-    blocked: bool,
-    failed: Option<ErrorKind>,
-}
-
-/// What a run of the pump came to.
-#[derive(Debug, PartialEq, Eq)]
-enum Pumped {
-    /// All that was committed is with the kernel, or on its way there.
-    All,
-    /// There is more, which direct sends can't bring.
-    More,
-    /// The connection is gone.
-    Failed,
 }
 
 impl SendPath {
@@ -92,6 +67,7 @@ impl SendPath {
             bell,
             index,
             message_max,
+            watched: Promise::default(),
             stuck: Cursor::default(),
             greeting: Cursor::default(),
         }
@@ -111,10 +87,16 @@ impl SendPath {
     /// The same for a sender who waits where there is no room, and is counted then.
     #[inline]
     pub(crate) fn send_now(&self, generation: u32, message: &[u8]) -> Result<(), SendError> {
+        if message.len() > HELD_COPY_MAX {
+            let mut claim = self.claim_now(generation, message.len())?;
+            claim.copy_from_slice(message);
+            return claim.commit();
+        }
         // Not by way of a claim: that it is a value with a drop costs a third of a small message.
         let (committed, start) = self.hold_place(generation, message.len())?;
         self.ring.write(start, message);
-        self.commit(committed, start, HEADER + message.len())
+        self.commit(committed, start, HEADER + message.len());
+        Ok(())
     }
 
     /// The same without holding the ring, for the one thread that can send on it: the engine's, which knows
@@ -137,7 +119,13 @@ impl SendPath {
 
     fn claim_now(&self, generation: u32, len: usize) -> Result<Claim<'_>, SendError> {
         let (committed, start) = self.hold_place(generation, len)?;
-        Ok(Claim::new(self, committed, start, len, false))
+        Ok(self.keep(committed, start, len))
+    }
+
+    /// For a thread that holds the ring: keeps it for as long as a user likes.
+    fn keep(&self, committed: u64, start: u64, len: usize) -> Claim<'_> {
+        self.ring.word().claim(committed);
+        Claim::new(self, committed, start, len, false)
     }
 
     /// The same without holding the ring, for the one thread that can send on it.
@@ -155,17 +143,7 @@ impl SendPath {
             Hold::Closed => return Err(SendError::Closed),
             Hold::Busy => self.hold_soon()?,
         };
-        self.place_or_let_go(generation, committed, len)
-    }
-
-    /// For a thread that holds the ring, and lets go if this fails.
-    #[inline]
-    fn place_or_let_go(&self, generation: u32, committed: u64, len: usize) -> Result<(u64, u64), SendError> {
-        let place = self.place_held(generation, committed, len);
-        if let Err(SendError::Full) = place {
-            self.let_go();
-        }
-        place
+        self.place_held(generation, committed, len)
     }
 
     /// The same where nobody else can hold it.
@@ -176,7 +154,9 @@ impl SendPath {
         match self.ring.place(committed, (HEADER + len) as u64) {
             Some(start) => Ok((committed, start)),
             None => {
-                self.full();
+                if self.note_full() {
+                    self.bell.ring(self.index);
+                }
                 Err(self.count_full())
             }
         }
@@ -205,22 +185,21 @@ impl SendPath {
             }
         }
         let attempt = || {
+            let mut backoff = Backoff::default();
             let committed = loop {
                 match self.ring.hold() {
                     Hold::Held(committed) => break committed,
                     Hold::Closed => return Some(Err(SendError::Closed)),
                     Hold::Busy if self.ring.word().ask_to_be_told() => return None,
-                    // Its holder has let go meanwhile, and will tell nobody.
-                    Hold::Busy => {}
+                    // Nobody has a claim: it is held, for a moment, or was. A holder who has lost his core tells
+                    // nobody when he goes on; then it is the lobby that looks again soon.
+                    Hold::Busy if backoff.is_spent() => return None,
+                    Hold::Busy => backoff.pause(),
                 }
             };
             match self.place_held(generation, committed, len) {
-                Err(SendError::Full) => {
-                    // Quietly: a waiter that tries and fails would tell itself to try again.
-                    self.ring.word().let_go();
-                    None
-                }
-                place => Some(place.map(|(committed, start)| Claim::new(self, committed, start, len, false))),
+                Err(SendError::Full) => None,
+                place => Some(place.map(|(committed, start)| self.keep(committed, start, len))),
             }
         };
         self.lobby.wait(left, attempt).unwrap_or(Err(SendError::TimedOut))
@@ -232,17 +211,23 @@ impl SendPath {
         if len <= max { Ok(()) } else { Err(SendError::TooLarge { len, max }) }
     }
 
-    /// For a thread that holds the ring. Where it is full, it is still held.
+    /// For a thread that holds the ring, and lets go if this fails.
     #[inline]
     fn place_held(&self, generation: u32, committed: u64, len: usize) -> Result<(u64, u64), SendError> {
         if !self.ring.is_for(generation) {
-            self.let_go();
+            self.ring.word().let_go(committed);
             return Err(SendError::Closed);
         }
-        match self.ring.place(committed, (HEADER + len) as u64) {
-            Some(start) => Ok((committed, start)),
-            None => Err(self.full()),
+        if let Some(start) = self.ring.place(committed, (HEADER + len) as u64) {
+            return Ok((committed, start));
         }
+        let news = self.note_full();
+        self.ring.word().let_go(committed);
+        if news {
+            // Not while it is held: that may be a system call.
+            self.bell.ring(self.index);
+        }
+        Err(SendError::Full)
     }
 
     #[cold]
@@ -259,15 +244,15 @@ impl SendPath {
         Err(SendError::Full)
     }
 
-    /// For a thread that may write to the ring: there is no room.
+    /// For a thread that may write to the ring: there is no room. Tells whether that is news for the engine.
     #[cold]
-    fn full(&self) -> SendError {
+    fn note_full(&self) -> bool {
         let stuck = self.stuck.observe();
-        if is_even(stuck) {
+        let news = is_even(stuck);
+        if news {
             self.stuck.publish(stuck + 1);
-            self.bell.ring(self.index);
         }
-        SendError::Full
+        news
     }
 
     #[cold]
@@ -276,9 +261,10 @@ impl SendPath {
         SendError::Full
     }
 
+    /// For the owner of a claim: gives it up.
     #[inline]
-    pub(super) fn let_go(&self) {
-        if self.ring.word().let_go() {
+    pub(super) fn drop_claim(&self) {
+        if self.ring.word().drop_claim() {
             self.lobby.tell();
         }
     }
@@ -287,164 +273,52 @@ impl SendPath {
     #[inline(always)]
     pub(super) fn commit_sole(&self, committed: u64, start: u64, len: usize) {
         self.ring.note(committed, start);
-        self.ring.word().sole_commit(start + len as u64);
+        self.ring.word().commit(start + len as u64);
         // The engine is awake: it is here.
         self.bell.mark(self.index);
     }
 
-    /// Commits the frame of `len` bytes that stands at `start`, and lets the ring go.
+    /// Commits the frame of `len` bytes that stands at `start`, for a thread that holds the ring, which it lets
+    /// go.
     #[inline]
-    pub(super) fn commit(&self, committed: u64, start: u64, len: usize) -> Result<(), SendError> {
+    fn commit(&self, committed: u64, start: u64, len: usize) {
         self.ring.note(committed, start);
         let to = start + len as u64;
-        match self.ring.word().commit(committed, to) {
+        if self.watched.seems_to_hold() {
+            self.ring.word().commit(to);
+            if self.watched.holds() {
+                return;
+            }
+            cursor::say_then_look();
+        } else {
+            self.ring.word().commit_and_look(to);
+        }
+        self.tell_engine();
+    }
+
+    /// The same for the owner of a claim.
+    pub(super) fn commit_claim(&self, committed: u64, start: u64, len: usize) -> Result<(), SendError> {
+        self.ring.note(committed, start);
+        match self.ring.word().commit_claim(start + len as u64) {
             Ok(false) => {}
             Ok(true) => self.lobby.tell(),
-            Err(_) => {
+            Err(ClosedMeanwhile) => {
                 self.ring.take_back();
-                self.let_go();
+                self.drop_claim();
                 return Err(SendError::Closed);
             }
         }
+        self.tell_engine();
+        Ok(())
+    }
+
+    /// Something was committed, and this thread's looks come after that.
+    #[inline]
+    fn tell_engine(&self) {
         if self.bell.is_asleep() {
             self.send_directly();
         } else {
             self.bell.ring(self.index);
-        }
-        Ok(())
-    }
-
-    /// The engine sleeps: this thread hands what is committed to the kernel. What that does not take is
-    /// the engine's.
-    #[cold]
-    fn send_directly(&self) {
-        let pumped = match self.pump.try_take() {
-            Some(mut pump) => {
-                let batches = self.tallies.batches_sent.get();
-                let pumped = self.pump_direct(&mut pump);
-                self.tallies.direct_sends.add(self.tallies.batches_sent.get() - batches);
-                pumped
-            }
-            // Another thread is at it, and may have looked before this message was committed.
-            None => Pumped::More,
-        };
-        if pumped != Pumped::All {
-            self.bell.ring(self.index);
-        } else if self.bell.count_direct() >= DIRECT_SENDS {
-            self.bell.wake();
-        }
-    }
-
-    // The pump.
-
-    fn pump_direct(&self, pump: &mut Guard<'_, Pump>) -> Pumped {
-        let pump: &mut Pump = pump;
-        if pump.failed.is_some() {
-            return Pumped::Failed;
-        }
-        if pump.in_flight {
-            // Its completion wakes the engine, which goes on.
-            return Pumped::All;
-        }
-        for _ in 0..ROUNDS {
-            if pump.blocked {
-                return Pumped::More;
-            }
-            let Some(direct) = &pump.direct else { return Pumped::More };
-            let Some(span) = self.ring.next(&mut pump.reader) else { return Pumped::All };
-            let outcome = direct.send(self.ring.bytes(&span));
-            match outcome {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    self.ring.taken(&mut pump.reader, span, 0);
-                    pump.blocked = true;
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {
-                    self.ring.taken(&mut pump.reader, span, 0);
-                }
-                outcome => {
-                    // After a short send the kernel has no more room: the driver waits for it.
-                    pump.blocked = outcome.as_ref().is_ok_and(|&bytes| bytes < span.len());
-                    if self.account(pump, span, outcome).is_err() {
-                        return Pumped::Failed;
-                    }
-                    if self.ring.is_caught_up(&pump.reader) {
-                        // Who has committed since has marked the session, or found the flag taken and marked
-                        // it then. To look again would take the word's line away from the senders.
-                        return Pumped::All;
-                    }
-                }
-            }
-        }
-        if self.ring.is_drained(&pump.reader) { Pumped::All } else { Pumped::More }
-    }
-
-    /// For the engine: hands what is committed to the kernel. An error is the connection's end.
-    pub(crate) fn pump<D: Driver>(&self, id: SlotId, driver: &mut D, batched: bool) -> Result<(), ErrorKind> {
-        let Some(mut pump) = self.pump.try_take() else {
-            // A sender is at it. What it leaves is found by the mark.
-            self.bell.mark(self.index);
-            return Ok(());
-        };
-        if !batched {
-            match self.pump_direct(&mut pump) {
-                Pumped::All => return Ok(()),
-                Pumped::More => {}
-                Pumped::Failed => return Err(pump.failed.unwrap_or(ErrorKind::ConnectionAborted)),
-            }
-        }
-        if pump.in_flight {
-            return Ok(());
-        }
-        if pump.direct.is_some() && !pump.blocked && !batched {
-            // More came while this thread sent: the others have their turn first.
-            self.bell.mark(self.index);
-            return Ok(());
-        }
-        if let Some(span) = self.ring.next(&mut pump.reader) {
-            pump.in_flight = true;
-            driver.send(id, span);
-        }
-        Ok(())
-    }
-
-    /// For the engine: the driver's send has completed.
-    pub(crate) fn sent(&self, span: Span, outcome: io::Result<usize>) -> Result<(), ErrorKind> {
-        let mut pump = wait::take_soon(&self.pump);
-        pump.in_flight = false;
-        pump.blocked = false;
-        self.bell.mark(self.index);
-        self.account(&mut pump, span, outcome)
-    }
-
-    /// Books what the kernel took of a span.
-    fn account(&self, pump: &mut Pump, span: Span, outcome: io::Result<usize>) -> Result<(), ErrorKind> {
-        let bytes = match &outcome {
-            Ok(bytes) => *bytes,
-            Err(_) => 0,
-        };
-        if bytes > 0 {
-            self.tallies.bytes_sent.add(bytes as u64);
-            self.tallies.batches_sent.add(1);
-            self.tallies.short_sends.add(u64::from(bytes < span.len()));
-        }
-        self.ring.taken(&mut pump.reader, span, bytes);
-        self.unstick(pump);
-        self.lobby.tell();
-        match outcome {
-            Ok(_) => Ok(()),
-            Err(error) => {
-                pump.failed = Some(error.kind());
-                Err(error.kind())
-            }
-        }
-    }
-
-    /// For the holder of the pump flag: takes the note of a full ring back, when it is half empty.
-    #[inline]
-    fn unstick(&self, pump: &Pump) {
-        let stuck = self.stuck.observe();
-        if !is_even(stuck) && self.ring.in_use(&pump.reader) <= self.ring.capacity() / 2 {
-            self.stuck.publish(stuck + 1);
         }
     }
 
@@ -457,6 +331,7 @@ impl SendPath {
             self.stuck.publish(self.stuck.observe() + 1);
         }
         self.greeting.set(0);
+        self.watched.set(false);
         self.ring.open(generation);
     }
 
@@ -471,9 +346,9 @@ impl SendPath {
                 Hold::Busy => backoff.pause(),
             }
         };
-        let (committed, start) = self.place_or_let_go(generation, committed, frame.len())?;
+        let (committed, start) = self.place_held(generation, committed, frame.len())?;
         self.ring.write(start, frame);
-        self.commit(committed, start, HEADER + frame.len())?;
+        self.commit(committed, start, HEADER + frame.len());
         // It is nobody's message.
         self.ring.take_back();
         self.greeting.set((HEADER + frame.len()) as u64);
@@ -499,7 +374,10 @@ impl SendPath {
 
     /// Accepts no more messages.
     pub(crate) fn close(&self) {
-        self.ring.word().close();
+        let mut backoff = Backoff::default();
+        while !self.ring.word().try_close() {
+            backoff.pause();
+        }
         self.lobby.tell();
     }
 
@@ -509,15 +387,26 @@ impl SendPath {
     }
 
     /// Whether a sender still has a claim: the slot can't have a new session before it lets go.
-    pub(crate) fn is_held(&self) -> bool {
-        self.ring.word().is_held()
+    pub(crate) fn is_taken(&self) -> bool {
+        self.ring.word().is_taken()
     }
 
-    /// Whether all that was accepted has been taken by the kernel.
-    pub(crate) fn is_drained(&self) -> bool {
-        // A sender may have the flag for a moment and find nothing to do: then nobody would look again.
-        let pump = wait::take_soon(&self.pump);
-        !pump.in_flight && self.ring.is_drained(&pump.reader)
+    /// Where the committed bytes end.
+    #[inline]
+    pub(crate) fn committed(&self) -> u64 {
+        self.ring.word().position()
+    }
+
+    /// How many messages have been accepted, over all sessions of the slot.
+    #[inline]
+    pub(crate) fn accepted(&self) -> u64 {
+        self.ring.messages()
+    }
+
+    /// The engine promises to look at `committed` in each turn, or takes that back: then it must cross a
+    /// process barrier and look once more.
+    pub(crate) fn watch(&self, watched: bool) {
+        self.watched.set(watched);
     }
 
     /// What was accepted and not taken by the kernel, when the path is closed and nothing is in flight.
@@ -530,13 +419,6 @@ impl SendPath {
             left.bytes -= greeting;
         }
         left
-    }
-
-    /// Which time the ring is stuck; `None` while it is not.
-    pub(crate) fn stuck(&self) -> Option<u64> {
-        // The kernel may have taken everything while a sender was about to make its note.
-        self.unstick(&wait::take_soon(&self.pump));
-        Some(self.stuck.observe()).filter(|stuck| !is_even(*stuck))
     }
 
     pub(crate) fn counters(&self) -> Sent {

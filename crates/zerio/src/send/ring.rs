@@ -96,7 +96,7 @@ impl Ring {
 
     /// Opens the closed ring for a new session. Nobody holds it, and its reader is a new one.
     pub(crate) fn open(&self, generation: u32) {
-        debug_assert!(!self.senders.word.is_held());
+        debug_assert!(!self.senders.word.is_taken());
         self.released.publish(0);
         self.senders.released_seen.set(0);
         self.senders.skip.set(NO_SKIP);
@@ -141,7 +141,7 @@ impl Ring {
         end <= released + self.capacity
     }
 
-    /// For whoever holds the ring: the bytes of the frame that `place` found a place for.
+    /// For whoever has the ring: the bytes of the frame that `place` found a place for.
     #[inline]
     pub(crate) fn frame(&self, start: u64, len: usize) -> Span {
         let at = (start & (self.capacity - 1)) as usize;
@@ -176,7 +176,7 @@ impl Ring {
         self.region.bytes_mut(span)
     }
 
-    /// For whoever holds the ring, just before it commits: makes a note of a frame.
+    /// For whoever has the ring, just before it commits: makes a note of a frame.
     #[inline]
     pub(crate) fn note(&self, committed: u64, start: u64) {
         let senders = &self.senders;
@@ -191,7 +191,8 @@ impl Ring {
         senders.messages.add(1);
     }
 
-    /// For a holder whose commit failed, before it lets go: the message that it made a note of is none.
+    /// For the owner of a claim that could not be committed, before it lets go: the message that it made a note
+    /// of is none.
     pub(crate) fn take_back(&self) {
         self.senders.messages.add(u64::MAX);
     }

@@ -1,21 +1,22 @@
 //! The pump and the doorbell, with a driver that records what it is given and completes when told.
 #![forbid(unsafe_code)]
 
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use socket2::Socket;
 
+use super::pump::DIRECT_SENDS;
 use super::*;
 use crate::cursor::{Flag, Tally};
-use crate::driver::{Completion, Waker};
-use crate::region::Region;
+use crate::driver::{Completion, Driver, Options, SlotId, Waker};
+use crate::region::{Region, Span};
 use crate::wait::InHandler;
 use crate::wire;
 
 mod bell;
-mod told;
 mod waiting;
 
 const CAPACITY: usize = 4096;
@@ -40,6 +41,8 @@ struct Fake {
 }
 
 impl Driver for Fake {
+    type Socket = Socket;
+
     const NAME: &'static str = "fake";
     const BATCHES: bool = true;
 
@@ -70,11 +73,15 @@ impl Driver for Fake {
         unreachable!("a pump only sends")
     }
 
-    fn connect(&mut self, _: SlotId, _: Socket, _: SocketAddr) {
+    fn connect(&mut self, _: SlotId, _: SocketAddr, _: &Options) -> io::Result<()> {
         unreachable!("a pump only sends")
     }
 
-    fn adopt(&mut self, _: SlotId, _: Socket) -> io::Result<()> {
+    fn adopt(&mut self, _: SlotId, _: Socket, _: &Options) -> io::Result<()> {
+        unreachable!("a pump only sends")
+    }
+
+    fn refuse(&mut self, _: Socket, _: &[u8]) {
         unreachable!("a pump only sends")
     }
 
@@ -90,7 +97,7 @@ impl Driver for Fake {
         unreachable!("a pump only sends")
     }
 
-    fn turn(&mut self, _: Duration, _: &mut Vec<Completion>) -> io::Result<()> {
+    fn turn(&mut self, _: Duration, _: &mut Vec<Completion<Socket>>) -> io::Result<()> {
         unreachable!("a pump only sends")
     }
 
@@ -248,9 +255,9 @@ fn a_commit_after_the_close_says_closed_and_counts_nowhere() {
     let mut claim = world.path.try_claim(1, 4).unwrap();
     claim.copy_from_slice(b"late");
     world.path.close();
-    assert!(world.path.is_held(), "the slot can't be used again yet");
+    assert!(world.path.is_taken(), "the slot can't be used again yet");
     assert_eq!(claim.commit(), Err(SendError::Closed));
-    assert!(!world.path.is_held());
+    assert!(!world.path.is_taken());
     assert_eq!(world.send(b"later"), Err(SendError::Closed));
     assert_eq!(world.left(), (1, 8));
     assert_eq!(world.path.counters().messages_accepted, 1);
@@ -261,9 +268,9 @@ fn a_claim_that_is_dropped_after_the_close_lets_go_of_the_ring() {
     let world = World::new();
     let claim = world.path.try_claim(1, 4).unwrap();
     world.path.close();
-    assert!(world.path.is_held());
+    assert!(world.path.is_taken());
     drop(claim);
-    assert!(!world.path.is_held());
+    assert!(!world.path.is_taken());
     assert_eq!(world.left(), (0, 0));
 }
 
@@ -285,7 +292,7 @@ fn a_handle_on_the_slots_last_session_says_closed() {
     world.path.open(2);
     assert_eq!(world.send(b"late"), Err(SendError::Closed));
     assert_eq!(world.path.claim(1, 4, || None).unwrap_err(), SendError::Closed);
-    assert!(!world.path.is_held());
+    assert!(!world.path.is_taken());
     world.path.try_send(2, b"mine").unwrap();
     assert_eq!(world.left(), (1, 8));
 }

@@ -6,8 +6,6 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use socket2::Socket;
-
 use crate::config::Config;
 use crate::counters::{Counters, EngineTallies, ReceivedTallies, SessionCounters};
 use crate::cursor::{Flag, Requests, Tally};
@@ -21,6 +19,7 @@ use crate::time::Time;
 use crate::wire::PeerId;
 
 pub(crate) mod directory;
+pub(crate) mod inbox;
 pub(crate) mod peer;
 pub(crate) mod table;
 
@@ -41,9 +40,6 @@ pub(crate) struct Shared {
     pub(crate) tallies: EngineTallies,
     /// The engine is to drain its sessions and end.
     pub(crate) stopping: Flag,
-    /// Connections that another engine accepted for this one; `None` when it takes no more.
-    inbox: Mutex<Option<Vec<(Socket, SocketAddr)>>>,
-    inbox_filled: Flag,
     /// Sessions it has, those included that are on their way to it.
     pub(crate) load: Tally,
     /// What time it is, for senders that wait until a deadline.
@@ -106,8 +102,6 @@ impl Shared {
             bell,
             tallies: EngineTallies::default(),
             stopping: Flag::default(),
-            inbox: Mutex::new(Some(Vec::with_capacity(slots))),
-            inbox_filled: Flag::default(),
             load: Tally::default(),
             clock,
             send_timeout: config.send_timeout,
@@ -127,44 +121,6 @@ impl Shared {
     pub(crate) fn stop(&self) {
         self.stopping.set(true);
         self.bell.wake();
-    }
-
-    /// Hands a connection over to this engine; gives it back where the inbox is full or closed.
-    pub(crate) fn hand_over(&self, socket: Socket, address: SocketAddr) -> Result<(), Socket> {
-        let mut inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
-        match &mut *inbox {
-            Some(inbox) if inbox.len() < inbox.capacity() => inbox.push((socket, address)),
-            _ => return Err(socket),
-        }
-        drop(inbox);
-        self.inbox_filled.set(true);
-        self.bell.wake();
-        Ok(())
-    }
-
-    /// A connection that was handed over.
-    #[inline]
-    pub(crate) fn handed_over(&self) -> Option<(Socket, SocketAddr)> {
-        if !self.inbox_filled.get() {
-            return None;
-        }
-        let mut inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
-        let connection = inbox.as_mut().and_then(Vec::pop);
-        if inbox.as_ref().is_none_or(Vec::is_empty) {
-            self.inbox_filled.set(false);
-        }
-        connection
-    }
-
-    /// Takes no more connections, and gives those that nobody has looked at yet: an engine that ends
-    /// would leave them without an answer.
-    pub(crate) fn close_inbox(&self) -> Vec<(Socket, SocketAddr)> {
-        self.inbox.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default()
-    }
-
-    /// Whether a connection waits that was handed over.
-    pub(crate) fn has_inbox(&self) -> bool {
-        self.inbox_filled.get()
     }
 }
 
@@ -215,6 +171,10 @@ pub(crate) struct Session {
     pub(crate) deadline: Time,
     /// Which time the ring is stuck, and when that is too long.
     pub(crate) stuck: Option<(u64, Time)>,
+    /// How many messages the slot had accepted when the session was last served.
+    pub(crate) accepted: u64,
+    /// Many of them had come at once the last time that any had come: after how many sleeps of its engine.
+    pub(crate) busy: Option<u64>,
     /// How many bytes had been sent when the peer's system was last seen to have taken all of them.
     #[cfg(target_os = "linux")]
     pub(crate) settled: Option<u64>,
@@ -247,6 +207,8 @@ impl Session {
             reason: None,
             deadline,
             stuck: None,
+            accepted: 0,
+            busy: None,
             #[cfg(target_os = "linux")]
             settled: None,
             #[cfg(target_os = "linux")]
@@ -274,6 +236,7 @@ const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0
 #[cfg(test)]
 mod tests {
     use super::*;
+    use socket2::Socket;
 
     #[test]
     fn the_bill_covers_the_tables() {
@@ -281,7 +244,7 @@ mod tests {
             + size_of::<Session>()
             + size_of::<Buffer>()
             + 2 * directory::BYTES_PER_SESSION
-            + 4 * size_of::<crate::driver::Completion>()
+            + 4 * size_of::<crate::driver::Completion<Socket>>()
             + size_of::<(Socket, SocketAddr)>();
         assert!(per_slot <= crate::config::TABLES_PER_SLOT, "{per_slot} bytes");
     }

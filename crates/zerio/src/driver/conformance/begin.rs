@@ -5,11 +5,13 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
+use socket2::Socket;
+
 use super::rig::*;
 use crate::driver::Driver;
 use crate::driver::socket;
 
-pub(super) fn each_accept_brings_one_connection<D: Driver>() {
+pub(super) fn each_accept_brings_one_connection<D: Driver<Socket = Socket>>() {
     let mut rig = Rig::<D>::new(1);
     let address = rig.listen();
     let clients: Vec<_> = (0..3).map(|_| TcpStream::connect(address).unwrap()).collect();
@@ -27,7 +29,7 @@ pub(super) fn each_accept_brings_one_connection<D: Driver>() {
     assert_eq!(seen, expected);
 }
 
-pub(super) fn an_accepted_connection_has_its_address_and_does_not_block<D: Driver>() {
+pub(super) fn an_accepted_connection_has_its_address_and_does_not_block<D: Driver<Socket = Socket>>() {
     for listening in ["127.0.0.1:0", "[::1]:0"] {
         let mut rig = Rig::<D>::new(1);
         let Ok(listener) = socket::bind(listening.parse().unwrap()) else {
@@ -46,7 +48,7 @@ pub(super) fn an_accepted_connection_has_its_address_and_does_not_block<D: Drive
     }
 }
 
-pub(super) fn who_stops_listening_refuses_new_connections<D: Driver>() {
+pub(super) fn who_stops_listening_refuses_new_connections<D: Driver<Socket = Socket>>() {
     for asked in [false, true] {
         let mut rig = Rig::<D>::new(1);
         let address = rig.listen();
@@ -66,7 +68,7 @@ pub(super) fn who_stops_listening_refuses_new_connections<D: Driver>() {
     }
 }
 
-pub(super) fn a_pending_accept_is_forgotten_when_listening_stops<D: Driver>() {
+pub(super) fn a_pending_accept_is_forgotten_when_listening_stops<D: Driver<Socket = Socket>>() {
     for turns in [0, 1] {
         let mut rig = Rig::<D>::new(1);
         let address = rig.listen();
@@ -84,13 +86,13 @@ pub(super) fn a_pending_accept_is_forgotten_when_listening_stops<D: Driver>() {
 
 // Connecting.
 
-pub(super) fn a_connection_is_made<D: Driver>() {
+pub(super) fn a_connection_is_made<D: Driver<Socket = Socket>>() {
     for pace in PACES {
         let mut rig = Rig::<D>::paced(2, pace);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();
         let id = id(1, 7);
-        rig.driver.connect(id, socket::for_connecting(address, &options()).unwrap(), address);
+        rig.driver.connect(id, address, &options()).unwrap();
         rig.connected(id).unwrap();
         let mut peer = patient(listener.accept().unwrap().0);
         let span = rig.filled(0, 100);
@@ -106,14 +108,14 @@ pub(super) fn a_connection_is_made<D: Driver>() {
     }
 }
 
-pub(super) fn a_connection_is_refused<D: Driver>() {
+pub(super) fn a_connection_is_refused<D: Driver<Socket = Socket>>() {
     // Bound and not listening: nobody else gets the port.
     let silent = socket::bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
     let address = silent.local_addr().unwrap().as_socket().unwrap();
     for pace in PACES {
         let mut rig = Rig::<D>::paced(1, pace);
         let id = id(0, 1);
-        rig.driver.connect(id, socket::for_connecting(address, &options()).unwrap(), address);
+        rig.driver.connect(id, address, &options()).unwrap();
         assert_eq!(rig.connected(id).unwrap_err().kind(), ErrorKind::ConnectionRefused);
         rig.driver.close(id);
         rig.closed(id);
@@ -121,12 +123,12 @@ pub(super) fn a_connection_is_refused<D: Driver>() {
     }
 }
 
-pub(super) fn a_connection_is_closed_while_it_is_made<D: Driver>() {
+pub(super) fn a_connection_is_closed_while_it_is_made<D: Driver<Socket = Socket>>() {
     let (_listener, address, _waiting) = silent_listener();
     for pace in PACES {
         let mut rig = Rig::<D>::paced(1, pace);
         let id = id(0, 1);
-        rig.driver.connect(id, socket::for_connecting(address, &options()).unwrap(), address);
+        rig.driver.connect(id, address, &options()).unwrap();
         rig.nothing_comes(3);
         rig.driver.close(id);
         assert!(rig.connected(id).is_err());
@@ -135,11 +137,11 @@ pub(super) fn a_connection_is_closed_while_it_is_made<D: Driver>() {
     }
 }
 
-pub(super) fn a_connection_never_handed_to_the_kernel_is_closed<D: Driver>() {
+pub(super) fn a_connection_never_handed_to_the_kernel_is_closed<D: Driver<Socket = Socket>>() {
     let (_listener, address, _waiting) = silent_listener();
     let mut rig = Rig::<D>::new(1);
     let id = id(0, 1);
-    rig.driver.connect(id, socket::for_connecting(address, &options()).unwrap(), address);
+    rig.driver.connect(id, address, &options()).unwrap();
     rig.driver.close(id);
     assert!(rig.connected(id).is_err());
     rig.closed(id);

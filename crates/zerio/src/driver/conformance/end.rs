@@ -7,11 +7,12 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
+use socket2::Socket;
+
 use super::rig::*;
 use crate::driver::Driver;
-use crate::driver::socket;
 
-pub(super) fn closing_with_nothing_in_flight_only_closes<D: Driver>() {
+pub(super) fn closing_with_nothing_in_flight_only_closes<D: Driver<Socket = Socket>>() {
     let mut rig = Rig::<D>::new(1);
     let id = id(0, 3);
     let mut peer = rig.session(id);
@@ -21,12 +22,12 @@ pub(super) fn closing_with_nothing_in_flight_only_closes<D: Driver>() {
     rig.nothing_comes(2);
 }
 
-pub(super) fn closing_gives_back_a_receive_and_a_blocked_send_once_each<D: Driver>() {
+pub(super) fn closing_gives_back_a_receive_and_a_blocked_send_once_each<D: Driver<Socket = Socket>>() {
     for pace in PACES {
         let mut rig = Rig::<D>::paced(2, pace);
         let id = id(1, 3);
         let (mut peer, own) = narrow_pair();
-        rig.driver.adopt(id, own).unwrap();
+        rig.driver.adopt(id, own, &options()).unwrap();
         let direct = rig.driver.direct(id).unwrap();
         // What is full for a moment has room again when the peer's kernel has taken its part.
         let mut full = 0;
@@ -58,7 +59,7 @@ pub(super) fn closing_gives_back_a_receive_and_a_blocked_send_once_each<D: Drive
     }
 }
 
-pub(super) fn closing_gives_back_what_was_never_handed_over<D: Driver>() {
+pub(super) fn closing_gives_back_what_was_never_handed_over<D: Driver<Socket = Socket>>() {
     let mut rig = Rig::<D>::new(1);
     let id = id(0, 3);
     let _peer = rig.session(id);
@@ -74,7 +75,7 @@ pub(super) fn closing_gives_back_what_was_never_handed_over<D: Driver>() {
     rig.nothing_comes(2);
 }
 
-pub(super) fn a_reused_slot_hears_nothing_of_its_predecessor<D: Driver>() {
+pub(super) fn a_reused_slot_hears_nothing_of_its_predecessor<D: Driver<Socket = Socket>>() {
     for pace in PACES {
         let mut rig = Rig::<D>::paced(1, pace);
         let mut predecessors = Vec::new();
@@ -110,16 +111,16 @@ pub(super) fn a_reused_slot_hears_nothing_of_its_predecessor<D: Driver>() {
 // Dropping.
 
 /// Requests of every kind, with the kernel or not yet.
-pub(super) fn busy_rig<D: Driver>(turns: usize, wait: Duration) -> (Rig<D>, impl Sized) {
+pub(super) fn busy_rig<D: Driver<Socket = Socket>>(turns: usize, wait: Duration) -> (Rig<D>, impl Sized) {
     let mut rig = Rig::<D>::new(8);
     let address = rig.listen();
     rig.driver.accept();
     let (listener, silent, waiting) = silent_listener();
-    rig.driver.connect(id(7, 1), socket::for_connecting(silent, &options()).unwrap(), silent);
+    rig.driver.connect(id(7, 1), silent, &options()).unwrap();
     let mut peers = Vec::new();
     for index in 0..6 {
         let (peer, own) = narrow_pair();
-        rig.driver.adopt(id(index, 1), own).unwrap();
+        rig.driver.adopt(id(index, 1), own, &options()).unwrap();
         fill_up(&rig.driver.direct(id(index, 1)).unwrap());
         let (receive, send) = (rig.span(64), rig.filled(0, 64));
         rig.driver.receive(id(index, 1), receive);
@@ -136,7 +137,7 @@ pub(super) fn busy_rig<D: Driver>(turns: usize, wait: Duration) -> (Rig<D>, impl
     (rig, (listener, waiting, peers))
 }
 
-pub(super) fn a_driver_with_requests_in_flight_can_be_dropped<D: Driver>() {
+pub(super) fn a_driver_with_requests_in_flight_can_be_dropped<D: Driver<Socket = Socket>>() {
     for (turns, wait) in [(0, Duration::ZERO), (1, Duration::ZERO), (3, Duration::from_millis(1))] {
         let (rig, others) = busy_rig::<D>(turns, wait);
         let Rig { driver, region, done, .. } = rig;
@@ -148,7 +149,7 @@ pub(super) fn a_driver_with_requests_in_flight_can_be_dropped<D: Driver>() {
 }
 
 /// In a process of its own: other tests open and close descriptors meanwhile.
-pub(super) fn drivers_leave_no_descriptor_behind<D: Driver>() {
+pub(super) fn drivers_leave_no_descriptor_behind<D: Driver<Socket = Socket>>() {
     const ALONE: &str = "ZERIO_CONFORMANCE_ALONE";
     if std::env::var_os(ALONE).is_none() {
         let test = format!("driver::conformance::{}::drivers_leave_no_descriptor_behind", D::NAME);

@@ -20,11 +20,11 @@ pub(super) const DEADLINE: Duration = Duration::from_secs(40);
 pub(super) const WAIT: Duration = Duration::from_millis(10);
 
 /// A driver, and what an engine has around it.
-pub(super) struct Rig<D> {
+pub(super) struct Rig<D: Driver<Socket = Socket>> {
     pub(super) driver: D,
     pub(super) region: Arc<Region>,
     cutter: Cutter,
-    pub(super) done: Vec<Completion>,
+    pub(super) done: Vec<Completion<Socket>>,
     /// Whether turns wait: always, never, or every other.
     pub(super) pace: Pace,
     turns: u32,
@@ -39,7 +39,7 @@ pub(super) enum Pace {
 
 pub(super) const PACES: [Pace; 3] = [Pace::Waiting, Pace::Spinning, Pace::Both];
 
-impl<D: Driver> Rig<D> {
+impl<D: Driver<Socket = Socket>> Rig<D> {
     pub(super) fn new(slots: usize) -> Rig<D> {
         let (region, cutter) = Region::new(16 << 20).unwrap();
         let driver = D::new(region.clone(), slots).unwrap();
@@ -75,8 +75,8 @@ impl<D: Driver> Rig<D> {
     pub(super) fn until<T>(
         &mut self,
         what: &str,
-        mut pick: impl FnMut(&Completion) -> bool,
-        take: fn(Completion) -> T,
+        mut pick: impl FnMut(&Completion<Socket>) -> bool,
+        take: fn(Completion<Socket>) -> T,
     ) -> T {
         let start = Instant::now();
         loop {
@@ -143,7 +143,7 @@ impl<D: Driver> Rig<D> {
 
     /// Waits for the end of a session, and sees that nothing of it came after.
     pub(super) fn closed(&mut self, id: SlotId) {
-        let is_of = |completion: &Completion| match completion {
+        let is_of = |completion: &Completion<Socket>| match completion {
             Completion::Accepted(_) => false,
             Completion::Connected(of, _) | Completion::Closed(of) => *of == id,
             Completion::Received(of, ..) | Completion::Sent(of, ..) => *of == id,
@@ -171,7 +171,7 @@ impl<D: Driver> Rig<D> {
     /// A session over a connected pair of sockets, whose other side is the peer.
     pub(super) fn session(&mut self, id: SlotId) -> TcpStream {
         let (peer, own) = pair();
-        self.driver.adopt(id, own).unwrap();
+        self.driver.adopt(id, own, &options()).unwrap();
         peer
     }
 
@@ -197,7 +197,7 @@ impl<D: Driver> Rig<D> {
 }
 
 /// Whether this machine lets a driver be used. What else fails is a fault.
-pub(super) fn is_allowed<D: Driver>() -> bool {
+pub(super) fn is_allowed<D: Driver<Socket = Socket>>() -> bool {
     let (region, _) = Region::new(4096).unwrap();
     match D::new(region, 1) {
         Ok(_) => true,

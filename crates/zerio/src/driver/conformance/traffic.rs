@@ -5,12 +5,14 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
+use socket2::Socket;
+
 use super::rig::*;
 use crate::driver::Driver;
 
 // Receiving.
 
-pub(super) fn a_receive_brings_bytes_then_the_peers_end<D: Driver>() {
+pub(super) fn a_receive_brings_bytes_then_the_peers_end<D: Driver<Socket = Socket>>() {
     for pace in PACES {
         let mut rig = Rig::<D>::paced(1, pace);
         let id = id(0, 3);
@@ -26,7 +28,7 @@ pub(super) fn a_receive_brings_bytes_then_the_peers_end<D: Driver>() {
     }
 }
 
-pub(super) fn a_receive_brings_no_more_than_its_span_holds<D: Driver>() {
+pub(super) fn a_receive_brings_no_more_than_its_span_holds<D: Driver<Socket = Socket>>() {
     for pace in PACES {
         let mut rig = Rig::<D>::paced(1, pace);
         let id = id(0, 3);
@@ -44,7 +46,7 @@ pub(super) fn a_receive_brings_no_more_than_its_span_holds<D: Driver>() {
     }
 }
 
-pub(super) fn a_receive_fails_on_a_reset<D: Driver>() {
+pub(super) fn a_receive_fails_on_a_reset<D: Driver<Socket = Socket>>() {
     for pace in PACES {
         for early in [false, true] {
             let mut rig = Rig::<D>::paced(1, pace);
@@ -66,15 +68,17 @@ pub(super) fn a_receive_fails_on_a_reset<D: Driver>() {
     }
 }
 
-pub(super) fn a_receive_asked_for_before_or_after_the_bytes_came_brings_them<D: Driver>() {
+pub(super) fn a_receive_asked_for_before_or_after_the_bytes_came_brings_them<D: Driver<Socket = Socket>>() {
     receives_before_and_after::<D>(1);
 }
 
-pub(super) fn many_receives_asked_for_before_or_after_the_bytes_came_bring_them<D: Driver>() {
+pub(super) fn many_receives_asked_for_before_or_after_the_bytes_came_bring_them<
+    D: Driver<Socket = Socket>,
+>() {
     receives_before_and_after::<D>(10);
 }
 
-pub(super) fn receives_before_and_after<D: Driver>(sessions: u32) {
+pub(super) fn receives_before_and_after<D: Driver<Socket = Socket>>(sessions: u32) {
     for pace in PACES {
         let mut rig = Rig::<D>::paced(sessions as usize, pace);
         let mut peers: Vec<_> = (0..sessions).map(|index| rig.session(id(index, 9))).collect();
@@ -110,7 +114,7 @@ pub(super) fn receives_before_and_after<D: Driver>(sessions: u32) {
 
 /// A receive that a waiting turn has handed to the kernel completes in one that does not wait, and the other
 /// way round; sessions come and go meanwhile, past the number that is few.
-pub(super) fn turns_that_wait_and_turns_that_do_not_take_turns<D: Driver>() {
+pub(super) fn turns_that_wait_and_turns_that_do_not_take_turns<D: Driver<Socket = Socket>>() {
     let mut rig = Rig::<D>::new(8);
     let mut peers = Vec::new();
     for index in 0..8 {
@@ -140,7 +144,7 @@ pub(super) fn turns_that_wait_and_turns_that_do_not_take_turns<D: Driver>() {
 
 // Sending.
 
-pub(super) fn a_send_is_whole<D: Driver>() {
+pub(super) fn a_send_is_whole<D: Driver<Socket = Socket>>() {
     for pace in PACES {
         let mut rig = Rig::<D>::paced(1, pace);
         let id = id(0, 3);
@@ -158,13 +162,13 @@ pub(super) fn a_send_is_whole<D: Driver>() {
     }
 }
 
-pub(super) fn a_send_that_meets_a_full_socket_goes_on_where_it_stopped<D: Driver>() {
+pub(super) fn a_send_that_meets_a_full_socket_goes_on_where_it_stopped<D: Driver<Socket = Socket>>() {
     const LEN: usize = 2 << 20;
     for pace in PACES {
         let mut rig = Rig::<D>::paced(1, pace);
         let id = id(0, 3);
         let (mut peer, own) = narrow_pair();
-        rig.driver.adopt(id, own).unwrap();
+        rig.driver.adopt(id, own, &options()).unwrap();
         let mut rest = Some(rig.filled(0, LEN));
         rig.driver.send(id, rest.take().unwrap());
         // Until the socket is full and the last send stays.
@@ -190,7 +194,7 @@ pub(super) fn a_send_that_meets_a_full_socket_goes_on_where_it_stopped<D: Driver
     }
 }
 
-pub(super) fn a_send_to_a_peer_that_is_gone_fails<D: Driver>() {
+pub(super) fn a_send_to_a_peer_that_is_gone_fails<D: Driver<Socket = Socket>>() {
     for pace in PACES {
         let mut rig = Rig::<D>::paced(1, pace);
         let id = id(0, 3);
@@ -207,7 +211,7 @@ pub(super) fn a_send_to_a_peer_that_is_gone_fails<D: Driver>() {
     }
 }
 
-pub(super) fn direct_and_driver_sends_keep_their_order<D: Driver>() {
+pub(super) fn direct_and_driver_sends_keep_their_order<D: Driver<Socket = Socket>>() {
     let mut rig = Rig::<D>::new(1);
     let id = id(0, 3);
     let mut peer = rig.session(id);
@@ -228,7 +232,7 @@ pub(super) fn direct_and_driver_sends_keep_their_order<D: Driver>() {
     assert!(is_pattern(&bytes, 0));
 }
 
-pub(super) fn a_shut_down_gives_the_peer_an_end_and_goes_on_receiving<D: Driver>() {
+pub(super) fn a_shut_down_gives_the_peer_an_end_and_goes_on_receiving<D: Driver<Socket = Socket>>() {
     for pace in PACES {
         let mut rig = Rig::<D>::paced(1, pace);
         let id = id(0, 3);
@@ -248,7 +252,7 @@ pub(super) fn a_shut_down_gives_the_peer_an_end_and_goes_on_receiving<D: Driver>
 
 // Both, for many.
 
-pub(super) fn sixty_four_sessions_at_once<D: Driver>() {
+pub(super) fn sixty_four_sessions_at_once<D: Driver<Socket = Socket>>() {
     const SESSIONS: u32 = 64;
     for pace in PACES {
         let mut rig = Rig::<D>::paced(SESSIONS as usize, pace);
@@ -259,7 +263,7 @@ pub(super) fn sixty_four_sessions_at_once<D: Driver>() {
             let peer = TcpStream::connect(address).unwrap();
             let (socket, from) = rig.accepted().unwrap();
             assert_eq!(from, peer.local_addr().unwrap());
-            rig.driver.adopt(id(index, index), socket).unwrap();
+            rig.driver.adopt(id(index, index), socket, &options()).unwrap();
             peers[index as usize] = Some(patient(peer));
         }
         for round in 0..5 {

@@ -22,7 +22,9 @@ fn driver() -> Option<(Uring, Arc<Region>, Span, TcpStream)> {
     let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let own = listener.accept().unwrap().0;
     own.set_nonblocking(true).unwrap();
-    driver.adopt(ID, own.into()).unwrap();
+    let peer_timeout = Duration::from_secs(60);
+    let options = Options { peer_timeout, send_buffer: None, receive_buffer: None, congestion: None };
+    driver.adopt(ID, own.into(), &options).unwrap();
     Some((driver, region, cutter.cut(64), peer))
 }
 

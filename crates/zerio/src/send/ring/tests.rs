@@ -108,16 +108,16 @@ impl Real {
     fn claim(&mut self, frame: &[u8], commit: bool) -> bool {
         let Hold::Held(committed) = self.ring.hold() else { panic!("nobody else holds it") };
         let Some(start) = self.ring.place(committed, frame.len() as u64) else {
-            self.ring.word().let_go();
+            self.ring.word().let_go(committed);
             return false;
         };
         let mut span = self.ring.frame(start, frame.len());
         self.ring.bytes_mut(&mut span).copy_from_slice(frame);
         if commit {
             self.ring.note(committed, start);
-            self.ring.word().commit(committed, start + frame.len() as u64).unwrap();
+            self.ring.word().commit(start + frame.len() as u64);
         } else {
-            self.ring.word().let_go();
+            self.ring.word().let_go(committed);
         }
         true
     }
@@ -129,7 +129,7 @@ impl Real {
 
     /// The slot's next session.
     fn reopen(&mut self) {
-        self.ring.word().close();
+        self.ring.word().try_close();
         self.generation += 1;
         self.reader = Reader::default();
         self.ring.open(self.generation);
@@ -185,7 +185,7 @@ impl Pair {
     }
 
     fn reopen(&mut self) {
-        self.real.ring.word().close();
+        self.real.ring.word().try_close();
         self.check_left();
         self.real.reopen();
         self.model = Model::default();
@@ -241,7 +241,7 @@ proptest! {
                 Step::Reopen => pair.reopen(),
             }
         }
-        pair.real.ring.word().close();
+        pair.real.ring.word().try_close();
         pair.check_left();
     }
 }
@@ -306,7 +306,7 @@ fn a_frame_of_half_the_ring_less_a_block_fits_wherever_an_empty_ring_stands() {
             // Puts the empty ring at `at`, after a lap.
             for _ in 0..CAPACITY as u64 + at {
                 let Hold::Held(committed) = ring.hold() else { panic!() };
-                ring.word().commit(committed, committed + 1).unwrap();
+                ring.word().commit(committed + 1);
                 let span = ring.next(&mut reader).unwrap();
                 ring.taken(&mut reader, span, 1);
             }
@@ -377,14 +377,14 @@ fn messages_of_several_threads_come_out_whole_and_in_each_threads_order() {
                     continue;
                 };
                 let Some(start) = ring.place(committed, frame.len() as u64) else {
-                    ring.word().let_go();
+                    ring.word().let_go(committed);
                     std::thread::yield_now();
                     continue;
                 };
                 let mut span = ring.frame(start, frame.len());
                 ring.bytes_mut(&mut span).copy_from_slice(&frame);
                 ring.note(committed, start);
-                ring.word().commit(committed, start + frame.len() as u64).unwrap();
+                ring.word().commit(start + frame.len() as u64);
                 break;
             }
         }

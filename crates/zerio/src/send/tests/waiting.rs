@@ -63,7 +63,7 @@ fn a_claim_that_waits_until_its_deadline_says_so() {
     let outcome = world.path.claim(1, LEN, || pauses.next());
     assert_eq!(outcome.unwrap_err(), SendError::TimedOut);
     assert_eq!(pauses.next(), None, "it waited as long as it had time left");
-    assert!(!world.path.is_held());
+    assert!(!world.path.is_taken());
 }
 
 #[test]

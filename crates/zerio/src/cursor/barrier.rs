@@ -1,0 +1,73 @@
+//! A barrier that all threads of the process cross at once, at the cost of the one who asks for it.
+#![allow(unsafe_code)]
+
+/// The means to make every other thread of the process see what this one has stored, and to see what they
+/// have: as if each of them had executed a full fence at some moment during [`ProcessBarrier::cross`].
+///
+/// Linux: `membarrier(2)`, which interrupts the cores that run this process's threads, a few µs. The first
+/// registration of a process with several threads takes about 10 ms.
+#[derive(Debug)]
+pub(crate) struct ProcessBarrier(());
+
+impl ProcessBarrier {
+    /// `None` where the system has none, or forbids it.
+    pub(crate) fn new() -> Option<ProcessBarrier> {
+        system::register().then_some(ProcessBarrier(()))
+    }
+
+    /// False where it could not be had after all.
+    pub(crate) fn cross(&self) -> bool {
+        // A child of a fork may have to register anew.
+        system::cross() || (system::register() && system::cross())
+    }
+}
+
+#[cfg(loom)]
+mod system {
+    pub(super) fn register() -> bool {
+        true
+    }
+
+    pub(super) fn cross() -> bool {
+        super::fence();
+        true
+    }
+}
+
+#[cfg(all(target_os = "linux", not(loom)))]
+mod system {
+    fn membarrier(command: libc::c_int) -> bool {
+        // SAFETY: it takes three numbers and touches no memory of the caller's.
+        unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) == 0 }
+    }
+
+    pub(super) fn register() -> bool {
+        membarrier(libc::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED)
+    }
+
+    pub(super) fn cross() -> bool {
+        membarrier(libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED)
+    }
+}
+
+#[cfg(not(any(target_os = "linux", loom)))]
+mod system {
+    pub(super) fn register() -> bool {
+        false
+    }
+
+    pub(super) fn cross() -> bool {
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn linux_has_a_barrier_or_says_that_it_has_none() {
+        assert!(ProcessBarrier::new().is_none_or(|barrier| barrier.cross()));
+    }
+}
