@@ -62,6 +62,9 @@ mod cursor;
 mod driver;
 mod engine;
 mod error;
+#[cfg(any(test, feature = "fuzz"))]
+#[doc(hidden)]
+pub mod fuzz;
 mod handler;
 mod polled;
 mod recv;

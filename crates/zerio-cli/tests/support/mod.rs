@@ -56,6 +56,10 @@ impl Tool {
         self.child.as_mut().expect("it has not been finished")
     }
 
+    pub fn id(&mut self) -> u32 {
+        self.child().id()
+    }
+
     pub fn stdout(&mut self) -> BufReader<ChildStdout> {
         BufReader::new(self.child().stdout.take().expect("taken once"))
     }
@@ -123,6 +127,15 @@ impl Drop for Tool {
             let _ = child.kill();
             let _ = child.wait();
         }
+    }
+}
+
+/// Waits until something is so.
+pub fn until(is_so: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < PATIENCE, "not within {PATIENCE:?}");
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 

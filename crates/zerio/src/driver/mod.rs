@@ -30,6 +30,8 @@ pub(crate) mod poll;
 #[cfg(any(test, windows, feature = "rio-model"))]
 pub(crate) mod rio;
 pub(crate) mod socket;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod told;
 #[cfg(target_os = "linux")]
 pub(crate) mod uring;
 

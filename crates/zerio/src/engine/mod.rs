@@ -274,6 +274,12 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         &mut self.handler
     }
 
+    /// For whoever is the engine's kernel: the driver, and which sessions its slots have.
+    #[cfg(any(test, feature = "fuzz"))]
+    pub(crate) fn kernels_view(&mut self) -> (&mut D, &[crate::session::Session]) {
+        (&mut self.driver, &self.core.table.sessions)
+    }
+
     /// What was left, when it is finished.
     pub(crate) fn take_report(&mut self) -> Report {
         std::mem::take(&mut self.core.report)
