@@ -73,6 +73,8 @@ mod report;
 mod send;
 mod server;
 mod session;
+#[cfg(feature = "sim")]
+pub mod sim;
 #[cfg(test)]
 mod sizes;
 mod thread;

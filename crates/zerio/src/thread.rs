@@ -30,7 +30,7 @@ use crate::region::Region;
 use crate::send::Sole;
 use crate::session::Shared;
 use crate::session::inbox::Inboxes;
-use crate::time::Time;
+use crate::time::{Clock, Time};
 use crate::wait::{Idle, Idler};
 
 /// What time it is.
@@ -82,7 +82,8 @@ pub(crate) struct Plan {
 
 /// The memory that an engine of this configuration needs.
 pub(crate) fn memory(config: &Config) -> Result<Memory, Error> {
-    Shared::new(config, now).map_err(|why| Error::System { what: "memory for rings and buffers", why })
+    Shared::new(config, Clock::System(now))
+        .map_err(|why| Error::System { what: "memory for rings and buffers", why })
 }
 
 /// An engine on the driver that was picked for it.

@@ -1,15 +1,17 @@
 //! One suite for every driver: the contract in `driver/mod.rs`, clause by clause. What a test needs of the
-//! other side it does with sockets of the standard library.
+//! other side, `network` does on the network that the driver is on.
 #![forbid(unsafe_code)]
 
 use super::poll::Poll;
 use super::rio::Rio;
 use super::rio::model::{Model, with_seed};
+use super::sim::Sim;
 #[cfg(target_os = "linux")]
 use super::uring::Uring;
 
 mod begin;
 mod end;
+mod network;
 mod rig;
 mod traffic;
 mod waiting;
@@ -41,6 +43,13 @@ macro_rules! conformance {
                 for seed in 0..super::SEEDS {
                     super::with_seed(seed, true, super::$name::<super::Rio<super::Model>>);
                 }
+            })*
+        }
+
+        mod sim {
+            $(#[test]
+            fn $name() {
+                super::$name::<super::Sim>();
             })*
         }
 

@@ -29,6 +29,8 @@ mod conformance;
 pub(crate) mod poll;
 #[cfg(any(test, windows, feature = "rio-model"))]
 pub(crate) mod rio;
+#[cfg(feature = "sim")]
+pub(crate) mod sim;
 pub(crate) mod socket;
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) mod told;

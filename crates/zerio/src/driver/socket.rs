@@ -143,30 +143,41 @@ pub(crate) fn refuse(socket: Socket, last_words: &[u8]) {
 /// socket: the pump flag says who may use it, and the engine takes that flag, and the `Direct` out of
 /// its place, before it closes the socket. Closing is a join.
 #[derive(Debug)]
-pub(crate) struct Direct(Raw);
+pub(crate) enum Direct {
+    /// On an ordinary socket.
+    Socket(Raw),
+    /// On a simulated network.
+    #[cfg(feature = "sim")]
+    Simulated(super::sim::Wire),
+}
 
 impl Direct {
     /// For a driver, from the socket that it owns.
     #[cfg(unix)]
     pub(crate) fn new(socket: &impl AsRawFd) -> Direct {
-        Direct(socket.as_raw_fd())
+        Direct::Socket(socket.as_raw_fd())
     }
 
     /// For a driver, from the socket that it owns.
     #[cfg(windows)]
     pub(crate) fn new(socket: &impl AsRawSocket) -> Direct {
-        Direct(socket.as_raw_socket())
+        Direct::Socket(socket.as_raw_socket())
     }
 
     /// Hands bytes to the kernel, as many as it takes at once. The socket does not block.
     pub(crate) fn send(&self, bytes: &[u8]) -> io::Result<usize> {
+        let raw = match self {
+            Direct::Socket(raw) => *raw,
+            #[cfg(feature = "sim")]
+            Direct::Simulated(wire) => return wire.send(bytes),
+        };
         #[cfg(unix)]
         // SAFETY: the descriptor is open: a `Direct` stands behind the pump flag, which the caller has,
         // and the engine takes it away from there before its driver closes the socket.
-        let socket = unsafe { BorrowedFd::borrow_raw(self.0) };
+        let socket = unsafe { BorrowedFd::borrow_raw(raw) };
         #[cfg(windows)]
         // SAFETY: as above.
-        let socket = unsafe { BorrowedSocket::borrow_raw(self.0) };
+        let socket = unsafe { BorrowedSocket::borrow_raw(raw) };
         // A peer that is gone must be an error, not a signal that ends the process.
         #[cfg(any(target_os = "linux", target_os = "freebsd"))]
         return SockRef::from(&socket).send_with_flags(bytes, libc::MSG_NOSIGNAL);
@@ -194,6 +205,17 @@ const PROBES: u8 = 3;
 #[cfg(target_os = "linux")]
 impl Direct {
     pub(crate) fn flow(&self) -> io::Result<Flow> {
+        let raw = match self {
+            Direct::Socket(raw) => *raw,
+            #[cfg(feature = "sim")]
+            Direct::Simulated(wire) => {
+                return Ok(match wire.is_settled() {
+                    (true, _) => Flow::Settled,
+                    (false, true) => Flow::Moving,
+                    (false, false) => Flow::Closed,
+                });
+            }
+        };
         // SAFETY: `tcp_info` is integers only, for which zero is a value.
         let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
         let mut len = size_of::<libc::tcp_info>() as libc::socklen_t;
@@ -201,7 +223,7 @@ impl Direct {
         // first. The descriptor is open, as in `send`.
         let outcome = unsafe {
             let info = (&raw mut info).cast();
-            libc::getsockopt(self.0, libc::IPPROTO_TCP, libc::TCP_INFO, info, &mut len)
+            libc::getsockopt(raw, libc::IPPROTO_TCP, libc::TCP_INFO, info, &mut len)
         };
         if outcome != 0 {
             return Err(io::Error::last_os_error());
@@ -217,8 +239,13 @@ impl Direct {
 
     /// After how long without an acknowledgement the connection is dead; `None` for the system's own.
     pub(crate) fn set_user_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        let raw = match self {
+            Direct::Socket(raw) => *raw,
+            #[cfg(feature = "sim")]
+            Direct::Simulated(_) => return Ok(()),
+        };
         // SAFETY: as in `send`.
-        let socket = unsafe { BorrowedFd::borrow_raw(self.0) };
+        let socket = unsafe { BorrowedFd::borrow_raw(raw) };
         SockRef::from(&socket).set_tcp_user_timeout(timeout)
     }
 }

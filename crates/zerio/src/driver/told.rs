@@ -1,4 +1,5 @@
-//! A driver whose kernel is whoever holds it: what is in flight lies open, and completes when told. For fuzzing of what stands above drivers; no network, and no clock but the one that is moved here.
+//! A driver whose kernel is whoever holds it: what is in flight lies open, and completes when told. For fuzzing of
+//! what stands above drivers; no network, and no clock but the one that is moved here.
 #![forbid(unsafe_code)]
 
 use std::cell::Cell;

@@ -10,6 +10,7 @@ use crate::driver::{Direct, Waker};
 use crate::error::{Disconnection, Rejection};
 use crate::region::Span;
 use crate::session::inbox::inboxes;
+use crate::time::Clock;
 use crate::wire;
 
 thread_local! {
@@ -170,7 +171,7 @@ fn server_of(sessions: u8, waker: Waker) -> Engine<Told, Slow> {
     config.handshake_timeout = LIMIT;
     config.drain_timeout = LIMIT;
     config.slow_peer_timeout = Some(LIMIT);
-    let memory = Shared::new(&config, clock).unwrap();
+    let memory = Shared::new(&config, Clock::System(clock)).unwrap();
     let directory = Arc::new(Directory::new(vec![memory.0.clone()], config.sessions_max));
     let role =
         ServerRole { directory, engine: 0, same_id: config.same_id, sessions_max: config.sessions_max };
