@@ -175,7 +175,11 @@ pub(super) fn drivers_leave_no_descriptor_behind<D: Driver<Socket = Socket>>() {
     assert_eq!(open_descriptors(), Some(before), "{}: descriptors open after 20 drivers", D::NAME);
 }
 
-/// How many descriptors this process has; `None` where the system does not say.
+/// How many descriptors this process has; `None` where the system does not say. Wine shows a program of
+/// Windows' those that it has itself, which are more than the program's and stay for a while.
 pub(super) fn open_descriptors() -> Option<usize> {
+    if cfg!(windows) {
+        return None;
+    }
     Some(std::fs::read_dir("/proc/self/fd").ok()?.count())
 }
