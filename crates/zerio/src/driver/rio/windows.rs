@@ -9,7 +9,7 @@ use std::mem::offset_of;
 use std::net::SocketAddr;
 use std::os::windows::io::{AsRawSocket, FromRawSocket};
 use std::ptr::{null, null_mut};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use socket2::Socket;
@@ -127,7 +127,6 @@ impl Table for Windows {
     const REGISTRATION_MAX: usize = 1 << 31;
 
     fn open(_: usize) -> io::Result<Windows> {
-        let _winsock = Winsock::start()?;
         Ok(Windows {
             functions: Functions::get()?,
             listener: None,
@@ -327,7 +326,12 @@ pub(crate) fn socket(address: SocketAddr) -> io::Result<Socket> {
 }
 
 fn socket_of(family: u16) -> io::Result<Socket> {
-    let _winsock = Winsock::start()?;
+    // The last `WSACleanup` would take every socket of the process with it, this one too. So there is one start
+    // without an end, for the process's life, as std has one of its own.
+    static WINSOCK: OnceLock<io::Result<Winsock>> = OnceLock::new();
+    if let Err(error) = WINSOCK.get_or_init(Winsock::start) {
+        return Err(io::Error::from_raw_os_error(error.raw_os_error().unwrap_or_default()));
+    }
     let flags = WSA_FLAG_OVERLAPPED | WSA_FLAG_REGISTERED_IO | WSA_FLAG_NO_HANDLE_INHERIT;
     // SAFETY: numbers, and no protocol information.
     let socket = unsafe { WSASocketW(i32::from(family), SOCK_STREAM, IPPROTO_TCP, null(), 0, flags) };
@@ -401,7 +405,7 @@ impl Drop for Event {
     }
 }
 
-/// Winsock is there as long as this lives: each start has its end (winsock/nf-winsock-wsastartup).
+/// Winsock is there as long as this lives: each start has its end (winsock2/nf-winsock2-wsastartup).
 struct Winsock;
 
 impl Winsock {
