@@ -4,6 +4,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write, stdin, stdout};
 use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -48,6 +49,8 @@ impl Process {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(errors)
+            // A Ctrl-C is the parent's, who ends them in order.
+            .process_group(0)
             .spawn()?;
         let out = child.stdout.take().map(BufReader::new);
         let Some(out) = out else { return Err(Failure::new("a child without a standard output")) };
