@@ -23,6 +23,8 @@ pub(crate) enum Command {
     Ping(Ping),
     Send(Send),
     Listen(Listen),
+    #[cfg(unix)]
+    Torture(Torture),
     Sim(Sim),
 }
 
@@ -82,10 +84,12 @@ pub(crate) enum Drive {
 pub(crate) enum Driver {
     /// The best that this machine allows
     Auto,
-    /// epoll or kqueue
+    /// epoll, kqueue, or AFD on Windows
     Poll,
-    /// io_uring
+    /// io_uring, on Linux
     Uring,
+    /// Registered I/O, on Windows
+    Rio,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -184,6 +188,64 @@ pub(crate) struct Listen {
     pub(crate) server: ServerSettings,
     #[command(flatten)]
     pub(crate) settings: Settings,
+}
+
+/// Serves a thousand clients while others misbehave, come and go, are stopped and killed, and descriptors run
+/// out; checks every message, and watches the server's memory. With each driver in turn, on this machine
+/// alone, for so long and no longer.
+#[cfg(unix)]
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  zerio torture\n  \
+    zerio torture --seconds 5 --clients 100 --driver poll --json")]
+pub(crate) struct Torture {
+    /// How long with each driver, in seconds
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(crate) seconds: u64,
+    /// How many clients behave
+    #[arg(long, default_value_t = 900, value_parser = clap::value_parser!(u16).range(1..=20_000))]
+    pub(crate) clients: u16,
+    /// How many peers misbehave [default: one for nine that behave, and fifteen at the least]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=2_000))]
+    pub(crate) misbehaving: Option<u16>,
+    /// How many connections come and go in a second
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(0..=10_000))]
+    pub(crate) churn: u32,
+    /// The ways to the kernel [default: all that this machine has]
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) driver: Vec<Driver>,
+    /// Print JSON in place of text
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// What a process is that it has started itself
+    #[arg(long, hide = true, requires = "server")]
+    pub(crate) role: Option<Role>,
+    /// Whom that process goes to
+    #[arg(long, hide = true)]
+    pub(crate) server: Option<std::net::SocketAddr>,
+}
+
+#[cfg(unix)]
+impl Torture {
+    pub(crate) fn misbehaving(&self) -> usize {
+        usize::from(self.misbehaving.unwrap_or((self.clients / 9).max(15)))
+    }
+
+    pub(crate) fn clients(&self) -> usize {
+        usize::from(self.clients)
+    }
+}
+
+#[cfg(unix)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Role {
+    /// The clients that behave
+    Clients,
+    /// The peers that misbehave
+    Peers,
+    /// The one that is stopped and continued
+    Stopped,
+    /// One that is killed
+    Killed,
 }
 
 /// Lets storms happen on a simulated network, one for each seed, and checks each step: servers, clients and

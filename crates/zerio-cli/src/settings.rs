@@ -96,6 +96,7 @@ pub(crate) fn driver(flag: Driver) -> DriverKind {
         Driver::Auto => DriverKind::Auto,
         Driver::Poll => DriverKind::Poll,
         Driver::Uring => DriverKind::Uring,
+        Driver::Rio => DriverKind::Rio,
     }
 }
 

@@ -6,7 +6,7 @@
 //! - **publish and observe**: bytes are written, then a cursor is published (release); who observes
 //!   the cursor (acquire) sees the bytes.
 //! - **say, then look** (Dekker): each of two threads stores its own word and then loads the other's,
-//!   all four sequentially consistent, so at least one of them sees the other's store. A sender says
+//!   all four sequentially consistent, or with a fence between, so at least one of them sees the other's store. A sender says
 //!   "committed" and looks whether the engine sleeps; the engine says "I sleep" and looks whether
 //!   anything was committed. That is why no wake-up is lost.
 //! - **say, then look, one side for free**: where one side does so a hundred million times a second and the
@@ -17,11 +17,12 @@
 use std::cell::UnsafeCell;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, compiler_fence, fence};
 
+mod atomics;
 mod barrier;
 mod commit_word;
 
+use atomics::{AtomicBool, AtomicU32, AtomicU64, as_sequential_as_said, compiler_fence, fence};
 pub(crate) use barrier::ProcessBarrier;
 pub(crate) use commit_word::{ClosedMeanwhile, CommitWord, Hold};
 
@@ -40,7 +41,7 @@ impl<T> Deref for Padded<T> {
 }
 
 /// The next of a row of numbers, for telling things of one kind apart.
-pub(crate) fn next_tag(tags: &AtomicU32) -> u32 {
+pub(crate) fn next_tag(tags: &std::sync::atomic::AtomicU32) -> u32 {
     tags.fetch_add(1, Relaxed)
 }
 
@@ -49,7 +50,7 @@ pub(crate) fn next_tag(tags: &AtomicU32) -> u32 {
 pub(crate) struct Cursor(AtomicU64);
 
 impl Cursor {
-    pub(crate) const fn new(at: u64) -> Cursor {
+    pub(crate) fn new(at: u64) -> Cursor {
         Cursor(AtomicU64::new(at))
     }
 
@@ -249,6 +250,7 @@ impl Bits {
         let (word, bit) = (&self.0[index as usize / 64], 1 << (index % 64));
         if word.load(SeqCst) & bit == 0 {
             word.fetch_or(bit, SeqCst);
+            as_sequential_as_said();
         }
     }
 
@@ -273,7 +275,12 @@ impl Bits {
     #[inline]
     pub(crate) fn take(&self, word: usize) -> u64 {
         let word = &self.0[word];
-        if word.load(Relaxed) == 0 { 0 } else { word.swap(0, SeqCst) }
+        if word.load(Relaxed) == 0 {
+            return 0;
+        }
+        let bits = word.swap(0, SeqCst);
+        as_sequential_as_said();
+        bits
     }
 }
 
@@ -290,6 +297,7 @@ impl Asleep {
     pub(crate) fn fall(&self) {
         self.direct.store(0, Relaxed);
         self.asleep.store(true, SeqCst);
+        as_sequential_as_said();
     }
 
     /// The engine is awake, or somebody has taken it on himself to wake it. Tells whether it slept.

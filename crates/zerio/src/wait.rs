@@ -151,6 +151,8 @@ impl Backoff {
 
     #[inline]
     pub(crate) fn pause(&mut self) {
+        #[cfg(loom)]
+        loom::thread::yield_now();
         if self.0 < Self::SPINS {
             std::hint::spin_loop();
         } else {
@@ -166,7 +168,7 @@ impl Backoff {
     }
 }
 
-/// Where senders of one session park until something changes: room in the ring, its holder letting go,
+/// Where senders of one session park until something changes: room in the ring, the end of a claim,
 /// the session's end.
 #[derive(Debug, Default)]
 pub(crate) struct Lobby {

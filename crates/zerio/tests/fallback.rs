@@ -1,5 +1,6 @@
-//! What becomes of the choice of a driver where io_uring is forbidden, as it is in many containers. A seccomp
-//! filter of our own forbids it: to one thread, and to those that it starts.
+//! What becomes of the choice of a driver where io_uring is forbidden, as it is in many containers, and of
+//! streams where a barrier of the whole process is. A seccomp filter of our own forbids it: to one thread,
+//! and to those that it starts.
 //!
 //! `unsafe` stands here for the system calls that install the filter, and for one that asks the kernel
 //! whether it would give a ring.
@@ -24,7 +25,7 @@ fn with(driver: DriverKind) -> Config {
 /// Runs `what` on a thread that may not set up an io_uring.
 fn where_io_uring_is_forbidden(what: impl FnOnce() + Send + 'static) {
     let thread = std::thread::spawn(|| {
-        forbid_io_uring().expect("the filter");
+        forbid(libc::SYS_io_uring_setup).expect("the filter");
         assert_eq!(ring_error(), Some(libc::EPERM), "the filter works");
         what();
     });
@@ -33,15 +34,15 @@ fn where_io_uring_is_forbidden(what: impl FnOnce() + Send + 'static) {
     }
 }
 
-/// From now on io_uring_setup(2) fails with EPERM for this thread and all that it starts.
-fn forbid_io_uring() -> io::Result<()> {
+/// From now on this system call fails with EPERM for this thread and all that it starts.
+fn forbid(call: libc::c_long) -> io::Result<()> {
     // Where `struct seccomp_data` has the number of the system call.
     const NUMBER: u32 = 0;
     let step = |code: u32, k: u32, jt: u8, jf: u8| libc::sock_filter { code: code as u16, jt, jf, k };
     // No look at the architecture: this process makes the calls of one only.
     let mut steps = [
         step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, NUMBER, 0, 0),
-        step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, libc::SYS_io_uring_setup as u32, 0, 1),
+        step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, call as u32, 0, 1),
         step(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32, 0, 0),
         step(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW, 0, 0),
     ];
@@ -175,4 +176,27 @@ fn where_the_kernel_gives_a_ring_auto_takes_it() {
         }
     }
     exchange(server, client, &echoes);
+}
+
+/// Streams of messages, and single ones, with nothing after them that could bring to light what was overlooked.
+fn bursts(server: Server, client: Client, echoes: &Receiver<Vec<u8>>) {
+    for round in 0..100u8 {
+        let burst = if round.is_multiple_of(2) { 500 } else { 1 };
+        (0..burst).for_each(|_| client.send(&[round; 32]).unwrap());
+        (0..burst).for_each(|_| assert_eq!(echoes.recv_timeout(DEADLINE).unwrap(), [round; 32]));
+    }
+    client.stop();
+    server.stop();
+}
+
+#[test]
+fn where_the_barrier_is_forbidden_from_the_start_every_message_arrives() {
+    let thread = std::thread::spawn(|| {
+        forbid(libc::SYS_membarrier).expect("the filter");
+        for driver in [DriverKind::Auto, DriverKind::Poll] {
+            let (server, client, echoes) = start(driver).unwrap();
+            bursts(server, client, &echoes);
+        }
+    });
+    thread.join().unwrap();
 }

@@ -1,17 +1,18 @@
 //! The word of a send ring: lock of its senders, end of its committed bytes, and closed mark in one.
 #![forbid(unsafe_code)]
 
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+
+use super::atomics::{AtomicU64, as_sequential_as_said};
 
 /// Where the committed bytes end, who has the ring, and whether it is closed, all in one word, so that a
 /// commit and a close can not pass each other: either the message was committed before the close, and is
 /// counted, or the commit fails.
 ///
-/// A ring is **held** for the few nanoseconds that it takes to write a message: meanwhile nobody but the
-/// holder changes the word, so the holder needs no second locked instruction to commit and let go. Who
-/// wants to close has to wait for that. A ring is **claimed** for as long as a user likes: then it can be
-/// closed, and those who wait for it can ask to be told.
+/// A ring is **held** for as long as it takes to copy a short message: meanwhile nobody but the holder changes
+/// the word, so the holder needs no second locked instruction to commit and let go. Who wants to close has
+/// to wait for that, and for the system to give the holder its core back where it has taken it. A ring is
+/// **claimed** for as long as a user likes: then it can be closed, and those who wait can ask to be told.
 #[derive(Debug)]
 pub(crate) struct CommitWord(AtomicU64);
 
@@ -39,7 +40,7 @@ pub(crate) struct ClosedMeanwhile;
 
 impl CommitWord {
     /// Closed, until it is opened.
-    pub(crate) const fn new() -> CommitWord {
+    pub(crate) fn new() -> CommitWord {
         CommitWord(AtomicU64::new(CLOSED))
     }
 
@@ -76,6 +77,7 @@ impl CommitWord {
     #[inline]
     pub(crate) fn commit_and_look(&self, to: u64) {
         self.0.swap(to, SeqCst);
+        as_sequential_as_said();
     }
 
     /// The holder lets go and commits nothing: the committed bytes end where they did.
@@ -93,7 +95,9 @@ impl CommitWord {
     /// that. Where it fails, the ring is still claimed.
     pub(crate) fn commit_claim(&self, to: u64) -> Result<bool, ClosedMeanwhile> {
         let commit = |word: u64| (word & CLOSED == 0).then_some(to);
-        match self.0.fetch_update(SeqCst, Relaxed, commit) {
+        let outcome = self.0.fetch_update(SeqCst, Relaxed, commit);
+        as_sequential_as_said();
+        match outcome {
             Ok(word) => Ok(word & WAITED != 0),
             Err(_) => Err(ClosedMeanwhile),
         }

@@ -241,15 +241,20 @@ impl<D: Driver, H: Handler> Engine<D, H> {
     /// Says that it sleeps, and gives for how long it may; `None` where there is work, and it must not.
     pub(crate) fn fall_asleep(&mut self, now: Time) -> Option<Duration> {
         let core = &mut self.core;
-        if !self.done.is_empty() || !core.end_streams() || !core.shared.bell.fall_asleep() {
+        if !self.done.is_empty() {
+            return None;
+        }
+        let watching = !core.end_streams();
+        if !core.shared.bell.fall_asleep() {
             return None;
         }
         core.shared.tallies.parks.add(1);
         let stop = core.shared.stopping.get() && !core.stopping;
-        Some(match (stop || self.inboxes[self.own].is_filled(), core.awaiting) {
+        let looks_again = core.awaiting > 0 || watching;
+        Some(match (stop || self.inboxes[self.own].is_filled(), looks_again) {
             (true, _) => Duration::ZERO,
-            (false, 0) => core.alarm.min(core.accept_at).since(now).min(LONGEST_PARK),
-            _ => LOOK_AGAIN,
+            (false, true) => LOOK_AGAIN,
+            (false, false) => core.alarm.min(core.accept_at).since(now).min(LONGEST_PARK),
         })
     }
 
@@ -281,6 +286,12 @@ impl<D: Driver, H: Handler> Engine<D, H> {
 
     pub(crate) fn handler(&mut self) -> &mut H {
         &mut self.handler
+    }
+
+    /// For whoever is the engine's kernel: the driver, and which sessions its slots have.
+    #[cfg(any(test, feature = "fuzz"))]
+    pub(crate) fn kernels_view(&mut self) -> (&mut D, &[crate::session::Session]) {
+        (&mut self.driver, &self.core.table.sessions)
     }
 
     /// What was left, when it is finished.
@@ -324,7 +335,7 @@ impl<D: Driver, H: Handler> Engine<D, H> {
 
     /// Serves each session that somebody has marked, or that is a stream with news.
     fn serve_marked(&mut self) -> usize {
-        let busy = self.core.shared.bell.count() as usize + self.core.streams.len();
+        let busy = self.core.shared.bell.count() as usize + self.core.streams.with_news();
         let batched = D::BATCHES && busy >= BATCH_FROM;
         let mut served = self.serve_streams(batched);
         for word in 0..self.core.shared.bell.words() {

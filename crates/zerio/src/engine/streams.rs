@@ -4,24 +4,26 @@
 //! The engine promises that to the senders (`SendPath::watch`). Before it sleeps, or when a stream has dried
 //! up, it takes the promise back: it crosses a [`ProcessBarrier`], a few µs, and looks once more. Then each
 //! sender has either been seen, or sees that there is no promise, and tells. Where the system has no such
-//! barrier there are no streams.
+//! barrier there are no streams; where it fails later, the engine sleeps for short times only until the last
+//! of them has ended.
 #![forbid(unsafe_code)]
 
 use crate::cursor::ProcessBarrier;
 use crate::driver::{Driver, SlotId};
 use crate::handler::Handler;
-use crate::session::Shared;
+use crate::session::table::Table;
+use crate::session::{Shared, State};
 
 use super::{Core, Engine};
 
-/// So many messages between two looks at a session are a stream: at 10 ns each they pay for the look, and
-/// some hundred such looks for the barrier.
+/// So many messages between two looks at a session, twice in a row without a sleep of the engine, are a stream.
+/// At 10 ns each they pay for a look, some hundred of them for a barrier: a burst alone must not cost one.
 pub(super) const STREAM: u64 = 16;
 
 /// An engine watches no more sessions than this: to look at them costs each turn some ns.
 pub(super) const STREAMS_MAX: usize = 8;
 
-/// So many looks without a message, some ms of spinning, and the stream has dried up.
+/// So many looks without a message, some ms where the engine spins, and the stream has dried up.
 pub(super) const QUIET_LOOKS: u32 = 10_000;
 
 /// A session that is watched.
@@ -39,18 +41,39 @@ struct Stream {
 pub(super) struct Streams {
     barrier: Option<ProcessBarrier>,
     list: Vec<Stream>,
+    /// How many of them had news at the last look.
+    with_news: usize,
+    /// How often the engine has slept, or was about to.
+    sleeps: u64,
 }
 
 impl Streams {
     pub(super) fn new() -> Streams {
-        Streams { barrier: ProcessBarrier::new(), list: Vec::with_capacity(STREAMS_MAX) }
+        Streams {
+            barrier: ProcessBarrier::new(),
+            list: Vec::with_capacity(STREAMS_MAX),
+            with_news: 0,
+            sleeps: 0,
+        }
     }
 
+    pub(super) fn with_news(&self) -> usize {
+        self.with_news
+    }
+
+    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.list.len()
     }
 
-    /// Takes back the promise about the streams from `first` on. False where that can't be done now.
+    /// As if the system had forbidden it after the start.
+    #[cfg(test)]
+    pub(super) fn lose_barrier(&mut self) {
+        self.barrier = None;
+    }
+
+    /// Takes back the promise about the streams from `first` on, each of which is its slot's present session.
+    /// False where that can't be done.
     fn take_back(&mut self, shared: &Shared, first: usize) -> bool {
         if self.list.len() == first {
             return true;
@@ -59,6 +82,7 @@ impl Streams {
         self.list[first..].iter().for_each(|stream| path(stream).watch(false));
         if !self.barrier.as_ref().is_some_and(ProcessBarrier::cross) {
             self.list[first..].iter().for_each(|stream| path(stream).watch(true));
+            self.barrier = None;
             return false;
         }
         for stream in self.list.drain(first..) {
@@ -74,7 +98,11 @@ impl<D: Driver, H: Handler> Engine<D, H> {
     /// Serves each stream that has news.
     #[inline]
     pub(super) fn serve_streams(&mut self, batched: bool) -> usize {
-        if self.core.streams.list.is_empty() { 0 } else { self.look_at_streams(batched) }
+        if self.core.streams.list.is_empty() {
+            self.core.streams.with_news = 0;
+            return 0;
+        }
+        self.look_at_streams(batched)
     }
 
     fn look_at_streams(&mut self, batched: bool) -> usize {
@@ -83,8 +111,7 @@ impl<D: Driver, H: Handler> Engine<D, H> {
             let core = &mut self.core;
             let stream = &mut core.streams.list[at];
             let index = stream.id.index as usize;
-            if core.table.sessions[index].id != stream.id {
-                // It has ended. The promise to its slot's next session, if there is one, is another.
+            if has_ended(&core.table, stream.id) {
                 core.streams.list.swap_remove(at);
                 continue;
             }
@@ -100,11 +127,14 @@ impl<D: Driver, H: Handler> Engine<D, H> {
                     stream.quiet = 0;
                     let last = core.streams.list.len() - 1;
                     core.streams.list.swap(at, last);
-                    core.streams.take_back(&core.shared, last);
+                    if core.streams.take_back(&core.shared, last) {
+                        continue;
+                    }
                 }
             }
             at += 1;
         }
+        self.core.streams.with_news = served;
         served
     }
 }
@@ -116,7 +146,11 @@ impl Core {
         let accepted = self.shared.slots[index].send.accepted();
         let session = &mut self.table.sessions[index];
         let news = accepted.wrapping_sub(std::mem::replace(&mut session.accepted, accepted));
-        if news >= STREAM {
+        if news == 0 {
+            return;
+        }
+        let busy = (news >= STREAM).then_some(self.streams.sleeps);
+        if std::mem::replace(&mut session.busy, busy) == busy && busy.is_some() {
             self.begin_stream(index);
         }
     }
@@ -136,8 +170,18 @@ impl Core {
         self.shared.bell.ring(index as u32);
     }
 
-    /// The engine is about to sleep: false where it must not, because somebody may rely on its looks.
+    /// The engine is about to sleep: false where it must not for long, because somebody may rely on its looks.
     pub(super) fn end_streams(&mut self) -> bool {
+        let table = &self.table;
+        self.streams.sleeps += 1;
+        self.streams.list.retain(|stream| !has_ended(table, stream.id));
         self.streams.take_back(&self.shared, 0)
     }
+}
+
+/// Whether nobody relies on looks at a session's ring any more: it is closed, and all that was committed is
+/// sent or counted. The promise to the slot's next session, if there is one, is another.
+fn has_ended(table: &Table, id: SlotId) -> bool {
+    let session = &table.sessions[id.index as usize];
+    session.id != id || session.state != State::Open
 }

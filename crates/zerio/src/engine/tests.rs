@@ -37,6 +37,9 @@ struct Told {
     rooms: Vec<Option<(SlotId, Span)>>,
     /// What it was given to send and keeps, by slot.
     sends: Vec<Option<(SlotId, Span)>>,
+    waker: Waker,
+    /// What it does where it is to wait and nothing has happened.
+    sleep: Box<dyn FnMut()>,
 }
 
 impl Told {
@@ -68,7 +71,8 @@ impl Driver for Told {
 
     fn new(region: Arc<Region>, slots: usize) -> io::Result<Told> {
         let none = || (0..slots).map(|_| None).collect();
-        Ok(Told { region, completions: VecDeque::new(), rooms: none(), sends: none() })
+        let (waker, sleep) = (Waker::new(|| {}), Box::new(|| {}));
+        Ok(Told { region, completions: VecDeque::new(), rooms: none(), sends: none(), waker, sleep })
     }
 
     fn listen(&mut self, (): ()) -> io::Result<()> {
@@ -115,13 +119,16 @@ impl Driver for Told {
         self.completions.push_back(Completion::Closed(id));
     }
 
-    fn turn(&mut self, _: Duration, done: &mut Vec<Completion<()>>) -> io::Result<()> {
+    fn turn(&mut self, wait: Duration, done: &mut Vec<Completion<()>>) -> io::Result<()> {
+        if !wait.is_zero() && self.completions.is_empty() {
+            (self.sleep)();
+        }
         done.extend(self.completions.drain(..));
         Ok(())
     }
 
     fn waker(&self) -> Waker {
-        Waker::new(|| {})
+        self.waker.clone()
     }
 }
 
@@ -153,11 +160,11 @@ impl Handler for Slow {
 
 /// A server's engine with one session, in slot 0.
 fn server() -> Engine<Told, Slow> {
-    server_of(1)
+    server_of(1, Waker::new(|| {}))
 }
 
 /// A server's engine with so many sessions, in the first slots.
-fn server_of(sessions: u8) -> Engine<Told, Slow> {
+fn server_of(sessions: u8, waker: Waker) -> Engine<Told, Slow> {
     let mut config = Config::default();
     (config.message_max, config.send_ring, config.receive_buffer) = (1000, 8192, 8192);
     config.sessions_max = 16;
@@ -169,7 +176,8 @@ fn server_of(sessions: u8) -> Engine<Told, Slow> {
     let role =
         ServerRole { directory, engine: 0, same_id: config.same_id, sessions_max: config.sessions_max };
     let slots = config.slots_per_engine();
-    let driver = Told::new(memory.1.clone(), slots).unwrap();
+    let mut driver = Told::new(memory.1.clone(), slots).unwrap();
+    driver.waker = waker;
     let (role, inboxes) = (Role::Server(role), inboxes(1, slots));
     let mut engine = Engine::new(&config, driver, Slow::default(), role, memory, inboxes, None);
     for session in 0..sessions {
@@ -232,4 +240,6 @@ fn a_slow_handler_made_its_peer_a_slow_peer_at_once() {
     assert_eq!(engine.handler.ended, [Reason::SlowPeer]);
 }
 
+#[cfg(loom)]
+mod models;
 mod streams;

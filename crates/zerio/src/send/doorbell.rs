@@ -1,7 +1,8 @@
 //! Beside the send path: how its senders reach an engine that may be asleep.
 //!
 //! A sender marks its session, then looks whether the engine sleeps; the engine says that it sleeps, then
-//! looks whether anything is marked. One of them sees the other, so no wake-up is lost (`cursor.rs`).
+//! looks whether anything is marked. One of them sees the other, so no wake-up is lost (`cursor.rs`). A session
+//! that the engine watches (`engine/streams.rs`) need not be marked, and an engine that watches is awake.
 #![forbid(unsafe_code)]
 
 use std::sync::OnceLock;

@@ -1,12 +1,9 @@
-//! Send path, 3 of 3: claim → ring → **pump** → driver. The pump hands what is committed to the kernel; any
-//! thread may run it, one at a time, by taking the pump flag.
-//!
-//! Normally that is the engine. When the engine sleeps, the sender itself hands its message to the
-//! kernel, which spares a wake-up; after a few such sends in one sleep it wakes the engine as well, so
-//! that a stream of messages does not pay a system call each.
+//! The send path: claim → ring → pump → driver. [`SendPath`] is all that a sender needs to know of a session,
+//! and what its engine asks of the path; what it is made of is in the files of this folder.
 #![deny(unsafe_code)]
 
-use std::io::{self, ErrorKind};
+#[cfg(target_os = "linux")]
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,24 +11,23 @@ pub(crate) mod claim;
 mod doorbell;
 #[cfg(feature = "sim")]
 mod inspect;
+mod pump;
 pub(crate) mod ring;
 
 use crate::counters::{Sent, SentTallies};
-use crate::cursor::{self, ClosedMeanwhile, Cursor, Guard, Guarded, Hold, Padded, Promise};
-use crate::driver::{Direct, Driver, SlotId};
+use crate::cursor::{self, ClosedMeanwhile, Cursor, Guarded, Hold, Padded, Promise};
+use crate::driver::Direct;
 use crate::error::{SendError, Undelivered};
-use crate::region::Span;
 use crate::wait::{self, Backoff, Lobby};
 use crate::wire::HEADER;
 use claim::Claim;
 pub(crate) use doorbell::Doorbell;
-use ring::{Reader, Ring};
+use pump::Pump;
+use ring::Ring;
 
-/// So many direct sends in one sleep of the engine are a stream: it is woken.
-const DIRECT_SENDS: u32 = 4;
-
-/// So many requests to send one after the other, then the others have their turn.
-const ROUNDS: usize = 4;
+/// The longest message, in bytes, that is copied while the ring is held: who wants to close it waits for that. A
+/// longer one takes longer to copy than a claim costs.
+const HELD_COPY_MAX: usize = 4096;
 
 /// The proof that one thread alone sends on an engine's sessions: it need not hold their rings. There is
 /// one for each polled engine, until the first handle that other threads could use is given away.
@@ -61,29 +57,6 @@ pub(crate) struct SendPath {
     stuck: Cursor,
     /// Bytes of the handshake's frame, at the ring's start. The engine's own.
     greeting: Cursor,
-}
-
-/// What the pump flag guards.
-#[derive(Debug, Default)]
-struct Pump {
-    reader: Reader,
-    /// The driver has a span.
-    in_flight: bool,
-    direct: Option<Direct>,
-    /// The kernel had no room at the last direct send.
-    blocked: bool,
-    failed: Option<ErrorKind>,
-}
-
-/// What a run of the pump came to.
-#[derive(Debug, PartialEq, Eq)]
-enum Pumped {
-    /// All that was committed is with the kernel, or on its way there.
-    All,
-    /// There is more, which direct sends can't bring.
-    More,
-    /// The connection is gone.
-    Failed,
 }
 
 impl SendPath {
@@ -116,6 +89,11 @@ impl SendPath {
     /// The same for a sender who waits where there is no room, and is counted then.
     #[inline]
     pub(crate) fn send_now(&self, generation: u32, message: &[u8]) -> Result<(), SendError> {
+        if message.len() > HELD_COPY_MAX {
+            let mut claim = self.claim_now(generation, message.len())?;
+            claim.copy_from_slice(message);
+            return claim.commit();
+        }
         // Not by way of a claim: that it is a value with a drop costs a third of a small message.
         let (committed, start) = self.hold_place(generation, message.len())?;
         self.ring.write(start, message);
@@ -178,7 +156,9 @@ impl SendPath {
         match self.ring.place(committed, (HEADER + len) as u64) {
             Some(start) => Ok((committed, start)),
             None => {
-                self.full();
+                if self.note_full() {
+                    self.bell.ring(self.index);
+                }
                 Err(self.count_full())
             }
         }
@@ -213,7 +193,9 @@ impl SendPath {
                     Hold::Held(committed) => break committed,
                     Hold::Closed => return Some(Err(SendError::Closed)),
                     Hold::Busy if self.ring.word().ask_to_be_told() => return None,
-                    // Nobody has a claim: it is held, for a moment, or was.
+                    // Nobody has a claim: it is held, for a moment, or was. A holder who has lost his core tells
+                    // nobody when he goes on; then it is the lobby that looks again soon.
+                    Hold::Busy if backoff.is_spent() => return None,
                     Hold::Busy => backoff.pause(),
                 }
             };
@@ -234,16 +216,20 @@ impl SendPath {
     /// For a thread that holds the ring, and lets go if this fails.
     #[inline]
     fn place_held(&self, generation: u32, committed: u64, len: usize) -> Result<(u64, u64), SendError> {
-        let failure = if !self.ring.is_for(generation) {
-            SendError::Closed
-        } else {
-            match self.ring.place(committed, (HEADER + len) as u64) {
-                Some(start) => return Ok((committed, start)),
-                None => self.full(),
-            }
-        };
+        if !self.ring.is_for(generation) {
+            self.ring.word().let_go(committed);
+            return Err(SendError::Closed);
+        }
+        if let Some(start) = self.ring.place(committed, (HEADER + len) as u64) {
+            return Ok((committed, start));
+        }
+        let news = self.note_full();
         self.ring.word().let_go(committed);
-        Err(failure)
+        if news {
+            // Not while it is held: that may be a system call.
+            self.bell.ring(self.index);
+        }
+        Err(SendError::Full)
     }
 
     #[cold]
@@ -260,15 +246,15 @@ impl SendPath {
         Err(SendError::Full)
     }
 
-    /// For a thread that may write to the ring: there is no room.
+    /// For a thread that may write to the ring: there is no room. Tells whether that is news for the engine.
     #[cold]
-    fn full(&self) -> SendError {
+    fn note_full(&self) -> bool {
         let stuck = self.stuck.observe();
-        if is_even(stuck) {
+        let news = is_even(stuck);
+        if news {
             self.stuck.publish(stuck + 1);
-            self.bell.ring(self.index);
         }
-        SendError::Full
+        news
     }
 
     #[cold]
@@ -335,140 +321,6 @@ impl SendPath {
             self.send_directly();
         } else {
             self.bell.ring(self.index);
-        }
-    }
-
-    /// The engine sleeps: this thread hands what is committed to the kernel. What that does not take is
-    /// the engine's.
-    #[cold]
-    fn send_directly(&self) {
-        let pumped = match self.pump.try_take() {
-            Some(mut pump) => {
-                let batches = self.tallies.batches_sent.get();
-                let pumped = self.pump_direct(&mut pump);
-                self.tallies.direct_sends.add(self.tallies.batches_sent.get() - batches);
-                pumped
-            }
-            // Another thread is at it, and may have looked before this message was committed.
-            None => Pumped::More,
-        };
-        if pumped != Pumped::All {
-            self.bell.ring(self.index);
-        } else if self.bell.count_direct() >= DIRECT_SENDS {
-            self.bell.wake();
-        }
-    }
-
-    // The pump.
-
-    fn pump_direct(&self, pump: &mut Guard<'_, Pump>) -> Pumped {
-        let pump: &mut Pump = pump;
-        if pump.failed.is_some() {
-            return Pumped::Failed;
-        }
-        if pump.in_flight {
-            // Its completion wakes the engine, which goes on.
-            return Pumped::All;
-        }
-        for _ in 0..ROUNDS {
-            if pump.blocked {
-                return Pumped::More;
-            }
-            let Some(direct) = &pump.direct else { return Pumped::More };
-            let Some(span) = self.ring.next(&mut pump.reader) else { return Pumped::All };
-            let outcome = direct.send(self.ring.bytes(&span));
-            match outcome {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    self.ring.taken(&mut pump.reader, span, 0);
-                    pump.blocked = true;
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {
-                    self.ring.taken(&mut pump.reader, span, 0);
-                }
-                outcome => {
-                    // After a short send the kernel has no more room: the driver waits for it.
-                    pump.blocked = outcome.as_ref().is_ok_and(|&bytes| bytes < span.len());
-                    if self.account(pump, span, outcome).is_err() {
-                        return Pumped::Failed;
-                    }
-                    if self.ring.is_caught_up(&pump.reader) {
-                        // Who has committed since has marked the session, or found the flag taken and marked
-                        // it then. To look again would take the word's line away from the senders.
-                        return Pumped::All;
-                    }
-                }
-            }
-        }
-        if self.ring.is_drained(&pump.reader) { Pumped::All } else { Pumped::More }
-    }
-
-    /// For the engine: hands what is committed to the kernel. An error is the connection's end.
-    pub(crate) fn pump<D: Driver>(&self, id: SlotId, driver: &mut D, batched: bool) -> Result<(), ErrorKind> {
-        let Some(mut pump) = self.pump.try_take() else {
-            // A sender is at it. What it leaves is found by the mark.
-            self.bell.mark(self.index);
-            return Ok(());
-        };
-        if !batched {
-            match self.pump_direct(&mut pump) {
-                Pumped::All => return Ok(()),
-                Pumped::More => {}
-                Pumped::Failed => return Err(pump.failed.unwrap_or(ErrorKind::ConnectionAborted)),
-            }
-        }
-        if pump.in_flight {
-            return Ok(());
-        }
-        if pump.direct.is_some() && !pump.blocked && !batched {
-            // More came while this thread sent: the others have their turn first.
-            self.bell.mark(self.index);
-            return Ok(());
-        }
-        if let Some(span) = self.ring.next(&mut pump.reader) {
-            pump.in_flight = true;
-            driver.send(id, span);
-        }
-        Ok(())
-    }
-
-    /// For the engine: the driver's send has completed.
-    pub(crate) fn sent(&self, span: Span, outcome: io::Result<usize>) -> Result<(), ErrorKind> {
-        let mut pump = wait::take_soon(&self.pump);
-        pump.in_flight = false;
-        pump.blocked = false;
-        self.bell.mark(self.index);
-        self.account(&mut pump, span, outcome)
-    }
-
-    /// Books what the kernel took of a span.
-    fn account(&self, pump: &mut Pump, span: Span, outcome: io::Result<usize>) -> Result<(), ErrorKind> {
-        let bytes = match &outcome {
-            Ok(bytes) => *bytes,
-            Err(_) => 0,
-        };
-        if bytes > 0 {
-            self.tallies.bytes_sent.add(bytes as u64);
-            self.tallies.batches_sent.add(1);
-            self.tallies.short_sends.add(u64::from(bytes < span.len()));
-        }
-        self.ring.taken(&mut pump.reader, span, bytes);
-        self.unstick(pump);
-        self.lobby.tell();
-        match outcome {
-            Ok(_) => Ok(()),
-            Err(error) => {
-                pump.failed = Some(error.kind());
-                Err(error.kind())
-            }
-        }
-    }
-
-    /// For the holder of the pump flag: takes the note of a full ring back, when it is half empty.
-    #[inline]
-    fn unstick(&self, pump: &Pump) {
-        let stuck = self.stuck.observe();
-        if !is_even(stuck) && self.ring.in_use(&pump.reader) <= self.ring.capacity() / 2 {
-            self.stuck.publish(stuck + 1);
         }
     }
 
@@ -559,13 +411,6 @@ impl SendPath {
         self.watched.set(watched);
     }
 
-    /// Whether all that was accepted has been taken by the kernel.
-    pub(crate) fn is_drained(&self) -> bool {
-        // A sender may have the flag for a moment and find nothing to do: then nobody would look again.
-        let pump = wait::take_soon(&self.pump);
-        !pump.in_flight && self.ring.is_drained(&pump.reader)
-    }
-
     /// What was accepted and not taken by the kernel, when the path is closed and nothing is in flight.
     pub(crate) fn left(&self) -> Undelivered {
         let pump = wait::take_soon(&self.pump);
@@ -576,13 +421,6 @@ impl SendPath {
             left.bytes -= greeting;
         }
         left
-    }
-
-    /// Which time the ring is stuck; `None` while it is not.
-    pub(crate) fn stuck(&self) -> Option<u64> {
-        // The kernel may have taken everything while a sender was about to make its note.
-        self.unstick(&wait::take_soon(&self.pump));
-        Some(self.stuck.observe()).filter(|stuck| !is_even(*stuck))
     }
 
     pub(crate) fn counters(&self) -> Sent {

@@ -147,7 +147,7 @@ impl Ring {
         end <= released + self.capacity
     }
 
-    /// For whoever holds the ring: the bytes of the frame that `place` found a place for.
+    /// For whoever has the ring: the bytes of the frame that `place` found a place for.
     #[inline]
     pub(crate) fn frame(&self, start: u64, len: usize) -> Span {
         let at = (start & (self.capacity - 1)) as usize;
@@ -182,7 +182,7 @@ impl Ring {
         self.region.bytes_mut(span)
     }
 
-    /// For whoever holds the ring, just before it commits: makes a note of a frame.
+    /// For whoever has the ring, just before it commits: makes a note of a frame.
     #[inline]
     pub(crate) fn note(&self, committed: u64, start: u64) {
         let senders = &self.senders;
@@ -197,7 +197,8 @@ impl Ring {
         senders.messages.add(1);
     }
 
-    /// For a holder whose commit failed, before it lets go: the message that it made a note of is none.
+    /// For the owner of a claim that could not be committed, before it lets go: the message that it made a note
+    /// of is none.
     pub(crate) fn take_back(&self) {
         self.senders.messages.add(u64::MAX);
     }

@@ -1,16 +1,18 @@
 //! The pump and the doorbell, with a driver that records what it is given and completes when told.
 #![forbid(unsafe_code)]
 
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use socket2::Socket;
 
+use super::pump::DIRECT_SENDS;
 use super::*;
 use crate::cursor::{Flag, Tally};
-use crate::driver::{Completion, Options, Waker};
-use crate::region::Region;
+use crate::driver::{Completion, Driver, Options, SlotId, Waker};
+use crate::region::{Region, Span};
 use crate::wait::InHandler;
 use crate::wire;
 

@@ -173,6 +173,8 @@ pub(crate) struct Session {
     pub(crate) stuck: Option<(u64, Time)>,
     /// How many messages the slot had accepted when the session was last served.
     pub(crate) accepted: u64,
+    /// Many of them had come at once the last time that any had come: after how many sleeps of its engine.
+    pub(crate) busy: Option<u64>,
     /// How many bytes had been sent when the peer's system was last seen to have taken all of them.
     #[cfg(target_os = "linux")]
     pub(crate) settled: Option<u64>,
@@ -206,6 +208,7 @@ impl Session {
             deadline,
             stuck: None,
             accepted: 0,
+            busy: None,
             #[cfg(target_os = "linux")]
             settled: None,
             #[cfg(target_os = "linux")]

@@ -24,8 +24,8 @@ pub(super) fn closing_gives_back_a_receive_and_a_blocked_send_once_each<D: Site>
         let mut rig = Rig::<D>::paced(2, pace);
         let id = id(1, 3);
         let (mut peer, own) = D::On::narrow_pair();
+        let direct = D::On::direct(&own);
         rig.driver.adopt(id, own, &options()).unwrap();
-        let direct = rig.driver.direct(id).unwrap();
         // What is full for a moment has room again when the peer's kernel has taken its part.
         let mut full = 0;
         while full < 10 {
@@ -117,8 +117,8 @@ pub(super) fn busy_rig<D: Site>(turns: usize, wait: Duration) -> (Rig<D>, impl S
     let mut peers = Vec::new();
     for index in 0..6 {
         let (peer, own) = D::On::narrow_pair();
+        fill_up(&D::On::direct(&own));
         rig.driver.adopt(id(index, 1), own, &options()).unwrap();
-        fill_up(&rig.driver.direct(id(index, 1)).unwrap());
         let (receive, send) = (rig.span(64), rig.filled(0, 64));
         rig.driver.receive(id(index, 1), receive);
         rig.driver.send(id(index, 1), send);
@@ -149,7 +149,8 @@ pub(super) fn a_driver_with_requests_in_flight_can_be_dropped<D: Site>() {
 pub(super) fn drivers_leave_no_descriptor_behind<D: Site>() {
     const ALONE: &str = "ZERIO_CONFORMANCE_ALONE";
     if std::env::var_os(ALONE).is_none() {
-        let test = format!("driver::conformance::{}::drivers_leave_no_descriptor_behind", D::NAME);
+        let test =
+            format!("driver::conformance::{}::drivers_leave_no_descriptor_behind", D::NAME.replace('-', "_"));
         let mut alone = Command::new(std::env::current_exe().unwrap());
         let output = alone.args(["--exact", &test, "--nocapture"]).env(ALONE, "1").output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout);
@@ -171,7 +172,11 @@ pub(super) fn drivers_leave_no_descriptor_behind<D: Site>() {
     assert_eq!(open_descriptors(), Some(before), "{}: descriptors open after 20 drivers", D::NAME);
 }
 
-/// How many descriptors this process has; `None` where the system does not say.
+/// How many descriptors this process has; `None` where the system does not say. Wine shows a program of
+/// Windows' those that it has itself, which are more than the program's and stay for a while.
 pub(super) fn open_descriptors() -> Option<usize> {
+    if cfg!(windows) {
+        return None;
+    }
     Some(std::fs::read_dir("/proc/self/fd").ok()?.count())
 }

@@ -11,10 +11,12 @@ use socket2::{Domain, SockRef, Socket, Type};
 
 use super::rig::{DEADLINE, options};
 use crate::driver::poll::Poll;
-use crate::driver::sim::{Far, Faults, Net, Sim, Socket as SimSocket, address_of};
+use crate::driver::rio::Rio;
+use crate::driver::rio::model::Model;
+use crate::driver::sim::{Far, Faults, Net, Sim, Socket as SimSocket, Wire, address_of};
 #[cfg(target_os = "linux")]
 use crate::driver::uring::Uring;
-use crate::driver::{Driver, socket};
+use crate::driver::{Direct, Driver, socket};
 
 /// A driver, and the network that it is on.
 pub(super) trait Site: Driver<Socket = <Self::On as Network>::Socket> {
@@ -27,6 +29,10 @@ impl Site for Poll {
 
 #[cfg(target_os = "linux")]
 impl Site for Uring {
+    type On = Loopback;
+}
+
+impl Site for Rio<Model> {
     type On = Loopback;
 }
 
@@ -79,6 +85,9 @@ pub(super) trait Network {
     fn is_free(address: SocketAddr) -> bool;
 
     fn never_blocks(socket: &Self::Socket) -> bool;
+
+    /// The way to send on a socket that a driver may not have.
+    fn direct(socket: &Self::Socket) -> Direct;
 }
 
 /// The system's own network.
@@ -162,7 +171,12 @@ impl Network for Loopback {
     }
 
     fn never_blocks(socket: &Socket) -> bool {
-        socket.nonblocking().unwrap()
+        // By what it does: Windows does not tell.
+        (&*socket).read(&mut [0]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+    }
+
+    fn direct(socket: &Socket) -> Direct {
+        Direct::new(socket)
     }
 }
 
@@ -280,5 +294,9 @@ impl Network for Simulated {
 
     fn never_blocks(_: &SimSocket) -> bool {
         true
+    }
+
+    fn direct(socket: &SimSocket) -> Direct {
+        Direct::Simulated(Wire::new(&Net::here(), socket.end()))
     }
 }

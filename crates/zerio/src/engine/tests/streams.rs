@@ -7,23 +7,25 @@ use crate::engine::streams::{QUIET_LOOKS, STREAM, STREAMS_MAX};
 
 impl Engine<Told, Slow> {
     /// A thread of the user's sends so many messages on the session in this slot.
-    fn user_sends(&self, index: usize, messages: u64) {
+    pub(super) fn user_sends(&self, index: usize, messages: u64) {
         let generation = self.core.table.sessions[index].id.generation;
         let send = &self.core.shared.slots[index].send;
         (0..messages).for_each(|_| send.try_send(generation, b"message").unwrap());
     }
 
-    fn turn_and_take(&mut self, index: usize) {
+    pub(super) fn turn_and_take(&mut self, index: usize) {
         self.turn(clock()).unwrap();
         self.driver.takes(index);
         self.turn(clock()).unwrap();
     }
 
     /// Makes the session in this slot a stream, if it can be one.
-    fn begin_stream_on(&mut self, index: usize) {
-        self.user_sends(index, STREAM);
-        self.turn_and_take(index);
-        self.turn_and_take(index);
+    pub(super) fn begin_stream_on(&mut self, index: usize) {
+        for _ in 0..2 {
+            self.user_sends(index, STREAM);
+            self.turn_and_take(index);
+            self.turn_and_take(index);
+        }
     }
 
     /// Whether a sender on this slot is spared telling the engine. The message is sent.
@@ -49,13 +51,65 @@ fn there_are_streams() -> bool {
 }
 
 #[test]
-fn so_many_messages_between_two_looks_are_a_stream_and_one_less_are_none() {
+fn so_many_messages_twice_in_a_row_are_a_stream_and_one_less_or_once_are_none() {
+    for (first, second, watched) in
+        [(STREAM, STREAM, true), (STREAM, STREAM - 1, false), (STREAM - 1, STREAM, false)]
+    {
+        let mut engine = server();
+        for messages in [first, second] {
+            engine.user_sends(0, messages);
+            engine.turn(clock()).unwrap();
+            engine.driver.takes(0);
+        }
+        assert_eq!(engine.core.streams.len() == 1, watched && there_are_streams());
+        engine.turn_and_take(0);
+        engine.turn_and_take(0);
+        assert_eq!(engine.is_watched(0), watched && there_are_streams());
+    }
+}
+
+#[test]
+fn two_bursts_with_a_sleep_between_them_are_no_stream() {
     let mut engine = server();
-    engine.user_sends(0, STREAM - 1);
-    engine.turn_and_take(0);
+    for _ in 0..2 {
+        engine.user_sends(0, STREAM);
+        engine.turn_and_take(0);
+        engine.park(clock()).unwrap();
+        engine.turn_and_take(0);
+    }
     assert!(!engine.is_watched(0));
+}
+
+#[test]
+fn an_engine_without_its_barrier_never_slept_again() {
+    let mut engine = server();
     engine.begin_stream_on(0);
+    engine.core.streams.lose_barrier();
+    let parks = engine.parks();
+    engine.park(clock()).unwrap();
+    assert_eq!(engine.parks(), parks + 1, "for a short time, and then it looks again");
     assert_eq!(engine.is_watched(0), there_are_streams());
+    engine.driver.receives(0, b"");
+    engine.turn_and_take(0);
+    engine.turn_and_take(0);
+    engine.park(clock()).unwrap();
+    assert_eq!((engine.parks(), engine.core.streams.len()), (parks + 2, 0), "and for long when it has ended");
+}
+
+#[test]
+fn the_promise_of_a_session_that_has_ended_fell_to_the_slots_next_one() {
+    let mut engine = server();
+    engine.begin_stream_on(0);
+    engine.core.streams.lose_barrier();
+    engine.driver.receives(0, b"");
+    engine.turn_and_take(0);
+    engine.turn_and_take(0);
+    engine.driver.accepts();
+    engine.turn(clock()).unwrap();
+    engine.park(clock()).unwrap();
+    engine.driver.receives(0, &frame(b"z"));
+    engine.turn(clock()).unwrap();
+    assert!(engine.driver.sends[0].is_some(), "it is welcomed");
 }
 
 #[test]
@@ -84,7 +138,7 @@ fn a_message_that_relied_on_being_seen_was_overlooked_by_an_engine_that_went_to_
 
 #[test]
 fn so_many_streams_are_watched_and_not_one_more() {
-    let mut engine = server_of(STREAMS_MAX as u8 + 1);
+    let mut engine = server_of(STREAMS_MAX as u8 + 1, Waker::new(|| {}));
     for index in 0..=STREAMS_MAX {
         engine.begin_stream_on(index);
     }

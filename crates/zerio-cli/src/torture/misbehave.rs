@@ -1,0 +1,346 @@
+//! The peers that misbehave: a process of its own, with a thread for each. Each does one thing after the other
+//! that no peer should, and holds what the server makes of it against what it should.
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeMap;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use socket2::{Domain, SockRef, Socket, Type};
+
+use super::{HANDSHAKE, MESSAGE_MAX, PATIENCE, SPARE, child};
+use crate::failure::Failure;
+
+/// As much as a thread here needs.
+const STACK: usize = 128 * 1024;
+
+/// What the server says to whom it does not let in.
+const TAKEN: u8 = 1;
+const FULL: u8 = 2;
+const BAD_ID: u8 = 4;
+const TOO_LATE: u8 = 5;
+const BAD_FRAME: u8 = 6;
+
+/// What came of all of them.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct Outcome {
+    /// How often each was done and came to what it should.
+    pub(super) done: BTreeMap<String, u64>,
+    /// How often the server was full before it could be done.
+    pub(super) turned_away: u64,
+    /// Well-behaved connections that came, had an echo, and went.
+    pub(super) came_and_went: u64,
+    pub(super) faults: Vec<String>,
+}
+
+type Deed = fn(&mut Bad) -> Result<(), Wrong>;
+
+const DEEDS: [(&str, Deed); 15] = [
+    ("a length over message_max", |bad| bad.bad_frame(MESSAGE_MAX as u32 + 1)),
+    ("a length with the top bit", |bad| bad.bad_frame(1 << 31 | 1)),
+    ("silent", |bad| bad.silent()),
+    ("a byte a second", |bad| bad.byte_a_second()),
+    ("closed in the middle of a frame", |bad| bad.half_a_frame(false)),
+    ("reset in the middle of a frame", |bad| bad.half_a_frame(true)),
+    ("reset in the handshake", |bad| bad.reset_in_handshake()),
+    ("an empty id", |bad| bad.refused(b"", BAD_ID)),
+    ("an id too long", |bad| bad.refused(&[b'x'; 256], BAD_ID)),
+    ("an id that is not UTF-8", |bad| bad.refused(b"\xff\xfe", BAD_ID)),
+    ("an id with a control character", |bad| bad.refused(b"two\nlines", BAD_ID)),
+    ("an id that is taken", |bad| bad.refused(b"good-0", TAKEN)),
+    ("a first frame too long", |bad| bad.refused(&[0x7f; 2000], BAD_FRAME)),
+    ("never reads", |bad| bad.never_reads()),
+    ("leaves with echoes on their way", |bad| bad.leaves_early()),
+];
+
+/// The name of what one of them does alone, because it takes all places.
+pub(super) const FULL_TABLE: &str = "a full table";
+
+/// The names of all that is done.
+pub(super) fn deeds() -> impl Iterator<Item = &'static str> {
+    DEEDS.iter().map(|(name, _)| *name).chain([FULL_TABLE])
+}
+
+/// Why a deed did not come to what it should.
+enum Wrong {
+    /// The server was full; it may be.
+    Full,
+    Fault(String),
+}
+
+impl From<io::Error> for Wrong {
+    fn from(error: io::Error) -> Wrong {
+        Wrong::Fault(error.to_string())
+    }
+}
+
+/// How a connection answered.
+#[derive(Debug, PartialEq, Eq)]
+enum Answer {
+    Frame(Vec<u8>),
+    Ended,
+}
+
+struct Bad {
+    server: SocketAddr,
+    id: String,
+    stops: Box<dyn Fn() -> bool + Send>,
+}
+
+fn frame(message: &[u8]) -> Vec<u8> {
+    [&(message.len() as u32).to_le_bytes()[..], message].concat()
+}
+
+fn is_end(error: &io::Error) -> bool {
+    use ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
+}
+
+fn hear(stream: &mut TcpStream) -> io::Result<Answer> {
+    let mut header = [0; 4];
+    let outcome = stream.read_exact(&mut header).and_then(|()| {
+        let mut message = vec![0; u32::from_le_bytes(header).min(1 << 16) as usize];
+        stream.read_exact(&mut message).map(|()| Answer::Frame(message))
+    });
+    match outcome {
+        Err(error) if is_end(&error) => Ok(Answer::Ended),
+        outcome => outcome,
+    }
+}
+
+/// Writes; where the server has ended the connection meanwhile, what it said is to be read.
+fn say(stream: &mut TcpStream, bytes: &[u8]) -> io::Result<()> {
+    match stream.write_all(bytes) {
+        Err(error) if !is_end(&error) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+impl Bad {
+    fn connect(&self) -> io::Result<TcpStream> {
+        let stream = TcpStream::connect(self.server)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+
+    /// A connection that was let in.
+    fn welcome(&self) -> Result<TcpStream, Wrong> {
+        let mut stream = self.connect()?;
+        self.shake_hands(&mut stream)?;
+        Ok(stream)
+    }
+
+    fn shake_hands(&self, stream: &mut TcpStream) -> Result<(), Wrong> {
+        say(stream, &frame(self.id.as_bytes()))?;
+        match hear(stream)? {
+            Answer::Frame(echo) if echo == self.id.as_bytes() => Ok(()),
+            other => Err(not_let_in(&other)),
+        }
+    }
+
+    fn bad_frame(&mut self, len: u32) -> Result<(), Wrong> {
+        let mut stream = self.welcome()?;
+        say(&mut stream, &len.to_le_bytes())?;
+        say(&mut stream, &[0xab; 100])?;
+        expect_end(&mut stream)
+    }
+
+    fn silent(&mut self) -> Result<(), Wrong> {
+        expect_refusal(&mut self.connect()?, TOO_LATE)
+    }
+
+    fn byte_a_second(&mut self) -> Result<(), Wrong> {
+        let mut stream = self.connect()?;
+        let begun = Instant::now();
+        for byte in frame(self.id.as_bytes()) {
+            say(&mut stream, &[byte])?;
+            std::thread::sleep(Duration::from_secs(1));
+            if begun.elapsed() > HANDSHAKE {
+                break;
+            }
+        }
+        expect_refusal(&mut stream, TOO_LATE)
+    }
+
+    fn half_a_frame(&mut self, reset: bool) -> Result<(), Wrong> {
+        let mut stream = self.welcome()?;
+        say(&mut stream, &100u32.to_le_bytes())?;
+        say(&mut stream, &[0xcd; 50])?;
+        if reset {
+            SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
+        }
+        Ok(())
+    }
+
+    fn reset_in_handshake(&mut self) -> Result<(), Wrong> {
+        let mut stream = self.connect()?;
+        say(&mut stream, &[9, 0])?;
+        SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
+        Ok(())
+    }
+
+    fn refused(&mut self, hello: &[u8], code: u8) -> Result<(), Wrong> {
+        let mut stream = self.connect()?;
+        say(&mut stream, &frame(hello))?;
+        expect_refusal(&mut stream, code)
+    }
+
+    /// The server sends echoes until there is no room for them, and has enough of it then.
+    fn never_reads(&mut self) -> Result<(), Wrong> {
+        let socket = Socket::new(Domain::for_address(self.server), Type::STREAM, None)?;
+        socket.set_recv_buffer_size(4096)?;
+        socket.connect(&self.server.into())?;
+        let mut stream = TcpStream::from(socket);
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        self.shake_hands(&mut stream)?;
+        let message = frame(&[7; MESSAGE_MAX]);
+        let begun = Instant::now();
+        while begun.elapsed() < PATIENCE && !(self.stops)() {
+            match stream.write_all(&message) {
+                Err(error) if is_end(&error) => return Ok(()),
+                outcome => outcome?,
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        if (self.stops)() { Err(Wrong::Full) } else { Err(Wrong::Fault("it was never disconnected".into())) }
+    }
+
+    fn leaves_early(&mut self) -> Result<(), Wrong> {
+        let mut stream = self.welcome()?;
+        for _ in 0..20 {
+            say(&mut stream, &frame(&[1; 500]))?;
+        }
+        Ok(())
+    }
+
+    /// Takes all places there are, and more.
+    fn full_table(&mut self) -> Result<(), Wrong> {
+        let (mut held, mut refused) = (Vec::new(), 0);
+        let id = self.id.clone();
+        for number in 0..2 * SPARE {
+            self.id = format!("{id}-{number}");
+            match self.welcome() {
+                Ok(stream) => held.push(stream),
+                Err(Wrong::Full) => refused += 1,
+                Err(fault) => return Err(fault),
+            }
+            if refused >= 20 || (self.stops)() {
+                break;
+            }
+        }
+        self.id = id;
+        if refused > 0 { Ok(()) } else { Err(Wrong::Fault(format!("{} were all let in", held.len()))) }
+    }
+
+    /// Comes, has an echo, and goes, in order or not.
+    fn come_and_go(&mut self, number: u64) -> Result<(), Wrong> {
+        let mut stream = self.welcome()?;
+        let message = number.to_le_bytes();
+        say(&mut stream, &frame(&message))?;
+        match hear(&mut stream)? {
+            Answer::Frame(echo) if echo == message => {}
+            other => return Err(Wrong::Fault(format!("in place of an echo: {other:?}"))),
+        }
+        if number.is_multiple_of(2) {
+            SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
+        }
+        Ok(())
+    }
+}
+
+fn not_let_in(answer: &Answer) -> Wrong {
+    match answer {
+        Answer::Frame(frame) if frame.starts_with(&[0, FULL]) => Wrong::Full,
+        // A full server without a place even to refuse in says so and closes; what it had not read then
+        // makes a reset of it, which may overtake the words.
+        Answer::Ended => Wrong::Full,
+        other => Wrong::Fault(format!("it was not let in: {other:?}")),
+    }
+}
+
+fn expect_refusal(stream: &mut TcpStream, code: u8) -> Result<(), Wrong> {
+    let answer = hear(stream)?;
+    match &answer {
+        Answer::Frame(frame) if frame.starts_with(&[0, code]) => expect_end(stream),
+        answer => Err(not_let_in(answer)),
+    }
+}
+
+fn expect_end(stream: &mut TcpStream) -> Result<(), Wrong> {
+    match hear(stream)? {
+        Answer::Ended => Ok(()),
+        frame => Err(Wrong::Fault(format!("in place of the end: {frame:?}"))),
+    }
+}
+
+/// Books what came of a deed.
+fn book(outcome: &Mutex<Outcome>, name: &str, result: Result<(), Wrong>) {
+    let mut outcome = outcome.lock().expect("nobody panics with it");
+    match result {
+        Ok(()) => *outcome.done.entry(name.to_owned()).or_default() += 1,
+        Err(Wrong::Full) => outcome.turned_away += 1,
+        Err(Wrong::Fault(fault)) => outcome.faults.push(format!("{name}: {fault}")),
+    }
+}
+
+/// Runs so many of them, and `churn` connections a second that come and go, until standard input ends.
+pub(super) fn run(server: SocketAddr, peers: usize, churn: u32) -> Result<(), Failure> {
+    let stops = child::until_input_ends();
+    let outcome = Mutex::new(Outcome::default());
+    let bad = |id: String| Bad { server, id, stops: Box::new(stops.clone()) };
+    std::thread::scope(|scope| -> Result<(), Failure> {
+        for number in 0..peers {
+            let (mut bad, outcome, stops) = (bad(format!("bad-{number}")), &outcome, stops.clone());
+            let work = move || {
+                for (name, deed) in DEEDS.iter().cycle().skip(number % DEEDS.len()) {
+                    if stops() {
+                        break;
+                    }
+                    book(outcome, name, deed(&mut bad));
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+            };
+            std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, work)?;
+        }
+        let (mut full, outcome, stops) = (bad("full".to_owned()), &outcome, stops.clone());
+        let ends = stops.clone();
+        let fill = move || {
+            while !ends() {
+                let result = full.full_table();
+                if !ends() {
+                    book(outcome, FULL_TABLE, result);
+                }
+                // The others need the places for a while.
+                std::thread::sleep(Duration::from_secs(1));
+            }
+        };
+        std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, fill)?;
+        let begun = Instant::now();
+        let mut comers = bad(String::new());
+        for number in 0u64.. {
+            let due = begun + Duration::from_secs(1) * number as u32 / churn.max(1);
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            if stops() {
+                break;
+            }
+            if churn > 0 {
+                comers.id = format!("comer-{number}");
+                let result = comers.come_and_go(number);
+                let went = result.is_ok();
+                book(outcome, "comes and goes", result);
+                outcome.lock().expect("nobody panics with it").came_and_went += u64::from(went);
+            }
+        }
+        Ok(())
+    })?;
+    let mut outcome = outcome.into_inner().expect("nobody panics with it");
+    outcome.done.remove("comes and goes");
+    outcome.faults.truncate(20);
+    child::say(&serde_json::to_string(&outcome).map_err(Failure::new)?)
+}

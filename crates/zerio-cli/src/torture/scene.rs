@@ -1,0 +1,208 @@
+//! One driver's turn: the server and its peers are started, things are done to them second by second, and what
+//! each has counted is compared.
+#![forbid(unsafe_code)]
+
+use std::fs::File;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::sync_channel;
+use std::time::{Duration, Instant};
+
+use indicatif::ProgressBar;
+use zerio::{Config, SendError, Server};
+
+use super::child::Process;
+use super::ledger::{Echo, Ledger};
+use super::report::Run;
+use super::system::{self, Resident};
+use super::victims::Streaming;
+use super::{PATIENCE, clients, misbehave};
+use crate::args::{self, Role};
+use crate::failure::Failure;
+use crate::interrupt;
+
+/// How often it is looked what is due.
+const TICK: Duration = Duration::from_millis(50);
+
+/// How long a victim stays stopped, less than the server puts up with; and how often.
+const STOPPED: Duration = Duration::from_millis(1500);
+const STOP_EVERY: Duration = Duration::from_secs(4);
+
+/// How often a victim is killed, and the next one started.
+const KILL_EVERY: Duration = Duration::from_millis(500);
+
+/// How long there are no descriptors left, and how often.
+const EXHAUSTED: Duration = Duration::from_secs(1);
+const EXHAUST_EVERY: Duration = Duration::from_secs(5);
+
+pub(super) fn play(args: &args::Torture, config: &Config, bar: &ProgressBar) -> Result<Run, Failure> {
+    let ledger = Arc::new(Ledger::default());
+    let (victims, victims_come) = sync_channel(64);
+    let echo = Echo { ledger: ledger.clone(), next: vec![0; args.clients()], victims };
+    let server = Server::bind("127.0.0.1:0")?.config(config.clone()).handler(echo).start()?;
+    let streaming = Streaming::start(victims_come)?;
+    let address = server.local_addr();
+    let flags = [
+        format!("--clients={}", args.clients),
+        format!("--misbehaving={}", args.misbehaving()),
+        format!("--churn={}", args.churn),
+        format!("--driver={}", config.driver),
+    ];
+    let start = |role| Process::start(role, address, &flags);
+    let ready = |role| {
+        let mut process = start(role)?;
+        match process.hear()?.as_str() {
+            "ready" => Ok(process),
+            other => Err(Failure::new(format!("the process of {role:?} was not ready: {other:?}"))),
+        }
+    };
+    let goods = ready(Role::Clients)?;
+    let stopped = ready(Role::Stopped)?;
+    let bads = start(Role::Peers)?;
+
+    let mut scene = Scene {
+        ledger: &ledger,
+        server: &server,
+        resident: Resident::open(),
+        // As many as there are descriptors: this process's memory is watched.
+        files: Vec::with_capacity(1 << 16),
+        run: Run::default(),
+    };
+    scene.run.driver = server.driver().name;
+    scene.act(args, &stopped, || start(Role::Killed), bar)?;
+    let Scene { mut run, .. } = scene;
+
+    // The clients end last: until then those that misbehave have somebody to disturb.
+    let bads: misbehave::Outcome = parse(&bads.finish("the peers that misbehave")?)?;
+    ledger.ending.store(true, Ordering::Release);
+    let goods: clients::Outcome = parse(&goods.finish("the clients")?)?;
+    let streamed = streaming.finish();
+    let stopped = stopped.finish("the victim that was stopped")?;
+    let report = server.stop();
+
+    let checked = ledger.checked.load(Ordering::Relaxed);
+    run.faults.extend(ledger.take_faults());
+    run.faults.extend(goods.faults);
+    run.faults.extend(bads.faults);
+    run.faults.extend(streamed.fault);
+    if report.failure.is_some() {
+        run.faults.push(report.to_string());
+    }
+    if (checked, goods.checked) != (goods.sent, goods.sent) {
+        let (sent, back) = (goods.sent, goods.checked);
+        run.faults.push(format!("{sent} messages sent, {checked} came to the server, {back} came back"));
+    }
+    if stopped != format!("{} true", streamed.to_stopped) {
+        run.faults.push(format!("the stopped victim had {stopped}, of {}", streamed.to_stopped));
+    }
+    run.messages_checked = checked + goods.checked + streamed.to_stopped;
+    run.messages_lost = goods.sent - goods.checked.min(goods.sent);
+    run.too_long = goods.too_long;
+    run.to_stopped_victim = streamed.to_stopped;
+    run.full_rings = streamed.full;
+    run.misbehaved = bads.done;
+    run.turned_away = bads.turned_away;
+    run.came_and_went = bads.came_and_went;
+    run.slow_peers = ledger.slow_peers.load(Ordering::Relaxed);
+    run.kills_heard = ledger.killed.load(Ordering::Relaxed);
+    run.clients_resident_kib = goods.resident_kib;
+    run.judge(args);
+    Ok(run)
+}
+
+fn parse<T: serde::de::DeserializeOwned>(line: &str) -> Result<T, Failure> {
+    serde_json::from_str(line).map_err(|error| Failure::new(format!("{error}: {line:?}")))
+}
+
+struct Scene<'a> {
+    ledger: &'a Ledger,
+    server: &'a Server,
+    resident: Resident,
+    files: Vec<File>,
+    run: Run,
+}
+
+impl Scene<'_> {
+    /// Does what is due, until the time is over.
+    fn act(
+        &mut self,
+        args: &args::Torture,
+        stopped: &Process,
+        victim: impl Fn() -> Result<Process, Failure>,
+        bar: &ProgressBar,
+    ) -> Result<(), Failure> {
+        let begun = Instant::now();
+        let lasts = Duration::from_secs(args.seconds);
+        let mut killed = victim()?;
+        let (mut kill, mut stop, mut exhaust) = (KILL_EVERY, STOP_EVERY / 4, EXHAUST_EVERY / 2);
+        let (mut goes_on, mut frees) = (None, None);
+        let mut second = 1;
+        while begun.elapsed() < lasts && !interrupt::seen() {
+            std::thread::sleep(TICK);
+            let now = begun.elapsed();
+            if now >= Duration::from_secs(second) {
+                second += 1;
+                bar.inc(1);
+                self.run.resident_kib.extend(self.resident.kib());
+                self.send_to_nobody();
+            }
+            if goes_on.is_some_and(|when| now >= when) {
+                system::stop(&stopped.child, false)?;
+                goes_on = None;
+            } else if now >= stop && now + STOPPED < lasts {
+                system::stop(&stopped.child, true)?;
+                self.run.stops += 1;
+                (stop, goes_on) = (now + STOP_EVERY, Some(now + STOPPED));
+            }
+            if frees.is_some_and(|when| now >= when) {
+                self.files.clear();
+                frees = None;
+            } else if now >= exhaust && now + EXHAUSTED < lasts {
+                system::exhaust_descriptors(&mut self.files);
+                self.run.exhaustions += 1;
+                (exhaust, frees) = (now + EXHAUST_EVERY, Some(now + EXHAUSTED));
+            }
+            // A process can't be started without descriptors.
+            if frees.is_none() && now >= kill {
+                kill = now + KILL_EVERY;
+                // Only one that has begun tells something by its end.
+                if killed.hear()? == "ready" {
+                    self.run.kills += 1;
+                }
+                killed = {
+                    drop(killed);
+                    victim()?
+                };
+            }
+        }
+        self.files.clear();
+        if goes_on.is_some() {
+            system::stop(&stopped.child, false)?;
+        }
+        self.run.accept_errors = self.server.counters().engine.accept_errors;
+        self.last_kill(killed)
+    }
+
+    /// The last victim is killed as the others were, and every end must have been told.
+    fn last_kill(&mut self, mut victim: Process) -> Result<(), Failure> {
+        self.run.kills += u64::from(victim.hear()? == "ready");
+        drop(victim);
+        let begun = Instant::now();
+        while self.ledger.killed.load(Ordering::Relaxed) < self.run.kills {
+            if begun.elapsed() > PATIENCE {
+                let heard = self.ledger.killed.load(Ordering::Relaxed);
+                self.ledger.fault(format!("{} victims killed, {heard} ends told", self.run.kills));
+                break;
+            }
+            std::thread::sleep(TICK);
+        }
+        Ok(())
+    }
+
+    fn send_to_nobody(&self) {
+        let outcome = self.server.try_send("nobody", b"is there somebody?");
+        if outcome != Err(SendError::UnknownPeer) {
+            self.ledger.fault(format!("a message to nobody came to {outcome:?}"));
+        }
+    }
+}

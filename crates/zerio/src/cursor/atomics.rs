@@ -1,0 +1,24 @@
+//! The atomics that threads share things by: the standard library's, or loom's, which tries every order in
+//! which threads can take turns (`RUSTFLAGS="--cfg loom" cargo test --release -p zerio --lib models`).
+#![forbid(unsafe_code)]
+
+#[cfg(not(loom))]
+pub(super) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, compiler_fence, fence};
+
+#[cfg(loom)]
+pub(super) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, fence};
+
+/// loom knows of no processor that a barrier of the whole process could reach: in its models both sides of
+/// such a pair pay for a fence.
+#[cfg(loom)]
+pub(super) fn compiler_fence(order: std::sync::atomic::Ordering) {
+    fence(order);
+}
+
+/// loom takes a sequentially consistent access for one that only acquires and releases; a fence makes up
+/// for it. Nothing in a program.
+#[inline(always)]
+pub(super) fn as_sequential_as_said() {
+    #[cfg(loom)]
+    fence(std::sync::atomic::Ordering::SeqCst);
+}

@@ -1,0 +1,85 @@
+//! What the fuzzer feeds, one function a target: each takes arbitrary bytes and panics where the library does
+//! something else than a naive model of it. `fuzz/` at the workspace's root calls them; `cargo test` replays
+//! the inputs that fuzzing has found worth keeping. No part of the library's interface.
+#![forbid(unsafe_code)]
+
+mod framer;
+mod handshake;
+mod ring;
+mod server;
+
+pub use framer::framer;
+pub use handshake::handshake;
+pub use ring::ring;
+pub use server::server;
+
+/// Arbitrary bytes, read as what a target needs; zeros when they are used up.
+struct Input<'a>(&'a [u8]);
+
+impl<'a> Input<'a> {
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn byte(&mut self) -> u8 {
+        self.take(1).first().copied().unwrap_or(0)
+    }
+
+    /// A number below `end`, from two bytes.
+    fn below(&mut self, end: usize) -> usize {
+        usize::from(u16::from_le_bytes([self.byte(), self.byte()])) % end
+    }
+
+    /// The next `len` bytes, or as many as there are.
+    fn take(&mut self, len: usize) -> &'a [u8] {
+        let (taken, rest) = self.0.split_at(len.min(self.0.len()));
+        self.0 = rest;
+        taken
+    }
+
+    fn rest(self) -> &'a [u8] {
+        self.0
+    }
+}
+
+/// The frame of a message.
+fn frame(message: &[u8]) -> Vec<u8> {
+    [&(message.len() as u32).to_le_bytes()[..], message].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    fn replay(name: &str, target: fn(&[u8])) {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(name);
+        let mut inputs = 0;
+        for entry in std::fs::read_dir(&folder).expect("the corpus stands beside the fuzzer") {
+            let path = entry.unwrap().path();
+            println!("{}", path.display());
+            target(&std::fs::read(&path).unwrap());
+            inputs += 1;
+        }
+        assert!(inputs > 0, "{} is empty", folder.display());
+    }
+
+    #[test]
+    fn the_framers_corpus_finds_no_fault() {
+        replay("framer", super::framer);
+    }
+
+    #[test]
+    fn the_handshakes_corpus_finds_no_fault() {
+        replay("handshake", super::handshake);
+    }
+
+    #[test]
+    fn the_rings_corpus_finds_no_fault() {
+        replay("ring", super::ring);
+    }
+
+    #[test]
+    fn the_servers_corpus_finds_no_fault() {
+        replay("server", super::server);
+    }
+}

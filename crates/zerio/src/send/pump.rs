@@ -1,0 +1,194 @@
+//! Send path, 3 of 3: claim → ring → **pump** → driver. The pump hands what is committed to the kernel; any
+//! thread may run it, one at a time, by taking the pump flag.
+//!
+//! Normally that is the engine. When the engine sleeps, the sender itself hands its message to the
+//! kernel, which spares a wake-up; after a few such sends in one sleep it wakes the engine as well, so
+//! that a stream of messages does not pay a system call each.
+#![forbid(unsafe_code)]
+
+use std::io::{self, ErrorKind};
+
+use super::ring::Reader;
+use super::{SendPath, is_even};
+use crate::cursor::Guard;
+use crate::driver::{Direct, Driver, SlotId};
+use crate::region::Span;
+use crate::wait;
+
+/// So many direct sends in one sleep of the engine are a stream: it is woken.
+pub(super) const DIRECT_SENDS: u32 = 4;
+
+/// So many requests to send one after the other, then the others have their turn.
+const ROUNDS: usize = 4;
+
+/// What the pump flag guards.
+#[derive(Debug, Default)]
+pub(super) struct Pump {
+    pub(super) reader: Reader,
+    /// The driver has a span.
+    pub(super) in_flight: bool,
+    pub(super) direct: Option<Direct>,
+    /// The kernel had no room at the last direct send.
+    pub(super) blocked: bool,
+    pub(super) failed: Option<ErrorKind>,
+}
+
+/// What a run of the pump came to.
+#[derive(Debug, PartialEq, Eq)]
+enum Pumped {
+    /// All that was committed is with the kernel, or on its way there.
+    All,
+    /// There is more, which direct sends can't bring.
+    More,
+    /// The connection is gone.
+    Failed,
+}
+
+impl SendPath {
+    /// The engine sleeps: this thread hands what is committed to the kernel. What that does not take is
+    /// the engine's.
+    #[cold]
+    pub(super) fn send_directly(&self) {
+        let pumped = match self.pump.try_take() {
+            Some(mut pump) => {
+                let batches = self.tallies.batches_sent.get();
+                let pumped = self.pump_direct(&mut pump);
+                self.tallies.direct_sends.add(self.tallies.batches_sent.get() - batches);
+                pumped
+            }
+            // Another thread is at it, and may have looked before this message was committed.
+            None => Pumped::More,
+        };
+        if pumped != Pumped::All {
+            self.bell.ring(self.index);
+        } else if self.bell.count_direct() >= DIRECT_SENDS {
+            self.bell.wake();
+        }
+    }
+
+    fn pump_direct(&self, pump: &mut Guard<'_, Pump>) -> Pumped {
+        let pump: &mut Pump = pump;
+        if pump.failed.is_some() {
+            return Pumped::Failed;
+        }
+        if pump.in_flight {
+            // Its completion wakes the engine, which goes on.
+            return Pumped::All;
+        }
+        for _ in 0..ROUNDS {
+            if pump.blocked {
+                return Pumped::More;
+            }
+            let Some(direct) = &pump.direct else { return Pumped::More };
+            let Some(span) = self.ring.next(&mut pump.reader) else { return Pumped::All };
+            let outcome = direct.send(self.ring.bytes(&span));
+            match outcome {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.ring.taken(&mut pump.reader, span, 0);
+                    pump.blocked = true;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {
+                    self.ring.taken(&mut pump.reader, span, 0);
+                }
+                outcome => {
+                    // After a short send the kernel has no more room: the driver waits for it.
+                    pump.blocked = outcome.as_ref().is_ok_and(|&bytes| bytes < span.len());
+                    if self.account(pump, span, outcome).is_err() {
+                        return Pumped::Failed;
+                    }
+                    if self.ring.is_caught_up(&pump.reader) {
+                        // Who has committed since has marked the session, or found the flag taken and marked
+                        // it then, or relies on the engine's next look. To look again would take the word's line
+                        // away from the senders.
+                        return Pumped::All;
+                    }
+                }
+            }
+        }
+        if self.ring.is_drained(&pump.reader) { Pumped::All } else { Pumped::More }
+    }
+
+    /// For the engine: hands what is committed to the kernel. An error is the connection's end.
+    pub(crate) fn pump<D: Driver>(&self, id: SlotId, driver: &mut D, batched: bool) -> Result<(), ErrorKind> {
+        let Some(mut pump) = self.pump.try_take() else {
+            // A sender is at it. What it leaves is found by the mark.
+            self.bell.mark(self.index);
+            return Ok(());
+        };
+        if !batched {
+            match self.pump_direct(&mut pump) {
+                Pumped::All => return Ok(()),
+                Pumped::More => {}
+                Pumped::Failed => return Err(pump.failed.unwrap_or(ErrorKind::ConnectionAborted)),
+            }
+        }
+        if pump.in_flight {
+            return Ok(());
+        }
+        if pump.direct.is_some() && !pump.blocked && !batched {
+            // More came while this thread sent: the others have their turn first.
+            self.bell.mark(self.index);
+            return Ok(());
+        }
+        if let Some(span) = self.ring.next(&mut pump.reader) {
+            pump.in_flight = true;
+            driver.send(id, span);
+        }
+        Ok(())
+    }
+
+    /// For the engine: the driver's send has completed.
+    pub(crate) fn sent(&self, span: Span, outcome: io::Result<usize>) -> Result<(), ErrorKind> {
+        let mut pump = wait::take_soon(&self.pump);
+        pump.in_flight = false;
+        pump.blocked = false;
+        self.bell.mark(self.index);
+        self.account(&mut pump, span, outcome)
+    }
+
+    /// Books what the kernel took of a span.
+    fn account(&self, pump: &mut Pump, span: Span, outcome: io::Result<usize>) -> Result<(), ErrorKind> {
+        let bytes = match &outcome {
+            Ok(bytes) => *bytes,
+            Err(_) => 0,
+        };
+        if bytes > 0 {
+            self.tallies.bytes_sent.add(bytes as u64);
+            self.tallies.batches_sent.add(1);
+            self.tallies.short_sends.add(u64::from(bytes < span.len()));
+        }
+        self.ring.taken(&mut pump.reader, span, bytes);
+        self.unstick(pump);
+        self.lobby.tell();
+        match outcome {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                pump.failed = Some(error.kind());
+                Err(error.kind())
+            }
+        }
+    }
+
+    /// For the holder of the pump flag: takes the note of a full ring back, when it is half empty.
+    #[inline]
+    fn unstick(&self, pump: &Pump) {
+        let stuck = self.stuck.observe();
+        if !is_even(stuck) && self.ring.in_use(&pump.reader) <= self.ring.capacity() / 2 {
+            self.stuck.publish(stuck + 1);
+        }
+    }
+
+    /// Whether all that was accepted has been taken by the kernel.
+    pub(crate) fn is_drained(&self) -> bool {
+        // A sender may have the flag for a moment and find nothing to do: then nobody would look again.
+        let pump = wait::take_soon(&self.pump);
+        !pump.in_flight && self.ring.is_drained(&pump.reader)
+    }
+
+    /// Which time the ring is stuck; `None` while it is not.
+    pub(crate) fn stuck(&self) -> Option<u64> {
+        // The kernel may have taken everything while a sender was about to make its note.
+        self.unstick(&wait::take_soon(&self.pump));
+        Some(self.stuck.observe()).filter(|stuck| !is_even(*stuck))
+    }
+}

@@ -1,0 +1,261 @@
+//! Links that are cut, restored and throttled: a server and a client in two network namespaces of their own, with a
+//! pair of virtual interfaces between them. It takes root and iproute2; without, each test says that it was
+//! skipped. What a test makes is gone when it ends, also where it fails.
+#![cfg(target_os = "linux")]
+
+mod hostile;
+
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use hostile::{Echo, Events, PATIENCE, config, drivers, until};
+use zerio::{Client, Config, DriverKind, Reason, SendError, Server};
+
+const PEER_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// The systems' timers count in seconds, and back off: the end may be told so much later.
+const LATER: Duration = Duration::from_secs(4);
+
+/// Runs a command of iproute2; its complaint where it fails.
+fn ip(command: &str) -> Result<(), String> {
+    let mut words = command.split_whitespace();
+    let mut process = Command::new(words.next().expect("a program"));
+    let output = process.args(words).stdin(Stdio::null()).output();
+    match output {
+        Ok(output) if output.status.success() => Ok(()),
+        Ok(output) => Err(format!("{command}: {}", String::from_utf8_lossy(&output.stderr).trim())),
+        Err(error) => Err(format!("{command}: {error}")),
+    }
+}
+
+/// Two namespaces with a link between them.
+struct Net {
+    near: String,
+    far: String,
+}
+
+impl Net {
+    const NEAR: &'static str = "10.213.7.1";
+
+    /// `None`, with a word to whoever reads, where they can't be had.
+    fn new() -> Option<Net> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = |side: &str| format!("zerio-{}-{number}-{side}", std::process::id());
+        // Made before anything is: dropping it undoes what has been done by then.
+        let net = Net { near: name("near"), far: name("far") };
+        let (near, far) = (&net.near, &net.far);
+        let steps = [
+            format!("ip netns add {near}"),
+            format!("ip netns add {far}"),
+            format!("ip -n {near} link add link0 type veth peer name link0 netns {far}"),
+            format!("ip -n {near} addr add {}/24 dev link0", Net::NEAR),
+            format!("ip -n {far} addr add 10.213.7.2/24 dev link0"),
+            format!("ip -n {near} link set lo up"),
+            format!("ip -n {near} link set link0 up"),
+            format!("ip -n {far} link set link0 up"),
+        ];
+        for step in &steps {
+            if let Err(why) = ip(step) {
+                eprintln!("SKIPPED: no network namespaces here (they take root and iproute2): {why}");
+                return None;
+            }
+        }
+        Some(net)
+    }
+
+    /// Cuts the link on the far side: the near one is not told, and its interface stays up.
+    fn cut(&self) {
+        ip(&format!("ip -n {} link set link0 down", self.far)).unwrap();
+    }
+
+    fn restore(&self) {
+        ip(&format!("ip -n {} link set link0 up", self.far)).unwrap();
+    }
+}
+
+impl Drop for Net {
+    fn drop(&mut self) {
+        // With a namespace goes its end of the link, and with that the other end.
+        for name in [&self.near, &self.far] {
+            let _ = ip(&format!("ip netns del {name}"));
+        }
+    }
+}
+
+/// Does something on a thread that is in a namespace; the threads that it starts are there too.
+fn inside<T: Send>(netns: &str, work: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| {
+        let there = scope.spawn(move || {
+            let file = File::open(format!("/run/netns/{netns}")).unwrap();
+            // SAFETY: it takes a descriptor, which is open, and changes nothing but this thread's namespace.
+            assert_eq!(unsafe { libc::setns(file.as_raw_fd(), libc::CLONE_NEWNET) }, 0);
+            work()
+        });
+        there.join().unwrap()
+    })
+}
+
+/// A server on the near side that notes what it hears and echoes.
+struct Near {
+    server: Server,
+    events: Events,
+}
+
+/// A client on the far side that counts messages, each of which must have the number that is next.
+struct Far {
+    client: Client,
+    next: Arc<AtomicU64>,
+}
+
+fn settings(driver: DriverKind) -> Config {
+    config(|c| {
+        (c.driver, c.peer_timeout) = (driver, PEER_TIMEOUT);
+        (c.send_timeout, c.drain_timeout) = (PATIENCE, PATIENCE);
+    })
+}
+
+impl Near {
+    fn start(net: &Net, driver: DriverKind) -> Near {
+        inside(&net.near, || {
+            let events = Events::default();
+            let server = Server::bind("0.0.0.0:0").unwrap().config(settings(driver));
+            Near { server: server.handler(Echo(events.clone())).start().unwrap(), events }
+        })
+    }
+
+    /// A client in this namespace comes by its loopback, one in the other by the link.
+    fn client(&self, netns: &str, address: &str, id: &str, driver: DriverKind) -> Far {
+        let next = Arc::new(AtomicU64::new(0));
+        let counted = next.clone();
+        let address = format!("{address}:{}", self.server.local_addr().port());
+        let client = inside(netns, || {
+            let client = Client::connect(address, id).unwrap().config(settings(driver));
+            let client = client.on_message(move |_, message| {
+                let expected = counted.load(Ordering::Relaxed);
+                assert_eq!(message[..8], expected.to_le_bytes(), "message {expected}, once and in its place");
+                counted.store(expected + 1, Ordering::Release);
+            });
+            client.start().unwrap()
+        });
+        Far { client, next }
+    }
+}
+
+impl Far {
+    fn heard(&self) -> u64 {
+        self.next.load(Ordering::Acquire)
+    }
+
+    fn waits_for(&self, count: u64) {
+        until(&format!("message {count}"), || (self.heard() >= count).then_some(()));
+    }
+}
+
+fn message(number: u64) -> [u8; 1000] {
+    let mut message = [number as u8; 1000];
+    message[..8].copy_from_slice(&number.to_le_bytes());
+    message
+}
+
+#[test]
+fn a_link_that_is_cut_for_less_than_the_peer_timeout_costs_no_message() {
+    let Some(net) = Net::new() else { return };
+    for driver in drivers() {
+        let near = Near::start(&net, driver);
+        let far = near.client(&net.far, Net::NEAR, "far", driver);
+        let peer = near.server.peer("far").unwrap();
+        let mut sent = 0;
+        let mut send = |count| {
+            for _ in 0..count {
+                peer.send(&message(sent)).unwrap();
+                sent += 1;
+            }
+            sent
+        };
+        far.waits_for(send(100));
+        net.cut();
+        let total = send(100);
+        std::thread::sleep(PEER_TIMEOUT / 4);
+        assert!(far.heard() < total, "nothing goes through a link that is cut");
+        net.restore();
+        far.waits_for(send(100));
+        assert!(far.client.stop().undelivered.is_empty());
+        assert_eq!(near.events.end_of("far").reason, Reason::PeerClosed);
+    }
+}
+
+#[test]
+fn a_link_that_is_cut_is_noticed_within_the_peer_timeout_with_messages_on_their_way_and_without() {
+    let Some(net) = Net::new() else { return };
+    for driver in drivers() {
+        for streams in [true, false] {
+            let near = Near::start(&net, driver);
+            let far = near.client(&net.far, Net::NEAR, "far", driver);
+            let peer = near.server.peer("far").unwrap();
+            peer.send(&message(0)).unwrap();
+            far.waits_for(1);
+            net.cut();
+            let begun = Instant::now();
+            if streams {
+                peer.send(&message(1)).unwrap();
+            }
+            let end = near.events.end_of("far");
+            let noticed = begun.elapsed();
+            println!("{driver}, streams {streams}: noticed after {noticed:.1?}, {end}");
+            assert!(matches!(end.reason, Reason::Connection(_)), "{end}");
+            assert!(noticed <= PEER_TIMEOUT + LATER, "{noticed:?}");
+            assert_eq!(peer.try_send(b"too late"), Err(SendError::Closed));
+            // The far side, whose own interface is down, notices too; then everything goes on as before.
+            until("the client's end", || (!far.client.is_connected()).then_some(()));
+            net.restore();
+            let again = near.client(&net.far, Net::NEAR, "again", driver);
+            near.server.send("again", &message(0)).unwrap();
+            again.waits_for(1);
+        }
+    }
+}
+
+#[test]
+fn a_throttled_link_slows_its_own_peer_loses_nothing_and_slows_nobody_else() {
+    const COUNT: u64 = 2000;
+    // Behind what waits for the link an echo would take a large part of a second.
+    const ECHOES: u64 = 50;
+    let Some(net) = Net::new() else { return };
+    // A megabyte a second, from the server to the far side.
+    let throttle = "qdisc add dev link0 root tbf rate 8mbit burst 16kb latency 50ms";
+    if let Err(why) = ip(&format!("tc -n {} {throttle}", net.near)) {
+        return eprintln!("SKIPPED: no throttled link here (it takes tc and sch_tbf): {why}");
+    }
+    for driver in drivers() {
+        let near = Near::start(&net, driver);
+        let far = near.client(&net.far, Net::NEAR, "far", driver);
+        let beside = near.client(&net.near, "127.0.0.1", "beside", driver);
+        let peer = near.server.peer("far").unwrap();
+        let begun = Instant::now();
+        let stream = std::thread::spawn(move || {
+            for number in 0..COUNT {
+                peer.send(&message(number)).unwrap();
+            }
+        });
+        // Meanwhile the other one has its echoes, one by one.
+        let mut echoes = 0;
+        while far.heard() < COUNT {
+            beside.client.send(&message(echoes)).unwrap();
+            echoes += 1;
+            beside.waits_for(echoes);
+            assert!(begun.elapsed() < 2 * PATIENCE, "{} of {COUNT} after {:?}", far.heard(), begun.elapsed());
+        }
+        let lasted = begun.elapsed();
+        stream.join().unwrap();
+        println!("{driver}: {COUNT} messages in {lasted:.1?}, {echoes} echoes beside");
+        assert!(lasted > Duration::from_secs(1), "the link was not throttled: {lasted:?}");
+        assert!(echoes >= ECHOES, "{echoes} echoes beside: they were slowed too");
+        assert!(far.client.stop().undelivered.is_empty());
+        assert_eq!(near.events.end_of("far").reason, Reason::PeerClosed);
+    }
+}
