@@ -76,9 +76,6 @@ MUTATIONS = [
     ("the last byte of a frame is waited for once more", "recv/framer.rs",
      "if rest.len() < len {",
      "if rest.len() <= len {"),
-    ("a frame's rest is moved, and its start is not", "recv/buffer.rs",
-     "bytes.copy_within(self.consumed.., 0);",
-     "let from = self.consumed.max(1);\n            bytes.copy_within(from.., 0);"),
 ]
 
 

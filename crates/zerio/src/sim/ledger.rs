@@ -257,6 +257,11 @@ impl Ledger {
         Some(End { connection: at as u32, side: 1 })
     }
 
+    pub(super) fn is_open(&self, end: End) -> bool {
+        let sides = self.sessions.get(end.connection as usize);
+        sides.is_some_and(|sides| sides[end.side].phase == Phase::Open)
+    }
+
     /// How many messages a side has accepted: the next one's number.
     pub(super) fn accepted(&mut self, end: End) -> usize {
         self.session(end).ends.len()

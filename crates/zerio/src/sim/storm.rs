@@ -206,6 +206,7 @@ impl Storm {
             }
         }
         self.calm_down()?;
+        self.let_one_in()?;
         self.end()?;
         let mut figures = self.ledger.borrow().figures;
         (figures.steps, figures.trace) = (self.world.steps, self.world.trace);
@@ -271,11 +272,7 @@ impl Storm {
         self.server = Some(ServerSide { engines, nodes, directory });
     }
 
-    fn client_joins(&mut self) {
-        if self.clients.len() >= self.clients_max {
-            return;
-        }
-        let text = format!("c{}", self.random.below(self.ids));
+    fn client_joins(&mut self, text: String) -> End {
         let id = PeerId::new(&text).expect("it is a good id");
         let node = self.world.members.len();
         let witness = self.witness(node, false, self.habits.sole);
@@ -287,6 +284,7 @@ impl Storm {
         let end = End { connection, side: 0 };
         self.ledger.borrow_mut().session(end).id = text;
         self.clients.push(ClientSide { engine, node, id, end, session: None });
+        end
     }
 
     /// Lets go of engines that have ended, after a look at what they leave.
@@ -347,6 +345,33 @@ impl Storm {
         let quiet = |storm: &Storm| storm.ledger.borrow().missing().is_none();
         // To go over all sessions takes its time.
         match self.rest(CALM, 16, quiet)? {
+            true => Ok(()),
+            false => Err(self.ledger.borrow().missing().unwrap_or_default()),
+        }
+    }
+
+    /// Somebody who comes now, when there is room, gets in, and can send the longest message at once.
+    fn let_one_in(&mut self) -> Result<(), String> {
+        // Connections of peers that are gone have their places until their deadlines.
+        let deadlines = self.config.handshake_timeout + self.config.drain_timeout;
+        self.rest(2 * deadlines, 1, |_| false)?;
+        let Some(server) = &self.server else { return Ok(()) };
+        let fit = |node: &usize| {
+            let member = &self.world.members[*node];
+            !member.is_finished() && !self.ledger.borrow_mut().book(*node).stopped
+        };
+        let full = server.directory.counted.get() >= self.config.sessions_max as u64;
+        if full || !server.nodes.iter().all(fit) {
+            return Ok(());
+        }
+        let end = self.client_joins("late".into());
+        let is_in =
+            |storm: &Storm| storm.ledger.borrow().is_open(end) && storm.ledger.borrow().is_open(end.other());
+        if !self.rest(CALM, 1, is_in)? {
+            return Err(format!("{end:?} came to a server with room, in a calm, and did not get in"));
+        }
+        self.send_longest(end)?;
+        match self.rest(CALM, 16, |storm| storm.ledger.borrow().missing().is_none())? {
             true => Ok(()),
             false => Err(self.ledger.borrow().missing().unwrap_or_default()),
         }

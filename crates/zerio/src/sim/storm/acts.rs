@@ -62,7 +62,12 @@ impl Storm {
 
     fn do_action(&mut self, action: Action) -> Result<(), String> {
         match action {
-            Action::Join => self.client_joins(),
+            Action::Join => {
+                if self.clients.len() < self.clients_max {
+                    let id = format!("c{}", self.random.below(self.ids));
+                    self.client_joins(id);
+                }
+            }
             Action::ClientSends => self.client_sends(),
             Action::ServerSends => self.server_sends(),
             Action::Burst => {
@@ -138,27 +143,44 @@ impl Storm {
 
     fn client_sends(&mut self) {
         let Some(at) = self.pick_client() else { return };
-        let Some((end, peer)) = self.client_peer(at) else { return };
-        if !self.habits.sole {
-            return self.send_on(end, &peer);
-        }
         let len = self.len();
+        let _ = self.send_from(at, len);
+    }
+
+    /// A client whose ring is empty sends the longest message that there may be.
+    pub(super) fn send_longest(&mut self, end: End) -> Result<(), String> {
+        let Some(at) = self.clients.iter().position(|client| client.end == end) else { return Ok(()) };
+        match self.send_from(at, self.config.message_max) {
+            Some(Err(error)) => Err(format!("{end:?}, its ring empty, can't send: {error}")),
+            _ => Ok(()),
+        }
+    }
+
+    /// A client sends, if it has a session, by one of the ways there are; what a plain send came to.
+    fn send_from(&mut self, at: usize, len: usize) -> Option<Result<(), SendError>> {
+        let (end, peer) = self.client_peer(at)?;
+        if !self.habits.sole {
+            return self.send_on(end, &peer, len);
+        }
         let n = self.ledger.borrow_mut().accepted(end);
         compose(end, n, len, &mut self.scratch);
         let client = &self.clients[at];
         let index = client.session.map_or(0, |id| id.index as usize);
         let outcome = client.engine.borrow_mut().core().try_send(index, &self.scratch);
         self.ledger.borrow_mut().sent(end, len, outcome);
+        Some(outcome)
     }
 
-    /// Sends, by one of the ways there are.
-    fn send_on(&mut self, end: End, peer: &Peer) {
-        let len = self.len();
+    /// Sends, by one of the ways there are; `None` where it changed its mind.
+    fn send_on(&mut self, end: End, peer: &Peer, len: usize) -> Option<Result<(), SendError>> {
         let n = self.ledger.borrow_mut().accepted(end);
         compose(end, n, len, &mut self.scratch);
         let outcome = match self.random.below(4) {
             0 => match peer.try_claim(len) {
-                Ok(claim) if self.random.happens(200) => return drop(claim),
+                Ok(claim) if self.random.happens(200) => {
+                    drop(claim);
+                    return None;
+                }
                 Ok(mut claim) => {
                     claim.copy_from_slice(&self.scratch);
                     claim.commit()
@@ -178,6 +200,7 @@ impl Storm {
             let at = self.random.below(32) as usize;
             self.handles[at] = (end, peer.clone());
         }
+        Some(outcome)
     }
 
     fn server_sends(&mut self) {
@@ -202,7 +225,8 @@ impl Storm {
             return self.ledger.borrow_mut().sent(end, len, outcome);
         }
         if let Ok(peer) = sender.peer(&id) {
-            self.send_on(end, &peer);
+            let len = self.len();
+            self.send_on(end, &peer, len);
         }
     }
 
@@ -244,7 +268,8 @@ impl Storm {
     /// A handle on a session that is over reaches nobody, least of all its slot's next session.
     fn late_send(&mut self) {
         let Some((end, peer)) = self.handle() else { return };
-        self.send_on(end, &peer);
+        let len = self.len();
+        self.send_on(end, &peer, len);
     }
 
     fn wrong_send(&mut self) {
