@@ -45,6 +45,8 @@ pub(super) struct Run {
     pub(super) slow_peers: u64,
     pub(super) kills: u64,
     pub(super) kills_heard: u64,
+    /// The longest that one of those took from its process's start until it was let in, or not.
+    pub(super) longest_start_ms: u64,
     pub(super) stops: u64,
     pub(super) to_stopped_victim: u64,
     pub(super) full_rings: u64,
@@ -119,6 +121,7 @@ impl Run {
         line(self.messages_lost, "messages lost")?;
         line(self.came_and_went, "connections that came, had an echo and went")?;
         line(self.kills, "peers killed, and told of")?;
+        line(self.longest_start_ms, "ms from the start of such a process until it was let in, at the most")?;
         line(self.stops, "times a peer was stopped and continued")?;
         line(self.full_rings, "times its ring was full meanwhile")?;
         line(self.exhaustions, "times no descriptors were left")?;
