@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 use zerio::WaitStrategy;
 
-use crate::settings::{address, bytes, duration, wait};
+use crate::settings::{address, bytes, duration, minutes, seed, wait};
 
 /// Small messages between one server and several clients over TCP, in microseconds.
 #[derive(Debug, Parser)]
@@ -25,6 +25,7 @@ pub(crate) enum Command {
     Listen(Listen),
     #[cfg(unix)]
     Torture(Torture),
+    Sim(Sim),
 }
 
 /// Measures round trips and one-way streams between a server and a client of its own, each beside bare
@@ -83,10 +84,12 @@ pub(crate) enum Drive {
 pub(crate) enum Driver {
     /// The best that this machine allows
     Auto,
-    /// epoll or kqueue
+    /// epoll, kqueue, or AFD on Windows
     Poll,
-    /// io_uring
+    /// io_uring, on Linux
     Uring,
+    /// Registered I/O, on Windows
+    Rio,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -243,6 +246,29 @@ pub(crate) enum Role {
     Stopped,
     /// One that is killed
     Killed,
+}
+
+/// Lets storms happen on a simulated network, one for each seed, and checks each step: servers, clients and
+/// hostile peers do all they may, and what a network and a kernel can do wrong they do. It stops at the first fault
+/// of the library, with the command that repeats it.
+///
+/// Without --seeds and --minutes: 100 seeds, or the one of --seed.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  zerio sim\n  zerio sim --minutes 10\n  \
+    zerio sim --seed 0x1234 --steps 10000")]
+pub(crate) struct Sim {
+    /// How many seeds
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) seeds: Option<u64>,
+    /// For how long; with --seeds, whichever is over first
+    #[arg(long, value_parser = minutes)]
+    pub(crate) minutes: Option<f64>,
+    /// The first seed, decimal or 0x and hexadecimal; the others follow it [default: the clock's]
+    #[arg(long, value_parser = seed)]
+    pub(crate) seed: Option<u64>,
+    /// Steps of each storm, its calm and its end not counted
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) steps: u64,
 }
 
 /// Settings of both sides.

@@ -89,6 +89,7 @@ fn next_step(error: &Error) -> &'static str {
             _ => "; is the server of this version?",
         },
         Error::NotZerio { .. } => "; is this the right port?",
+        Error::System { .. } if cfg!(windows) => "; ask for less (`zerio serve --explain` has the bill)",
         Error::System { .. } => "; see `ulimit -a`, or ask for less (`zerio serve --explain` has the bill)",
         Error::Driver { .. } => " (--driver auto)",
         _ => "",

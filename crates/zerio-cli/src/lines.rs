@@ -2,7 +2,8 @@
 //! A message may be any bytes; here its end is a newline.
 #![forbid(unsafe_code)]
 
-use std::io::{self, BufRead, BufWriter, Read, Stdout, Write, stdin, stdout};
+use std::borrow::Cow;
+use std::io::{self, BufRead, BufWriter, IsTerminal, Read, Stdout, Write, stdin, stdout};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -141,7 +142,8 @@ pub(crate) fn listen(args: &args::Listen) -> Result<(), Failure> {
     let (events, happened) = channel();
     let interrupts = events.clone();
     interrupt::catch(move || drop(interrupts.send(Event::Interrupted)))?;
-    let writer = Writer { out: BufWriter::new(stdout()), events, left: args.count, failed: false };
+    let text_only = cfg!(windows) && stdout().is_terminal();
+    let writer = Writer { out: BufWriter::new(stdout()), text_only, events, left: args.count, failed: false };
     let server = Server::bind(args.address.as_str())?.config(config).handler(writer).start()?;
     terminal::note(format_args!(
         "listening on {}, driver {}; Ctrl-C ends it",
@@ -169,6 +171,8 @@ pub(crate) fn listen(args: &args::Listen) -> Result<(), Failure> {
 /// back on the senders, and nothing piles up here.
 struct Writer {
     out: BufWriter<Stdout>,
+    /// Standard output is Windows' console, which refuses bytes that are no text.
+    text_only: bool,
     events: Sender<Event>,
     /// How many are still to come; `None` for no end.
     left: Option<u64>,
@@ -177,9 +181,17 @@ struct Writer {
 
 impl Writer {
     fn write(&mut self, message: &[u8], batch_end: bool) -> io::Result<()> {
-        self.out.write_all(message)?;
+        self.out.write_all(&shown(message, self.text_only))?;
         self.out.write_all(b"\n")?;
         if batch_end || self.left == Some(0) { self.out.flush() } else { Ok(()) }
+    }
+}
+
+/// A message as it is printed.
+fn shown(message: &[u8], text_only: bool) -> Cow<'_, [u8]> {
+    match text_only {
+        true => Cow::Owned(String::from_utf8_lossy(message).into_owned().into_bytes()),
+        false => Cow::Borrowed(message),
     }
 }
 
@@ -207,5 +219,17 @@ impl Handler for Writer {
 
     fn on_rejected(&mut self, address: SocketAddr, why: &Rejection) {
         terminal::note(format_args!("{address} did not become a session: {why}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_that_are_no_text_are_replaced_only_where_they_would_be_refused() {
+        let message = b"a\xffb\xc3\xbc";
+        assert_eq!(*shown(message, false), *message);
+        assert_eq!(*shown(message, true), *"a\u{fffd}b\u{fc}".as_bytes());
     }
 }

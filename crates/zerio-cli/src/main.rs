@@ -1,4 +1,4 @@
-//! `zerio`: measures, serves, pings, sends, listens and tortures, from the command line.
+//! `zerio`: measures, serves, pings, sends, listens, simulates and tortures, from the command line.
 //!
 //! `args` has the flags as they are typed, `settings` what they mean; each command is a module. Exit codes:
 //! 0 for success, 1 for a failure, 2 for wrong usage.
@@ -14,6 +14,7 @@ mod lines;
 mod ping;
 mod serve;
 mod settings;
+mod sim;
 mod terminal;
 #[cfg(unix)]
 mod torture;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         Command::Listen(args) => lines::listen(&args),
         #[cfg(unix)]
         Command::Torture(args) => torture::run(&args),
+        Command::Sim(args) => sim::run(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

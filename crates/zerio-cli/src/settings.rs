@@ -69,6 +69,21 @@ pub(crate) fn wait(text: &str) -> Result<WaitStrategy, String> {
     }
 }
 
+/// A seed, decimal or hexadecimal: `4660`, `0x1234`.
+pub(crate) fn seed(text: &str) -> Result<u64, String> {
+    let seed = match text.strip_prefix("0x") {
+        Some(digits) => u64::from_str_radix(digits, 16),
+        None => text.parse(),
+    };
+    seed.map_err(|_| format!("{text:?} is no seed; 4660 and 0x1234 are"))
+}
+
+/// A number of minutes, which may be a part of one: `10`, `0.5`.
+pub(crate) fn minutes(text: &str) -> Result<f64, String> {
+    let minutes = text.parse().ok().filter(|minutes| (0.0..1e6).contains(minutes) && *minutes > 0.0);
+    minutes.ok_or_else(|| format!("{text:?} is no number of minutes; 10 and 0.5 are"))
+}
+
 /// A number and what stands behind it.
 fn split(text: &str) -> (&str, &str) {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
@@ -81,6 +96,7 @@ pub(crate) fn driver(flag: Driver) -> DriverKind {
         Driver::Auto => DriverKind::Auto,
         Driver::Poll => DriverKind::Poll,
         Driver::Uring => DriverKind::Uring,
+        Driver::Rio => DriverKind::Rio,
     }
 }
 
@@ -160,6 +176,14 @@ mod tests {
         for bad in ["", "5", "s", "5h", "-1s", "1.2.3s", "99999999999999999999999s"] {
             assert!(duration(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn seeds_and_minutes_are_understood_and_nonsense_is_not() {
+        assert_eq!((seed("4660"), seed("0x1234")), (Ok(4660), Ok(4660)));
+        assert!(["", "-1", "1234h", "0xg"].iter().all(|text| seed(text).is_err()));
+        assert_eq!((minutes("10"), minutes("0.5")), (Ok(10.0), Ok(0.5)));
+        assert!(["", "0", "-1", "NaN", "inf"].iter().all(|text| minutes(text).is_err()));
     }
 
     #[test]

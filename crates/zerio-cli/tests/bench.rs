@@ -1,5 +1,5 @@
 //! `zerio bench`, as a process: that all of it works and all of it is told. Never how fast it is.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod support;
 

@@ -1,5 +1,5 @@
 //! `zerio send` and `zerio listen`, as processes with pipes.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod support;
 

@@ -1,5 +1,5 @@
 //! `zerio serve` and `zerio ping`, as processes.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod support;
 

@@ -1,5 +1,5 @@
 //! Wrong usage and what goes wrong outside: each with the right exit code, and words that say what to do.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod support;
 

@@ -106,10 +106,16 @@ pub enum DriverKind {
     /// [`DriverInfo`](crate::DriverInfo).
     #[default]
     Auto,
-    /// Readiness: epoll on Linux, kqueue on macOS and the BSDs.
+    /// Readiness: epoll on Linux, kqueue on macOS and the BSDs, AFD on Windows.
     Poll,
     /// Completions: Linux's io_uring. Refused where it can't be had.
     Uring,
+    /// Completions: Windows Registered I/O. Refused where it can't be had.
+    Rio,
+    /// The same over a model of what Windows does, for the library's own tests.
+    #[cfg(feature = "rio-model")]
+    #[doc(hidden)]
+    RioModel,
 }
 
 impl fmt::Display for DriverKind {
@@ -118,6 +124,9 @@ impl fmt::Display for DriverKind {
             DriverKind::Auto => "auto",
             DriverKind::Poll => "poll",
             DriverKind::Uring => "uring",
+            DriverKind::Rio => "rio",
+            #[cfg(feature = "rio-model")]
+            DriverKind::RioModel => "rio-model",
         })
     }
 }
@@ -183,14 +192,15 @@ impl Config {
         self.validate()?;
         // Each engine has its share of the sessions, and its spare slots.
         let slots = self.engines * self.slots_per_engine();
-        Ok(Memory {
-            slots,
-            send_rings: slots * self.send_ring,
-            receive_buffers: slots * self.receive_buffer,
-            tables: slots * TABLES_PER_SLOT,
-            // Neither epoll nor io_uring without registered buffers pins memory.
-            pinned: 0,
-        })
+        let (send_rings, receive_buffers) = (slots * self.send_ring, slots * self.receive_buffer);
+        // Registered I/O locks the memory that it uses. Readiness, and io_uring without registered buffers, pin
+        // none.
+        let registered = match self.driver {
+            DriverKind::Auto => cfg!(windows),
+            kind => kind == DriverKind::Rio,
+        };
+        let pinned = if registered { send_rings + receive_buffers } else { 0 };
+        Ok(Memory { slots, send_rings, receive_buffers, tables: slots * TABLES_PER_SLOT, pinned })
     }
 
     /// Slots in each engine's table.
@@ -399,6 +409,10 @@ mod tests {
         assert_eq!(memory.slots, 3 * (4 + SPARE_SLOTS));
         assert_eq!(memory.send_rings, memory.slots * 256 * 1024);
         assert_eq!(memory.total(), memory.pinned + memory.unpinned());
+        assert_eq!(memory.pinned > 0, cfg!(windows));
+        // The kernel keeps all of it where it is for Registered I/O.
+        let registered = Config { driver: DriverKind::Rio, ..config.clone() }.memory().unwrap();
+        assert_eq!(registered.pinned, memory.send_rings + memory.receive_buffers);
         let more = Config { sessions_max: 20, ..config }.memory().unwrap();
         assert!(more.total() > memory.total());
     }

@@ -108,12 +108,20 @@ pub enum EngineFailure {
     /// The driver failed, for this reason.
     #[error("the driver failed: {0}")]
     DriverFailed(io::ErrorKind),
+    /// The completion queue of Windows' Registered I/O is corrupt. All sessions of the engine are lost with it.
+    #[error(
+        "Registered I/O says that its completion queue is corrupt: memory was overwritten, or it was misused"
+    )]
+    QueueCorrupt,
 }
 
 fn bind_hint(why: &io::Error) -> &'static str {
     match why.kind() {
         io::ErrorKind::AddrInUse => {
             "; another program listens there: choose another port, or port 0 for a free one"
+        }
+        io::ErrorKind::PermissionDenied if cfg!(windows) => {
+            "; another program has it for itself, or the system has reserved it (`netsh interface ipv4 show excludedportrange protocol=tcp`): choose another port"
         }
         io::ErrorKind::PermissionDenied => "; ports below 1024 need privileges: choose a higher one",
         io::ErrorKind::AddrNotAvailable => "; no interface of this machine has that address",

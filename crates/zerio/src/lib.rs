@@ -49,9 +49,14 @@
 //! | --- | --- | --- |
 //! | Linux 6.1 and later | `uring` (io_uring), `poll` (epoll) | all tests, x86-64 |
 //! | Linux before 6.1, or where io_uring is forbidden | `poll` (epoll) | all tests, by forbidding it |
+//! | Windows 10 and later | `rio` (Registered I/O), `poll` (AFD) | `rio` over a strict model of its functions, natively and under Wine; `poll` under Wine; neither on a real Windows yet |
 //! | macOS, FreeBSD | `poll` (kqueue) | compiled and linted, not run |
 //!
-//! There are no cargo features yet.
+//! # Cargo features
+//!
+//! | feature | what it brings |
+//! | --- | --- |
+//! | `sim` | the module `sim`: your handlers on a simulated network with faults, from a seed |
 #![deny(missing_docs, unsafe_code)]
 
 mod builder;
@@ -73,6 +78,8 @@ mod report;
 mod send;
 mod server;
 mod session;
+#[cfg(feature = "sim")]
+pub mod sim;
 #[cfg(test)]
 mod sizes;
 mod thread;
@@ -98,7 +105,19 @@ pub use thread::DriverInfo;
 pub use wait::WaitStrategy;
 pub use wire::PeerId;
 
+/// For the library's own tests.
+#[cfg(feature = "rio-model")]
+#[doc(hidden)]
+pub mod rio_model {
+    pub use crate::driver::rio::model::{corrupt_queues_of_this_thread, violations};
+}
+
 /// The README's example, so that it can't go stale.
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 struct Readme;
+
+/// The same for the page that leads from the older system to this one.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/from-csharp.md")]
+struct FromCSharp;

@@ -47,7 +47,7 @@ impl<H: Handler> Polled<H> {
             self.worked = Some(begun);
         }
         outcome.map_err(|error| {
-            self.failure = Some(EngineFailure::DriverFailed(error.kind()));
+            self.failure = Some(thread::failure(&error));
             self.in_turn = true;
             self.driven.end_without_driver(error.kind());
             self.in_turn = false;

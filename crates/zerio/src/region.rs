@@ -65,7 +65,13 @@ impl Region {
         self.map.as_mut_ptr().wrapping_add(span.offset)
     }
 
-    /// The same, to keep.
+    /// Where the whole of it starts, and how long it is: for a driver that registers it with the kernel.
+    #[cfg(any(test, windows, feature = "rio-model"))]
+    pub(crate) fn extent(&self) -> (*mut u8, usize) {
+        (self.map.as_mut_ptr(), self.map.len())
+    }
+
+    /// Where a span starts, to keep.
     pub(crate) fn fixed_start_of(&self, span: &Span) -> Start {
         Start(self.start_of(span))
     }

@@ -8,7 +8,6 @@ use crate::recv::buffer::Buffer;
 use crate::recv::framer::Framer;
 use crate::region::Span;
 use crate::send::claim::Claim;
-use crate::session::Session;
 
 #[test]
 fn what_moves_for_each_message_is_small() {
@@ -34,7 +33,7 @@ fn what_moves_for_each_request_is_small() {
 #[test]
 fn what_each_session_has_in_its_table_is_known() {
     use crate::send::SendPath;
-    use crate::session::Slot;
+    use crate::session::{Session, Slot};
     // The peer id is 256 bytes of it; what a turn looks at is the other 120.
     assert_eq!(size_of::<Session>(), 400);
     // The ring's four lines, the pump's, the tallies', and what senders read.

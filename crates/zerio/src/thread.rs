@@ -12,11 +12,16 @@ use std::time::{Duration, Instant};
 use socket2::Socket;
 
 use crate::config::{Config, ConfigError, DriverKind};
-use crate::driver::Driver;
-use crate::driver::SlotId;
 use crate::driver::poll::Poll;
+#[cfg(any(windows, feature = "rio-model"))]
+use crate::driver::rio::Rio;
+#[cfg(feature = "rio-model")]
+use crate::driver::rio::model::Model;
+#[cfg(windows)]
+use crate::driver::rio::windows::Windows;
 #[cfg(target_os = "linux")]
 use crate::driver::uring::Uring;
+use crate::driver::{Corrupt, Driver, SlotId};
 use crate::engine::{Core, Engine, Failure, Report as Left, Role};
 use crate::error::{EngineFailure, Error};
 use crate::handler::Handler;
@@ -25,7 +30,7 @@ use crate::region::Region;
 use crate::send::Sole;
 use crate::session::Shared;
 use crate::session::inbox::Inboxes;
-use crate::time::Time;
+use crate::time::{Clock, Time};
 use crate::wait::{Idle, Idler};
 
 /// What time it is.
@@ -39,11 +44,18 @@ pub(crate) fn now() -> Time {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DriverInfo {
-    /// Its name: `poll` or `uring`.
+    /// Its name: `poll`, `uring` or `rio`.
     pub name: &'static str,
     /// Why `auto` could not take the one that it tries first; `None` where it could, or where this one
     /// was asked for.
     pub fallback: Option<String>,
+}
+
+impl DriverInfo {
+    /// Of a driver that is not in place of another.
+    fn of(name: &'static str) -> DriverInfo {
+        DriverInfo { name, fallback: None }
+    }
 }
 
 impl fmt::Display for DriverInfo {
@@ -70,15 +82,20 @@ pub(crate) struct Plan {
 
 /// The memory that an engine of this configuration needs.
 pub(crate) fn memory(config: &Config) -> Result<Memory, Error> {
-    Shared::new(config, now).map_err(|why| Error::System { what: "memory for rings and buffers", why })
+    Shared::new(config, Clock::System(now))
+        .map_err(|why| Error::System { what: "memory for rings and buffers", why })
 }
 
 /// An engine on the driver that was picked for it.
-#[cfg_attr(target_os = "linux", expect(clippy::large_enum_variant, reason = "there is one an engine"))]
+#[allow(clippy::large_enum_variant, reason = "there is one an engine")]
 pub(crate) enum Driven<H> {
     Poll(Engine<Poll, H>),
     #[cfg(target_os = "linux")]
     Uring(Engine<Uring, H>),
+    #[cfg(windows)]
+    Rio(Engine<Rio<Windows>, H>),
+    #[cfg(feature = "rio-model")]
+    RioModel(Engine<Rio<Model>, H>),
 }
 
 /// The same for an engine on whichever driver.
@@ -88,6 +105,10 @@ macro_rules! each {
             Driven::Poll($engine) => $what,
             #[cfg(target_os = "linux")]
             Driven::Uring($engine) => $what,
+            #[cfg(windows)]
+            Driven::Rio($engine) => $what,
+            #[cfg(feature = "rio-model")]
+            Driven::RioModel($engine) => $what,
         }
     };
 }
@@ -95,29 +116,58 @@ macro_rules! each {
 impl<H: Handler> Driven<H> {
     /// Picks the driver, and begins to listen or to connect. To be called on the thread that will drive.
     pub(crate) fn new(plan: Plan, handler: H) -> Result<(Driven<H>, DriverInfo), Error> {
-        let kind = plan.config.driver;
+        match plan.config.driver {
+            DriverKind::Auto => Driven::best(plan, handler),
+            DriverKind::Poll => Ok((Driven::Poll(poll(plan, handler)?), DriverInfo::of(Poll::NAME))),
+            #[cfg(target_os = "linux")]
+            DriverKind::Uring => match make::<Uring>(&plan) {
+                Ok(driver) => Ok((Driven::Uring(begin(plan, driver, handler)?), DriverInfo::of(Uring::NAME))),
+                Err(error) => Err(Error::Driver { driver: Uring::NAME, why: explain_uring(&error) }),
+            },
+            #[cfg(not(target_os = "linux"))]
+            DriverKind::Uring => {
+                Err(Error::Driver { driver: "uring", why: "io_uring is Linux's".to_owned() })
+            }
+            #[cfg(windows)]
+            DriverKind::Rio => match make::<Rio<Windows>>(&plan) {
+                Ok(driver) => {
+                    Ok((Driven::Rio(begin(plan, driver, handler)?), DriverInfo::of(Rio::<Windows>::NAME)))
+                }
+                Err(error) => Err(Error::Driver { driver: Rio::<Windows>::NAME, why: explain_rio(&error) }),
+            },
+            #[cfg(not(windows))]
+            DriverKind::Rio => {
+                Err(Error::Driver { driver: "rio", why: "Registered I/O is Windows'".to_owned() })
+            }
+            #[cfg(feature = "rio-model")]
+            DriverKind::RioModel => {
+                let what = "a model of Registered I/O";
+                let driver = make::<Rio<Model>>(&plan).map_err(|why| Error::System { what, why })?;
+                Ok((Driven::RioModel(begin(plan, driver, handler)?), DriverInfo::of(Rio::<Model>::NAME)))
+            }
+        }
+    }
+
+    /// The best driver that this machine allows.
+    fn best(plan: Plan, handler: H) -> Result<(Driven<H>, DriverInfo), Error> {
         #[cfg(target_os = "linux")]
-        if let DriverKind::Auto | DriverKind::Uring = kind {
-            let (region, slots) = (plan.memory.1.clone(), plan.memory.0.slots.len());
-            let info = |fallback| DriverInfo { name: Poll::NAME, fallback };
-            return match (Uring::new(region, slots), kind) {
-                (Ok(driver), _) => {
-                    let info = DriverInfo { name: Uring::NAME, fallback: None };
-                    Ok((Driven::Uring(begin(plan, driver, handler)?), info))
-                }
-                (Err(error), DriverKind::Auto) => {
-                    let fallback = format!("io_uring: {}, using epoll", explain_uring(&error));
-                    Ok((Driven::Poll(poll(plan, handler)?), info(Some(fallback))))
-                }
-                (Err(error), _) => Err(Error::Driver { driver: Uring::NAME, why: explain_uring(&error) }),
-            };
-        }
-        if kind == DriverKind::Uring {
-            let why = "io_uring is Linux's".to_owned();
-            return Err(Error::Driver { driver: "uring", why });
-        }
-        let info = DriverInfo { name: Poll::NAME, fallback: None };
-        Ok((Driven::Poll(poll(plan, handler)?), info))
+        let fallback = match make::<Uring>(&plan) {
+            Ok(driver) => {
+                return Ok((Driven::Uring(begin(plan, driver, handler)?), DriverInfo::of(Uring::NAME)));
+            }
+            Err(error) => Some(format!("io_uring: {}, using epoll", explain_uring(&error))),
+        };
+        #[cfg(windows)]
+        let fallback = match make::<Rio<Windows>>(&plan) {
+            Ok(driver) => {
+                let info = DriverInfo::of(Rio::<Windows>::NAME);
+                return Ok((Driven::Rio(begin(plan, driver, handler)?), info));
+            }
+            Err(error) => Some(format!("Registered I/O: {}, using poll", explain_rio(&error))),
+        };
+        #[cfg(not(any(target_os = "linux", windows)))]
+        let fallback = None;
+        Ok((Driven::Poll(poll(plan, handler)?), DriverInfo { name: Poll::NAME, fallback }))
     }
 
     #[inline]
@@ -171,9 +221,13 @@ impl<H: Handler> Driven<H> {
     }
 }
 
+/// A driver for an engine's memory.
+fn make<D: Driver>(plan: &Plan) -> io::Result<D> {
+    D::new(plan.memory.1.clone(), plan.memory.0.slots.len())
+}
+
 fn poll<H: Handler>(plan: Plan, handler: H) -> Result<Engine<Poll, H>, Error> {
-    let driver = Poll::new(plan.memory.1.clone(), plan.memory.0.slots.len());
-    let driver = driver.map_err(|why| Error::System { what: "a selector (epoll, kqueue)", why })?;
+    let driver = make(&plan).map_err(|why| Error::System { what: "a selector (epoll, kqueue, AFD)", why })?;
     begin(plan, driver, handler)
 }
 
@@ -210,6 +264,28 @@ fn explain_uring(error: &io::Error) -> String {
     }
 }
 
+/// Why Registered I/O can't be had, with what is usually behind it.
+#[cfg(windows)]
+fn explain_rio(error: &io::Error) -> String {
+    use windows_sys::Win32::Networking::WinSock::{WSAEFAULT, WSAEINVAL, WSAENOBUFS, WSAEOPNOTSUPP};
+    match error.raw_os_error() {
+        Some(WSAEOPNOTSUPP) => {
+            "WSAEOPNOTSUPP (Wine, a Windows before 8, or a layered service provider that hides it)".into()
+        }
+        Some(WSAEINVAL) => "WSAEINVAL (a Windows before 8)".into(),
+        Some(WSAENOBUFS | WSAEFAULT) => format!("{error} (it locks the memory of all rings and buffers)"),
+        _ => error.to_string(),
+    }
+}
+
+/// What an error of a driver's means for its engine.
+pub(crate) fn failure(error: &io::Error) -> EngineFailure {
+    if error.get_ref().is_some_and(|inner| inner.is::<Corrupt>()) {
+        return EngineFailure::QueueCorrupt;
+    }
+    EngineFailure::DriverFailed(error.kind())
+}
+
 /// How one engine ended.
 #[derive(Debug, Default)]
 pub(crate) struct Ended {
@@ -235,7 +311,7 @@ impl Running {
     ) -> Result<Running, Error> {
         let mut running = Running {
             engines: Vec::with_capacity(plans.len()),
-            info: DriverInfo { name: Poll::NAME, fallback: None },
+            info: DriverInfo::of(Poll::NAME),
             threads: Vec::with_capacity(plans.len()),
         };
         for (engine, (plan, handler)) in plans.into_iter().zip(handlers).enumerate() {
@@ -331,7 +407,7 @@ fn run<H: Handler>(
             if catch_unwind(AssertUnwindSafe(|| driven.end_without_driver(kind))).is_err() {
                 driven.end_without_handler();
             }
-            Some(EngineFailure::DriverFailed(kind))
+            Some(failure(&error))
         }
         Err(panic) => {
             driven.end_without_handler();
@@ -371,12 +447,12 @@ fn cycle<D: Driver, H: Handler>(
     Ok(())
 }
 
-/// The systems' sets of cores have room for so many.
-const CORES: usize = 1024;
+/// The systems' sets of cores have room for so many; on Windows a thread stays in one group of processors.
+const CORES: usize = if cfg!(windows) { usize::BITS as usize } else { 1024 };
 
 fn pin(config: &Config, engine: usize) -> Result<(), Error> {
     let Some(&id) = config.cores.get(engine) else { return Ok(()) };
-    // A number that no core can have ends the process inside of `set_for_current`.
+    // With a number that no core can have `set_for_current` ends the process, or takes another core.
     if id < CORES && core_affinity::set_for_current(core_affinity::CoreId { id }) {
         return Ok(());
     }

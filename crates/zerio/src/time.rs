@@ -1,7 +1,34 @@
 //! Time as a parameter: whoever drives an engine says what time it is. Only `thread.rs` reads a clock.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "sim")]
+use std::sync::Arc;
 use std::time::Duration;
+
+#[cfg(feature = "sim")]
+use crate::cursor::Cursor;
+
+/// What tells the time to those who can't be told it: senders that wait until a deadline, and handlers that have
+/// taken their time since the turn began.
+#[derive(Clone)]
+pub(crate) enum Clock {
+    /// The system's, as `thread.rs` reads it.
+    System(fn() -> Time),
+    /// A simulated world's, which shows how many nanoseconds old it is.
+    #[cfg(feature = "sim")]
+    Simulated(Arc<Cursor>),
+}
+
+impl Clock {
+    #[inline]
+    pub(crate) fn now(&self) -> Time {
+        match self {
+            Clock::System(now) => now(),
+            #[cfg(feature = "sim")]
+            Clock::Simulated(hand) => Time(hand.own()),
+        }
+    }
+}
 
 /// Nanoseconds since a start that the clock's owner chose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -10,7 +10,9 @@ use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+#[cfg(unix)]
+use std::time::Instant;
 
 use hostile::{Echo, Event, Events, GoodClient, config, drivers, until};
 use zerio::{Client, Context, Disconnection, DriverKind, Handler, Reason, Rejection, SendError, Server};
@@ -29,6 +31,7 @@ fn the_peer_process_answers_each_numbered_message_with_its_number() {
     let address: SocketAddr = address.parse().unwrap();
     let driver = match std::env::var(DRIVER).unwrap().as_str() {
         "uring" => DriverKind::Uring,
+        "rio-model" => DriverKind::RioModel,
         _ => DriverKind::Poll,
     };
     let mut expected = 0u64;
@@ -63,6 +66,8 @@ impl PeerProcess {
         PeerProcess(child)
     }
 
+    /// Windows stops threads, not processes.
+    #[cfg(unix)]
     fn signal(&self, signal: i32) {
         // SAFETY: kill has no requirements of memory. The process has not been waited for, so that its
         // id is still its own.
@@ -160,11 +165,14 @@ fn ends_of_the_peer(events: &Events) -> Vec<Disconnection> {
     events.all().into_iter().filter_map(end).collect()
 }
 
+#[cfg(unix)]
 #[test]
 fn a_peer_that_is_stopped_in_the_middle_of_a_stream_and_continued_misses_nothing() {
     let seconds = std::env::var("ZERIO_STOP_SECONDS").map_or(3, |seconds| seconds.parse().unwrap());
     let stop = Duration::from_secs(seconds);
-    for driver in drivers() {
+    // Only Linux has the timeout that takes a stopped peer for a dead one, and its drivers what keeps it from that:
+    // Registered I/O is never there in earnest.
+    for driver in drivers().into_iter().filter(|driver| *driver != DriverKind::RioModel) {
         // Much shorter than the stop: the peer's system still answers for it, which is a sign of life.
         let mut scene = Scene::new(driver, stop / 3);
         scene.send(1000);

@@ -9,7 +9,7 @@ use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use common::raw::{Raw, frame};
-use common::{Case, Log, Recorder, drivers, matrix};
+use common::{Case, Log, Recorder, drivers, has_resets, matrix};
 use zerio::{Client, Config, Disconnection, Peer, Reason, SendError};
 
 /// Messages of all lengths, numbered, as many as are accepted until a send gives another outcome.
@@ -170,7 +170,7 @@ matrix! {
         // Closing with unread bytes resets the connection: what the kernel had taken is gone with it.
         drop(raw);
         let Disconnection { reason, undelivered, .. } = log.wait_disconnected("slow");
-        assert!(matches!(reason, Reason::Connection(_)), "{reason:?}");
+        assert!(matches!(reason, Reason::Connection(_)) || !has_resets(), "{reason:?}");
         assert!(undelivered.messages > 0 && undelivered.messages < accepted.messages);
         assert_eq!(peer.try_send(b"x"), Err(SendError::Closed));
         assert_eq!(server.counters().sessions.sent.messages_accepted, accepted.messages);

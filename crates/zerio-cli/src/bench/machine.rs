@@ -26,7 +26,7 @@ impl Machine {
             os: std::env::consts::OS,
             arch: std::env::consts::ARCH,
             kernel: read("/proc/sys/kernel/osrelease").map(|text| text.trim().to_owned()),
-            cpu: read("/proc/cpuinfo").and_then(|text| model(&text)),
+            cpu: read("/proc/cpuinfo").and_then(|text| model(&text)).or_else(identifier),
             cores: std::thread::available_parallelism().ok().map(usize::from),
             load: read("/proc/loadavg").and_then(|text| text.split(' ').next()?.parse().ok()),
             debug_build: cfg!(debug_assertions),
@@ -60,6 +60,11 @@ fn read(path: &str) -> Option<String> {
 fn model(cpuinfo: &str) -> Option<String> {
     let line = cpuinfo.lines().find(|line| line.starts_with("model name"))?;
     Some(line.split_once(':')?.1.trim().to_owned())
+}
+
+/// What Windows tells every process of the processor.
+fn identifier() -> Option<String> {
+    std::env::var("PROCESSOR_IDENTIFIER").ok().filter(|_| cfg!(windows))
 }
 
 #[cfg(test)]

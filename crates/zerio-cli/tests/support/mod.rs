@@ -1,21 +1,29 @@
 //! What the tests of the tool share: the built binary as a child process that never outlives its test,
 //! and patience that has an end.
-#![forbid(unsafe_code)]
 // Each test file uses its part of this.
 #![allow(dead_code)]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
+
+#[cfg(windows)]
+mod ctrl_c;
 
 /// Longer than anything here takes, however busy the machine is.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The tool with these arguments, all of its streams piped.
 pub fn zerio(arguments: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_zerio"));
+    piped(Command::new(env!("CARGO_BIN_EXE_zerio")), arguments)
+}
+
+fn piped(mut command: Command, arguments: &str) -> Command {
     command.args(arguments.split_whitespace());
+    #[cfg(windows)]
+    ctrl_c::with_its_own_console(&mut command);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
@@ -32,7 +40,16 @@ pub struct Tool {
 
 impl Tool {
     pub fn start(arguments: &str) -> Tool {
-        Tool { child: Some(zerio(arguments).spawn().expect("the tool starts")) }
+        Tool::spawn(zerio(arguments))
+    }
+
+    /// The tool at another path.
+    pub fn start_other(path: &Path, arguments: &str) -> Tool {
+        Tool::spawn(piped(Command::new(path), arguments))
+    }
+
+    fn spawn(mut command: Command) -> Tool {
+        Tool { child: Some(command.spawn().expect("the tool starts")) }
     }
 
     fn child(&mut self) -> &mut Child {
@@ -57,7 +74,17 @@ impl Tool {
         stdin.write_all(input).and_then(|()| stdin.flush()).expect("it reads");
     }
 
+    /// Sends it a signal, by the name that `kill` knows. On Windows each but `KILL` is Ctrl-C.
+    #[cfg(windows)]
+    pub fn signal(&mut self, name: &str) {
+        if name == "KILL" {
+            return self.child().kill().expect("it is a child");
+        }
+        ctrl_c::press(self.child().id());
+    }
+
     /// Sends it a signal, by the name that `kill` knows.
+    #[cfg(not(windows))]
     pub fn signal(&mut self, name: &str) {
         let id = self.child().id().to_string();
         let status = Command::new("kill").args(["-s", name, &id]).status().expect("there is a kill");

@@ -1,22 +1,31 @@
 //! One suite for every driver: the contract in `driver/mod.rs`, clause by clause. What a test needs of the
-//! other side it does with sockets of the standard library.
+//! other side, `network` does on the network that the driver is on.
 #![forbid(unsafe_code)]
 
 use super::poll::Poll;
+use super::rio::Rio;
+use super::rio::model::{Model, with_seed};
+use super::sim::Sim;
 #[cfg(target_os = "linux")]
 use super::uring::Uring;
 
 mod begin;
 mod end;
+mod network;
 mod rig;
 mod traffic;
 mod waiting;
 
 use begin::*;
 use end::*;
+#[cfg(target_os = "linux")]
 use rig::is_allowed;
 use traffic::*;
 use waiting::*;
+
+/// So many seeds each test has on the model of Windows' functions. The model takes no liberties there that a
+/// test could tell from a fault: its receives are as long as they can be.
+const SEEDS: u64 = 6;
 
 /// Runs each test for each driver that this machine allows.
 macro_rules! conformance {
@@ -25,6 +34,22 @@ macro_rules! conformance {
             $(#[test]
             fn $name() {
                 super::$name::<super::Poll>();
+            })*
+        }
+
+        mod rio_model {
+            $(#[test]
+            fn $name() {
+                for seed in 0..super::SEEDS {
+                    super::with_seed(seed, true, super::$name::<super::Rio<super::Model>>);
+                }
+            })*
+        }
+
+        mod sim {
+            $(#[test]
+            fn $name() {
+                super::$name::<super::Sim>();
             })*
         }
 

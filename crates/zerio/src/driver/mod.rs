@@ -1,5 +1,5 @@
 //! An engine's way to the kernel, where both paths end. One whole file a kernel, all of one shape:
-//! [`poll`] (epoll, kqueue) and [`uring`] (io_uring). `conformance.rs` holds every driver to the
+//! [`poll`] (epoll, kqueue), [`uring`] (io_uring) and [`rio`] (Windows Registered I/O). `conformance.rs` holds every driver to the
 //! contract below.
 //!
 //! # The contract
@@ -27,6 +27,10 @@ use crate::region::{Region, Span};
 #[cfg(test)]
 mod conformance;
 pub(crate) mod poll;
+#[cfg(any(test, windows, feature = "rio-model"))]
+pub(crate) mod rio;
+#[cfg(feature = "sim")]
+pub(crate) mod sim;
 pub(crate) mod socket;
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) mod told;
@@ -119,6 +123,11 @@ pub(crate) trait Driver: Sized {
     /// What other threads ring to end a wait.
     fn waker(&self) -> Waker;
 }
+
+/// A kernel's completion queue is lost: an error of `turn`.
+#[derive(Debug, thiserror::Error)]
+#[error("the completion queue is corrupt")]
+pub(crate) struct Corrupt;
 
 /// How many completions can be outstanding: for each slot a connect, a receive, a send and a close, and
 /// one accept.

@@ -27,13 +27,40 @@ pub(crate) struct Options {
 
 /// A socket bound to an address, not listening yet.
 pub(crate) fn bind(address: SocketAddr) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    // So that a server can come back while connections of its predecessor are in TIME_WAIT. On Windows
-    // the option means that anybody may take the port.
+    // What is accepted has the listener's properties. Which driver it will be is not known yet, and a socket that
+    // can be used with Registered I/O can be used without.
+    #[cfg(windows)]
+    let registered = super::rio::windows::socket(address).ok();
+    #[cfg(not(windows))]
+    let registered = None;
+    let socket = match registered {
+        Some(socket) => socket,
+        None => Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?,
+    };
+    // So that a server can come back while connections of its predecessor are in TIME_WAIT.
     #[cfg(unix)]
     socket.set_reuse_address(true)?;
+    // On Windows it can without, and that option would let it share a port that is in use.
+    #[cfg(windows)]
+    set_exclusive(&socket)?;
     socket.bind(&address.into())?;
     Ok(socket)
+}
+
+/// Keeps the port for this socket: without, another one of the same user could listen there as well, on a more
+/// special address, and get the connections.
+/// <https://learn.microsoft.com/windows/win32/winsock/using-so-reuseaddr-and-so-exclusiveaddruse>.
+#[cfg(windows)]
+pub(crate) fn set_exclusive(socket: &Socket) -> io::Result<()> {
+    use windows_sys::Win32::Networking::WinSock::{SO_EXCLUSIVEADDRUSE, SOL_SOCKET, setsockopt};
+    let on = 1i32;
+    // SAFETY: the socket is open, and the call reads the four bytes of `on` and keeps nothing.
+    let outcome = unsafe {
+        let (value, len) = ((&raw const on).cast(), size_of_val(&on) as i32);
+        setsockopt(socket.as_raw_socket() as usize, SOL_SOCKET, SO_EXCLUSIVEADDRUSE, value, len)
+    };
+    // setsockopt leaves its error where GetLastError finds it, as all of Winsock does.
+    if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Makes a bound socket listen. Accepted sockets inherit the buffers' sizes, which bound what the
@@ -47,10 +74,15 @@ pub(crate) fn listen(socket: &Socket, options: &Options) -> io::Result<()> {
 /// A socket to connect with, non-blocking.
 pub(crate) fn for_connecting(address: SocketAddr, options: &Options) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    set_buffers(&socket, options)?;
-    socket.set_nonblocking(true)?;
-    set_session_options(&socket, options)?;
+    prepare(&socket, options)?;
     Ok(socket)
+}
+
+/// Makes a new socket one to connect with.
+pub(crate) fn prepare(socket: &Socket, options: &Options) -> io::Result<()> {
+    set_buffers(socket, options)?;
+    socket.set_nonblocking(true)?;
+    set_session_options(socket, options)
 }
 
 fn set_buffers(socket: &Socket, options: &Options) -> io::Result<()> {
@@ -78,18 +110,27 @@ fn set_congestion(socket: &Socket, options: &Options) -> io::Result<()> {
 /// What each session's socket needs: no delay, and an end when the peer is gone.
 pub(crate) fn set_session_options(socket: &Socket, options: &Options) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
-    // Half the time idle, then probes so that the last goes unanswered when the time is over. The
-    // systems count in seconds.
-    let seconds = options.peer_timeout.as_secs().max(1);
-    let interval = Duration::from_secs((seconds / 6).max(1));
-    let keepalive =
-        TcpKeepalive::new().with_time(Duration::from_secs((seconds / 2).max(1))).with_interval(interval);
-    #[cfg(not(windows))]
-    let keepalive = keepalive.with_retries(3);
-    socket.set_tcp_keepalive(&keepalive)?;
+    socket.set_tcp_keepalive(&keepalive(options.peer_timeout))?;
     #[cfg(target_os = "linux")]
     socket.set_tcp_user_timeout(Some(options.peer_timeout))?;
     Ok(())
+}
+
+/// Half the time idle, then probes so that the last goes unanswered when the time is over. The systems count
+/// in seconds.
+#[cfg(not(windows))]
+fn keepalive(peer_timeout: Duration) -> TcpKeepalive {
+    let seconds = peer_timeout.as_secs().max(1);
+    let [time, interval] = [seconds / 2, seconds / 6].map(|seconds| Duration::from_secs(seconds.max(1)));
+    TcpKeepalive::new().with_time(time).with_interval(interval).with_retries(3)
+}
+
+/// The same on Windows, which counts in milliseconds and always sends ten probes:
+/// <https://learn.microsoft.com/windows/win32/winsock/sio-keepalive-vals>.
+#[cfg(windows)]
+fn keepalive(peer_timeout: Duration) -> TcpKeepalive {
+    let [time, interval] = [2, 20].map(|part| (peer_timeout / part).max(Duration::from_millis(1)));
+    TcpKeepalive::new().with_time(time).with_interval(interval)
 }
 
 /// Closes an accepted socket, after as many of `last_words` as fit its empty buffer.
@@ -102,30 +143,41 @@ pub(crate) fn refuse(socket: Socket, last_words: &[u8]) {
 /// socket: the pump flag says who may use it, and the engine takes that flag, and the `Direct` out of
 /// its place, before it closes the socket. Closing is a join.
 #[derive(Debug)]
-pub(crate) struct Direct(Raw);
+pub(crate) enum Direct {
+    /// On an ordinary socket.
+    Socket(Raw),
+    /// On a simulated network.
+    #[cfg(feature = "sim")]
+    Simulated(super::sim::Wire),
+}
 
 impl Direct {
     /// For a driver, from the socket that it owns.
     #[cfg(unix)]
     pub(crate) fn new(socket: &impl AsRawFd) -> Direct {
-        Direct(socket.as_raw_fd())
+        Direct::Socket(socket.as_raw_fd())
     }
 
     /// For a driver, from the socket that it owns.
     #[cfg(windows)]
     pub(crate) fn new(socket: &impl AsRawSocket) -> Direct {
-        Direct(socket.as_raw_socket())
+        Direct::Socket(socket.as_raw_socket())
     }
 
     /// Hands bytes to the kernel, as many as it takes at once. The socket does not block.
     pub(crate) fn send(&self, bytes: &[u8]) -> io::Result<usize> {
+        let raw = match self {
+            Direct::Socket(raw) => *raw,
+            #[cfg(feature = "sim")]
+            Direct::Simulated(wire) => return wire.send(bytes),
+        };
         #[cfg(unix)]
         // SAFETY: the descriptor is open: a `Direct` stands behind the pump flag, which the caller has,
         // and the engine takes it away from there before its driver closes the socket.
-        let socket = unsafe { BorrowedFd::borrow_raw(self.0) };
+        let socket = unsafe { BorrowedFd::borrow_raw(raw) };
         #[cfg(windows)]
         // SAFETY: as above.
-        let socket = unsafe { BorrowedSocket::borrow_raw(self.0) };
+        let socket = unsafe { BorrowedSocket::borrow_raw(raw) };
         // A peer that is gone must be an error, not a signal that ends the process.
         #[cfg(any(target_os = "linux", target_os = "freebsd"))]
         return SockRef::from(&socket).send_with_flags(bytes, libc::MSG_NOSIGNAL);
@@ -153,6 +205,17 @@ const PROBES: u8 = 3;
 #[cfg(target_os = "linux")]
 impl Direct {
     pub(crate) fn flow(&self) -> io::Result<Flow> {
+        let raw = match self {
+            Direct::Socket(raw) => *raw,
+            #[cfg(feature = "sim")]
+            Direct::Simulated(wire) => {
+                return Ok(match wire.is_settled() {
+                    (true, _) => Flow::Settled,
+                    (false, true) => Flow::Moving,
+                    (false, false) => Flow::Closed,
+                });
+            }
+        };
         // SAFETY: `tcp_info` is integers only, for which zero is a value.
         let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
         let mut len = size_of::<libc::tcp_info>() as libc::socklen_t;
@@ -160,7 +223,7 @@ impl Direct {
         // first. The descriptor is open, as in `send`.
         let outcome = unsafe {
             let info = (&raw mut info).cast();
-            libc::getsockopt(self.0, libc::IPPROTO_TCP, libc::TCP_INFO, info, &mut len)
+            libc::getsockopt(raw, libc::IPPROTO_TCP, libc::TCP_INFO, info, &mut len)
         };
         if outcome != 0 {
             return Err(io::Error::last_os_error());
@@ -176,8 +239,13 @@ impl Direct {
 
     /// After how long without an acknowledgement the connection is dead; `None` for the system's own.
     pub(crate) fn set_user_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        let raw = match self {
+            Direct::Socket(raw) => *raw,
+            #[cfg(feature = "sim")]
+            Direct::Simulated(_) => return Ok(()),
+        };
         // SAFETY: as in `send`.
-        let socket = unsafe { BorrowedFd::borrow_raw(self.0) };
+        let socket = unsafe { BorrowedFd::borrow_raw(raw) };
         SockRef::from(&socket).set_tcp_user_timeout(timeout)
     }
 }
@@ -209,6 +277,21 @@ mod tests {
             assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::from_secs(12)));
             assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(6));
             assert_eq!(socket.tcp_keepalive_interval().unwrap(), Duration::from_secs(2));
+        }
+    }
+
+    #[cfg(windows)]
+    #[test]
+    fn a_listening_socket_is_nobody_elses() {
+        let ours = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        listen(&ours, &options()).unwrap();
+        let address = ours.local_addr().unwrap();
+        for host in [std::net::Ipv4Addr::LOCALHOST, std::net::Ipv4Addr::UNSPECIFIED] {
+            let theirs = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).unwrap();
+            theirs.set_reuse_address(true).unwrap();
+            let taken = theirs.bind(&SocketAddr::from((host, address.as_socket().unwrap().port())).into());
+            let why = taken.unwrap_err().kind();
+            assert!(matches!(why, io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied), "{why}");
         }
     }
 

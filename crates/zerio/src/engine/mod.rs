@@ -9,6 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 mod context;
+#[cfg(feature = "sim")]
+mod inspect;
 mod life;
 mod patience;
 mod streams;
@@ -230,22 +232,34 @@ impl<D: Driver, H: Handler> Engine<D, H> {
     /// Waits in the kernel until something happens, but not for longer than this engine may; the next turn
     /// sees what it was. Not if a sender has work for it already.
     pub(crate) fn park(&mut self, now: Time) -> io::Result<()> {
+        match self.fall_asleep(now) {
+            Some(bound) => self.stay_asleep(bound),
+            None => Ok(()),
+        }
+    }
+
+    /// Says that it sleeps, and gives for how long it may; `None` where there is work, and it must not.
+    pub(crate) fn fall_asleep(&mut self, now: Time) -> Option<Duration> {
         let core = &mut self.core;
         if !self.done.is_empty() {
-            return Ok(());
+            return None;
         }
         let watching = !core.end_streams();
         if !core.shared.bell.fall_asleep() {
-            return Ok(());
+            return None;
         }
+        core.shared.tallies.parks.add(1);
         let stop = core.shared.stopping.get() && !core.stopping;
         let looks_again = core.awaiting > 0 || watching;
-        let bound = match (stop || self.inboxes[self.own].is_filled(), looks_again) {
+        Some(match (stop || self.inboxes[self.own].is_filled(), looks_again) {
             (true, _) => Duration::ZERO,
             (false, true) => LOOK_AGAIN,
             (false, false) => core.alarm.min(core.accept_at).since(now).min(LONGEST_PARK),
-        };
-        core.shared.tallies.parks.add(1);
+        })
+    }
+
+    /// Sleeps for so long at the most, after it has said so.
+    pub(crate) fn stay_asleep(&mut self, bound: Duration) -> io::Result<()> {
         let outcome = self.driver.turn(bound, &mut self.done);
         self.core.shared.bell.wake_up();
         self.done.reverse();
@@ -507,7 +521,7 @@ impl Core {
             (Some(time), Some((known, _))) if time == known => {}
             (Some(time), _) => {
                 // Not from the turn's start: a handler may have taken its time since.
-                let when = (self.shared.clock)().after(limit);
+                let when = self.shared.clock.now().after(limit);
                 session.stuck = Some((time, when));
                 self.alarm = self.alarm.min(when);
             }
@@ -517,7 +531,7 @@ impl Core {
     /// Sets when a session's present state must be over.
     fn set_deadline(&mut self, index: usize, within: Duration) {
         // Not from the turn's start: a handler may have taken its time since.
-        let when = (self.shared.clock)().after(within);
+        let when = self.shared.clock.now().after(within);
         self.table.sessions[index].deadline = when;
         self.alarm = self.alarm.min(when);
     }

@@ -24,7 +24,7 @@ use crate::session::directory::{Directory, Entry};
 use crate::session::inbox::inboxes;
 use crate::session::peer::Peer;
 use crate::session::{Session, Shared, State};
-use crate::time::Time;
+use crate::time::{Clock, Time};
 use crate::wire::{HEADER, HELLO_MAX, PeerId, RefusalFrame};
 
 const MESSAGE_MAX: usize = 300;
@@ -149,7 +149,7 @@ fn world(input: &mut Input<'_>) -> (World, Arc<Directory>) {
     config.same_id = if choices & 4 == 0 { SameId::RefuseNew } else { SameId::ReplaceOld };
     config.slow_peer_timeout = (choices & 8 == 0).then_some(Duration::from_secs(3));
     let keeps_handles = choices & 16 == 0;
-    let memory = Shared::new(&config, clock).expect("a small region");
+    let memory = Shared::new(&config, Clock::System(clock)).expect("a small region");
     let directory = Arc::new(Directory::new(vec![memory.0.clone()], config.sessions_max));
     let (same_id, sessions_max) = (config.same_id, config.sessions_max);
     let role = Role::Server(ServerRole { directory: directory.clone(), engine: 0, same_id, sessions_max });

@@ -76,6 +76,18 @@ impl Buffer {
         self.room = Some(rest);
     }
 
+    /// Whether the driver has the room.
+    #[cfg(feature = "sim")]
+    pub(crate) fn is_lent(&self) -> bool {
+        self.room.is_none()
+    }
+
+    /// How many bytes it has in all; `None` while the driver has some.
+    #[cfg(feature = "sim")]
+    pub(crate) fn capacity(&self) -> Option<usize> {
+        self.room.as_ref().map(|room| self.received.len() + room.len())
+    }
+
     /// Forgets what was received; the driver has nothing of it.
     pub(crate) fn reset(&mut self) {
         if let Some(room) = self.room.take() {

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 pub(crate) mod claim;
 mod doorbell;
+#[cfg(feature = "sim")]
+mod inspect;
 mod pump;
 pub(crate) mod ring;
 

@@ -62,6 +62,12 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
+    /// How far it is: acked, submitted.
+    #[cfg(feature = "sim")]
+    pub(crate) fn cursors(&self) -> (u64, u64) {
+        (self.acked, self.submitted)
+    }
+
     /// Up to where the kernel has taken the ring's bytes.
     pub(crate) fn acked(&self) -> u64 {
         self.acked

@@ -89,9 +89,14 @@ impl Directory {
         self.read().values().filter(|entry| !entry.gone).count()
     }
 
-    /// Everybody who is connected.
+    /// Everybody who is connected, in the order of their places: a hash table's own is another in each process,
+    /// and a simulation is to be the same.
     pub(crate) fn all(&self) -> Vec<(PeerId, Entry)> {
-        self.read().iter().filter(|(_, entry)| !entry.gone).map(|(peer, entry)| (*peer, *entry)).collect()
+        let entries = self.read();
+        let connected = entries.iter().filter(|(_, entry)| !entry.gone);
+        let mut all: Vec<_> = connected.map(|(peer, entry)| (*peer, *entry)).collect();
+        all.sort_unstable_by_key(|(_, entry)| (entry.engine, entry.id.index));
+        all
     }
 
     fn read(&self) -> RwLockReadGuard<'_, HashMap<PeerId, Entry>> {

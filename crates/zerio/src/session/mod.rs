@@ -15,7 +15,7 @@ use crate::recv::buffer::Buffer;
 use crate::region::Region;
 use crate::send::ring::Ring;
 use crate::send::{Doorbell, SendPath};
-use crate::time::Time;
+use crate::time::{Clock, Time};
 use crate::wire::PeerId;
 
 pub(crate) mod directory;
@@ -43,7 +43,7 @@ pub(crate) struct Shared {
     /// Sessions it has, those included that are on their way to it.
     pub(crate) load: Tally,
     /// What time it is, for senders that wait until a deadline.
-    pub(crate) clock: fn() -> Time,
+    pub(crate) clock: Clock,
     pub(crate) send_timeout: Duration,
 }
 
@@ -81,7 +81,7 @@ impl Shared {
     /// which are the engine's alone.
     pub(crate) fn new(
         config: &Config,
-        clock: fn() -> Time,
+        clock: Clock,
     ) -> std::io::Result<(Arc<Shared>, Arc<Region>, Vec<Buffer>)> {
         let slots = config.slots_per_engine();
         let (region, mut cutter) = Region::new(slots * (config.send_ring + config.receive_buffer))?;

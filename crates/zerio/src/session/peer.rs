@@ -153,10 +153,9 @@ pub(crate) fn make_request(shared: &Shared, id: SlotId, set: u32, clear: u32) ->
 }
 
 fn claim_timeout(shared: &Shared, id: SlotId, len: usize, timeout: Duration) -> Result<Claim<'_>, SendError> {
-    let clock = shared.clock;
     let mut until = None;
     let left = || {
-        let now = clock();
+        let now = shared.clock.now();
         let until = *until.get_or_insert(now.after(timeout));
         Some(until.since(now)).filter(|left| !left.is_zero())
     };

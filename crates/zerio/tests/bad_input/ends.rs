@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use zerio::{Reason, RefusalCode, Rejection};
 
-use crate::hostile::{RawPeer, frame, undisturbed};
+use crate::hostile::{RawPeer, frame, has_resets, undisturbed};
 
 #[test]
 fn a_connection_that_sends_nothing_is_refused_at_the_deadline() {
@@ -38,7 +38,13 @@ fn a_connection_that_sends_a_byte_now_and_then_is_refused_at_the_same_deadline()
                 peer.say(&[byte]);
                 match peer.stream.peek(&mut [0]) {
                     Ok(_) => break,
-                    Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock, "{error}"),
+                    // What it is called depends on the system.
+                    Err(error) => {
+                        assert!(
+                            matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),
+                            "{error}"
+                        );
+                    }
                 }
             }
             let mut peer = RawPeer::over(peer.stream);
@@ -120,16 +126,20 @@ fn a_connection_that_resets_has_ended_with_a_reset() {
         |_| {},
         |scene| {
             let reset = Reason::Connection(ErrorKind::ConnectionReset);
+            let reset_or = |in_order| if has_resets() { reset } else { in_order };
             let mut peer = RawPeer::welcome(scene.address, "between messages");
             peer.say(&frame(b"oui"));
             assert_eq!(peer.hear(), b"oui");
             peer.reset();
-            assert_eq!(scene.events.end_of("between messages").reason, reset);
+            assert_eq!(scene.events.end_of("between messages").reason, reset_or(Reason::PeerClosed));
 
             let mut peer = RawPeer::welcome(scene.address, "in a message");
             peer.say(&frame(b"oui")[..5]);
             peer.reset();
-            assert_eq!(scene.events.end_of("in a message").reason, reset);
+            assert_eq!(
+                scene.events.end_of("in a message").reason,
+                reset_or(Reason::Truncated { received: 5 })
+            );
 
             // Where the server has not accepted it yet, there may never have been a connection: what came
             // before it is accepted by the time that it resets.
@@ -138,7 +148,10 @@ fn a_connection_that_resets_has_ended_with_a_reset() {
             let local = peer.local();
             peer.say(&[9, 0]);
             peer.reset();
-            assert_eq!(scene.events.rejection_of(local), Rejection::Ended(reset));
+            assert_eq!(
+                scene.events.rejection_of(local),
+                Rejection::Ended(reset_or(Reason::Truncated { received: 2 }))
+            );
         },
     );
 }

@@ -15,9 +15,11 @@ mod drive;
 pub mod pattern;
 pub mod raw;
 mod record;
+mod resets;
 
 pub use drive::{TestClient, TestServer};
 pub use record::{Event, Log, Recorder, sole_text, texts};
+pub use resets::has_resets;
 
 /// How long a test waits for what must happen. No test waits for it to pass.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -89,6 +91,8 @@ pub fn run(driver: DriverKind, drive: Drive, test: impl FnOnce(&Case)) {
         return;
     }
     test(&Case { driver, drive });
+    // An engine survives its handlers' panics, and would survive these.
+    assert_eq!(zerio::rio_model::violations(), Vec::<String>::new());
 }
 
 /// Why this machine has no io_uring, if it has none.
@@ -107,7 +111,8 @@ pub fn no_uring() -> Option<&'static str> {
     WHY.get_or_init(probe).as_deref()
 }
 
-/// Makes of each function four tests: over the poll and the uring driver, on threads and polled.
+/// Makes of each function six tests: over the poll and the uring driver and over the rio driver on its model, on
+/// threads and polled.
 macro_rules! matrix {
     ($($(#[$about:meta])* fn $name:ident($case:ident) $body:block)*) => {$(
         $(#[$about])*
@@ -135,11 +140,21 @@ macro_rules! matrix {
             fn uring_polled() {
                 $crate::common::run(zerio::DriverKind::Uring, $crate::common::Drive::Polled, body);
             }
+
+            #[test]
+            fn rio_on_a_thread() {
+                $crate::common::run(zerio::DriverKind::RioModel, $crate::common::Drive::Thread, body);
+            }
+
+            #[test]
+            fn rio_polled() {
+                $crate::common::run(zerio::DriverKind::RioModel, $crate::common::Drive::Polled, body);
+            }
         }
     )*};
 }
 
-/// The same for what only threads have: two tests of each function.
+/// The same for what only threads have: three tests of each function.
 macro_rules! drivers {
     ($($(#[$about:meta])* fn $name:ident($case:ident) $body:block)*) => {$(
         $(#[$about])*
@@ -156,6 +171,11 @@ macro_rules! drivers {
             #[test]
             fn uring() {
                 $crate::common::run(zerio::DriverKind::Uring, $crate::common::Drive::Thread, body);
+            }
+
+            #[test]
+            fn rio() {
+                $crate::common::run(zerio::DriverKind::RioModel, $crate::common::Drive::Thread, body);
             }
         }
     )*};

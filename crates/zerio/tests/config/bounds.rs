@@ -1,5 +1,6 @@
 //! What bounds bytes and sessions: `message_max`, `send_ring`, `receive_buffer`, `sessions_max`, `same_id`.
 
+#[cfg(unix)]
 use std::os::fd::AsRawFd;
 use std::sync::mpsc::channel;
 
@@ -96,7 +97,8 @@ fn largest_batch(receive_buffer: usize, change: impl Fn(&mut Config)) -> usize {
     peer.say(&frame(b"wait"));
     assert_eq!(batches.recv_timeout(PATIENCE).unwrap(), 0);
     peer.say(&frame(&[1; 996]).repeat(40));
-    // Until its system has all of it, there to be received at once.
+    // Until its system has all of it, there to be received at once. Windows does not tell.
+    #[cfg(unix)]
     until("the peer's bytes on the other side", || {
         let mut left = 0i32;
         // SAFETY: TIOCOUTQ writes an int to the pointer, which is to a live one; the stream is open.
@@ -120,7 +122,8 @@ fn largest_batch(receive_buffer: usize, change: impl Fn(&mut Config)) -> usize {
 fn receive_buffer_is_what_one_receive_may_bring() {
     for driver in drivers() {
         assert!(largest_batch(4096, |c| c.driver = driver) <= 4096);
-        assert!(largest_batch(65_536, |c| c.driver = driver) > 4096);
+        // Where it is chance how much has come, another try may see more.
+        until("a larger batch", || (largest_batch(65_536, |c| c.driver = driver) > 4096).then_some(()));
     }
 }
 

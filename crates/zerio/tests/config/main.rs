@@ -1,5 +1,6 @@
 //! Every setting of a configuration does something: each test changes one and sees what changes. Values that
-//! can't work are refused before anything starts. What looks at the system itself is for Linux.
+//! can't work are refused before anything starts. What looks at the system itself is for the system that
+//! tells: `linux`, `memory` and `sockets` read Linux's `/proc`, `windows` asks Windows.
 
 #[path = "../hostile/mod.rs"]
 mod hostile;
@@ -7,12 +8,15 @@ mod hostile;
 mod bounds;
 mod invalid;
 #[cfg(target_os = "linux")]
+mod linux;
+#[cfg(target_os = "linux")]
 mod memory;
 #[cfg(target_os = "linux")]
 mod sockets;
-#[cfg(target_os = "linux")]
 mod threads;
 mod times;
+#[cfg(windows)]
+mod windows;
 
 use hostile::{Echo, Events};
 use zerio::{Config, Server};

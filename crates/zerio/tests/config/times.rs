@@ -46,7 +46,8 @@ fn handshake_timeout_is_how_long_a_connection_may_say_nothing() {
             let peer = RawPeer::connect(server.local_addr());
             peer.stream.set_read_timeout(Some(MOMENT)).unwrap();
             let error = peer.stream.peek(&mut [0]).expect_err("nothing to hear yet");
-            assert_eq!(error.kind(), ErrorKind::WouldBlock);
+            // What it is called depends on the system.
+            assert!(matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "{error}");
         },
     );
 }

@@ -17,6 +17,12 @@ use zerio::{
     Server,
 };
 
+#[path = "../common/resets.rs"]
+mod resets;
+
+#[allow(unused_imports)]
+pub use resets::has_resets;
+
 /// How long a test waits for what must come. Nothing takes so long: it is there to end a test that fails.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -40,7 +46,7 @@ pub fn drivers() -> Vec<DriverKind> {
             Err(error) => panic!("{driver}: {error}"),
         }
     };
-    [DriverKind::Poll, DriverKind::Uring].into_iter().filter(here).collect()
+    [DriverKind::Poll, DriverKind::Uring, DriverKind::RioModel].into_iter().filter(here).collect()
 }
 
 /// Waits until `look` finds something; `what` is what it looks for.

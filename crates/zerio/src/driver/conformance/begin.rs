@@ -2,19 +2,15 @@
 #![forbid(unsafe_code)]
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use socket2::Socket;
-
+use super::network::{Network, Site};
 use super::rig::*;
-use crate::driver::Driver;
-use crate::driver::socket;
 
-pub(super) fn each_accept_brings_one_connection<D: Driver<Socket = Socket>>() {
+pub(super) fn each_accept_brings_one_connection<D: Site>() {
     let mut rig = Rig::<D>::new(1);
     let address = rig.listen();
-    let clients: Vec<_> = (0..3).map(|_| TcpStream::connect(address).unwrap()).collect();
+    let clients: Vec<_> = (0..3).map(|_| D::On::connect(address).unwrap()).collect();
     // Nobody has asked.
     rig.nothing_comes(3);
     let mut seen = Vec::new();
@@ -23,32 +19,30 @@ pub(super) fn each_accept_brings_one_connection<D: Driver<Socket = Socket>>() {
         seen.push(rig.accepted().unwrap().1);
         rig.nothing_comes(1);
     }
-    let mut expected: Vec<_> = clients.iter().map(|client| client.local_addr().unwrap()).collect();
+    let mut expected: Vec<_> = clients.iter().map(D::On::address).collect();
     seen.sort();
     expected.sort();
     assert_eq!(seen, expected);
 }
 
-pub(super) fn an_accepted_connection_has_its_address_and_does_not_block<D: Driver<Socket = Socket>>() {
+pub(super) fn an_accepted_connection_has_its_address_and_does_not_block<D: Site>() {
     for listening in ["127.0.0.1:0", "[::1]:0"] {
         let mut rig = Rig::<D>::new(1);
-        let Ok(listener) = socket::bind(listening.parse().unwrap()) else {
+        let Some((listener, address)) = D::On::listener_like(listening) else {
             eprintln!("SKIPPED: no {listening} here");
             continue;
         };
-        socket::listen(&listener, &options()).unwrap();
-        let address = listener.local_addr().unwrap().as_socket().unwrap();
         rig.driver.listen(listener).unwrap();
         rig.driver.accept();
         rig.turn(Duration::ZERO);
-        let client = TcpStream::connect(address).unwrap();
+        let client = D::On::connect(address).unwrap();
         let (socket, from) = rig.accepted().unwrap();
-        assert_eq!(from, client.local_addr().unwrap());
-        assert!(socket.nonblocking().unwrap());
+        assert_eq!(from, D::On::address(&client));
+        assert!(D::On::never_blocks(&socket));
     }
 }
 
-pub(super) fn who_stops_listening_refuses_new_connections<D: Driver<Socket = Socket>>() {
+pub(super) fn who_stops_listening_refuses_new_connections<D: Site>() {
     for asked in [false, true] {
         let mut rig = Rig::<D>::new(1);
         let address = rig.listen();
@@ -57,18 +51,18 @@ pub(super) fn who_stops_listening_refuses_new_connections<D: Driver<Socket = Soc
         }
         rig.turn(Duration::ZERO);
         rig.driver.stop_listening();
-        let refused = TcpStream::connect(address).unwrap_err();
+        let refused = D::On::connect(address).err().unwrap();
         assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
         // The socket itself is closed as well, after a turn at the latest: the port is free.
         let start = Instant::now();
-        while TcpListener::bind(address).is_err() {
+        while !D::On::is_free(address) {
             assert!(start.elapsed() < DEADLINE, "{}: the port is still taken", D::NAME);
             rig.step();
         }
     }
 }
 
-pub(super) fn a_pending_accept_is_forgotten_when_listening_stops<D: Driver<Socket = Socket>>() {
+pub(super) fn a_pending_accept_is_forgotten_when_listening_stops<D: Site>() {
     for turns in [0, 1] {
         let mut rig = Rig::<D>::new(1);
         let address = rig.listen();
@@ -77,7 +71,7 @@ pub(super) fn a_pending_accept_is_forgotten_when_listening_stops<D: Driver<Socke
             rig.turn(Duration::ZERO);
         }
         // This one may have been accepted by the kernel already: then it must see its end.
-        let mut client = patient(TcpStream::connect(address).unwrap());
+        let mut client = D::On::connect(address).unwrap();
         rig.driver.stop_listening();
         rig.nothing_comes(5);
         assert!(matches!(client.read(&mut [0; 1]), Ok(0) | Err(_)));
@@ -86,15 +80,14 @@ pub(super) fn a_pending_accept_is_forgotten_when_listening_stops<D: Driver<Socke
 
 // Connecting.
 
-pub(super) fn a_connection_is_made<D: Driver<Socket = Socket>>() {
+pub(super) fn a_connection_is_made<D: Site>() {
     for pace in PACES {
         let mut rig = Rig::<D>::paced(2, pace);
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let address = listener.local_addr().unwrap();
+        let (listener, address) = D::On::far_listener();
         let id = id(1, 7);
         rig.driver.connect(id, address, &options()).unwrap();
         rig.connected(id).unwrap();
-        let mut peer = patient(listener.accept().unwrap().0);
+        let mut peer = D::On::accept(&listener);
         let span = rig.filled(0, 100);
         rig.driver.send(id, span);
         assert_eq!(rig.sent(id).1.unwrap(), 100);
@@ -108,10 +101,8 @@ pub(super) fn a_connection_is_made<D: Driver<Socket = Socket>>() {
     }
 }
 
-pub(super) fn a_connection_is_refused<D: Driver<Socket = Socket>>() {
-    // Bound and not listening: nobody else gets the port.
-    let silent = socket::bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
-    let address = silent.local_addr().unwrap().as_socket().unwrap();
+pub(super) fn a_connection_is_refused<D: Site>() {
+    let (_nobody, address) = D::On::nobody();
     for pace in PACES {
         let mut rig = Rig::<D>::paced(1, pace);
         let id = id(0, 1);
@@ -123,8 +114,8 @@ pub(super) fn a_connection_is_refused<D: Driver<Socket = Socket>>() {
     }
 }
 
-pub(super) fn a_connection_is_closed_while_it_is_made<D: Driver<Socket = Socket>>() {
-    let (_listener, address, _waiting) = silent_listener();
+pub(super) fn a_connection_is_closed_while_it_is_made<D: Site>() {
+    let (_silence, address) = D::On::silence();
     for pace in PACES {
         let mut rig = Rig::<D>::paced(1, pace);
         let id = id(0, 1);
@@ -137,8 +128,8 @@ pub(super) fn a_connection_is_closed_while_it_is_made<D: Driver<Socket = Socket>
     }
 }
 
-pub(super) fn a_connection_never_handed_to_the_kernel_is_closed<D: Driver<Socket = Socket>>() {
-    let (_listener, address, _waiting) = silent_listener();
+pub(super) fn a_connection_never_handed_to_the_kernel_is_closed<D: Site>() {
+    let (_silence, address) = D::On::silence();
     let mut rig = Rig::<D>::new(1);
     let id = id(0, 1);
     rig.driver.connect(id, address, &options()).unwrap();

@@ -2,17 +2,14 @@
 #![forbid(unsafe_code)]
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
 use std::time::Duration;
 
-use socket2::Socket;
-
+use super::network::{Network, Site};
 use super::rig::*;
-use crate::driver::Driver;
 
 // Receiving.
 
-pub(super) fn a_receive_brings_bytes_then_the_peers_end<D: Driver<Socket = Socket>>() {
+pub(super) fn a_receive_brings_bytes_then_the_peers_end<D: Site>() {
     for pace in PACES {
         let mut rig = Rig::<D>::paced(1, pace);
         let id = id(0, 3);
@@ -28,7 +25,7 @@ pub(super) fn a_receive_brings_bytes_then_the_peers_end<D: Driver<Socket = Socke
     }
 }
 
-pub(super) fn a_receive_brings_no_more_than_its_span_holds<D: Driver<Socket = Socket>>() {
+pub(super) fn a_receive_brings_no_more_than_its_span_holds<D: Site>() {
     for pace in PACES {
         let mut rig = Rig::<D>::paced(1, pace);
         let id = id(0, 3);
@@ -46,7 +43,10 @@ pub(super) fn a_receive_brings_no_more_than_its_span_holds<D: Driver<Socket = So
     }
 }
 
-pub(super) fn a_receive_fails_on_a_reset<D: Driver<Socket = Socket>>() {
+pub(super) fn a_receive_fails_on_a_reset<D: Site>() {
+    if !has_resets() {
+        return;
+    }
     for pace in PACES {
         for early in [false, true] {
             let mut rig = Rig::<D>::paced(1, pace);
@@ -54,12 +54,12 @@ pub(super) fn a_receive_fails_on_a_reset<D: Driver<Socket = Socket>>() {
             let mut peer = Some(rig.session(id));
             let span = rig.span(64);
             if early {
-                peer.take().into_iter().for_each(reset);
+                peer.take().into_iter().for_each(D::On::reset);
             }
             rig.driver.receive(id, span);
             rig.step();
             rig.step();
-            peer.into_iter().for_each(reset);
+            peer.into_iter().for_each(D::On::reset);
             let (span, outcome) = rig.received(id);
             assert_eq!((span.len(), outcome.unwrap_err().kind()), (64, ErrorKind::ConnectionReset));
             rig.driver.close(id);
@@ -68,17 +68,15 @@ pub(super) fn a_receive_fails_on_a_reset<D: Driver<Socket = Socket>>() {
     }
 }
 
-pub(super) fn a_receive_asked_for_before_or_after_the_bytes_came_brings_them<D: Driver<Socket = Socket>>() {
+pub(super) fn a_receive_asked_for_before_or_after_the_bytes_came_brings_them<D: Site>() {
     receives_before_and_after::<D>(1);
 }
 
-pub(super) fn many_receives_asked_for_before_or_after_the_bytes_came_bring_them<
-    D: Driver<Socket = Socket>,
->() {
+pub(super) fn many_receives_asked_for_before_or_after_the_bytes_came_bring_them<D: Site>() {
     receives_before_and_after::<D>(10);
 }
 
-pub(super) fn receives_before_and_after<D: Driver<Socket = Socket>>(sessions: u32) {
+pub(super) fn receives_before_and_after<D: Site>(sessions: u32) {
     for pace in PACES {
         let mut rig = Rig::<D>::paced(sessions as usize, pace);
         let mut peers: Vec<_> = (0..sessions).map(|index| rig.session(id(index, 9))).collect();
@@ -114,7 +112,7 @@ pub(super) fn receives_before_and_after<D: Driver<Socket = Socket>>(sessions: u3
 
 /// A receive that a waiting turn has handed to the kernel completes in one that does not wait, and the other
 /// way round; sessions come and go meanwhile, past the number that is few.
-pub(super) fn turns_that_wait_and_turns_that_do_not_take_turns<D: Driver<Socket = Socket>>() {
+pub(super) fn turns_that_wait_and_turns_that_do_not_take_turns<D: Site>() {
     let mut rig = Rig::<D>::new(8);
     let mut peers = Vec::new();
     for index in 0..8 {
@@ -144,7 +142,7 @@ pub(super) fn turns_that_wait_and_turns_that_do_not_take_turns<D: Driver<Socket 
 
 // Sending.
 
-pub(super) fn a_send_is_whole<D: Driver<Socket = Socket>>() {
+pub(super) fn a_send_is_whole<D: Site>() {
     for pace in PACES {
         let mut rig = Rig::<D>::paced(1, pace);
         let id = id(0, 3);
@@ -162,13 +160,14 @@ pub(super) fn a_send_is_whole<D: Driver<Socket = Socket>>() {
     }
 }
 
-pub(super) fn a_send_that_meets_a_full_socket_goes_on_where_it_stopped<D: Driver<Socket = Socket>>() {
+pub(super) fn a_send_that_meets_a_full_socket_goes_on_where_it_stopped<D: Site>() {
     const LEN: usize = 2 << 20;
     for pace in PACES {
         let mut rig = Rig::<D>::paced(1, pace);
         let id = id(0, 3);
-        let (mut peer, own) = narrow_pair();
+        let (mut peer, own) = D::On::narrow_pair();
         rig.driver.adopt(id, own, &options()).unwrap();
+        let direct = rig.driver.direct(id);
         let mut rest = Some(rig.filled(0, LEN));
         rig.driver.send(id, rest.take().unwrap());
         // Until the socket is full and the last send stays.
@@ -190,16 +189,17 @@ pub(super) fn a_send_that_meets_a_full_socket_goes_on_where_it_stopped<D: Driver
             rig.driver.send(id, span.split_off(bytes));
         }
         assert!(reader.join().unwrap(), "{}: bytes lost or doubled", D::NAME);
-        assert!(sends > 1, "{}: no send was short", D::NAME);
+        // Where nobody else sends on the socket, the kernel may take all of a span before it says so.
+        assert!(sends > 1 || direct.is_none(), "{}: no send was short", D::NAME);
     }
 }
 
-pub(super) fn a_send_to_a_peer_that_is_gone_fails<D: Driver<Socket = Socket>>() {
+pub(super) fn a_send_to_a_peer_that_is_gone_fails<D: Site>() {
     for pace in PACES {
         let mut rig = Rig::<D>::paced(1, pace);
         let id = id(0, 3);
         let peer = rig.session(id);
-        reset(peer);
+        D::On::reset(peer);
         // The reset is there as soon as the peer's close has returned.
         let span = rig.filled(0, 64);
         rig.driver.send(id, span);
@@ -211,11 +211,11 @@ pub(super) fn a_send_to_a_peer_that_is_gone_fails<D: Driver<Socket = Socket>>() 
     }
 }
 
-pub(super) fn direct_and_driver_sends_keep_their_order<D: Driver<Socket = Socket>>() {
+pub(super) fn direct_and_driver_sends_keep_their_order<D: Site>() {
     let mut rig = Rig::<D>::new(1);
     let id = id(0, 3);
     let mut peer = rig.session(id);
-    let direct = rig.driver.direct(id).expect("these drivers have ordinary sockets");
+    let Some(direct) = rig.driver.direct(id) else { return };
     let mut at = 0;
     for round in 0..20 {
         let span = rig.filled(at, 50 + round);
@@ -232,7 +232,7 @@ pub(super) fn direct_and_driver_sends_keep_their_order<D: Driver<Socket = Socket
     assert!(is_pattern(&bytes, 0));
 }
 
-pub(super) fn a_shut_down_gives_the_peer_an_end_and_goes_on_receiving<D: Driver<Socket = Socket>>() {
+pub(super) fn a_shut_down_gives_the_peer_an_end_and_goes_on_receiving<D: Site>() {
     for pace in PACES {
         let mut rig = Rig::<D>::paced(1, pace);
         let id = id(0, 3);
@@ -252,19 +252,19 @@ pub(super) fn a_shut_down_gives_the_peer_an_end_and_goes_on_receiving<D: Driver<
 
 // Both, for many.
 
-pub(super) fn sixty_four_sessions_at_once<D: Driver<Socket = Socket>>() {
+pub(super) fn sixty_four_sessions_at_once<D: Site>() {
     const SESSIONS: u32 = 64;
     for pace in PACES {
         let mut rig = Rig::<D>::paced(SESSIONS as usize, pace);
         let address = rig.listen();
-        let mut peers: Vec<Option<TcpStream>> = (0..SESSIONS).map(|_| None).collect();
+        let mut peers: Vec<Option<<D::On as Network>::Peer>> = (0..SESSIONS).map(|_| None).collect();
         for index in 0..SESSIONS {
             rig.driver.accept();
-            let peer = TcpStream::connect(address).unwrap();
+            let peer = D::On::connect(address).unwrap();
             let (socket, from) = rig.accepted().unwrap();
-            assert_eq!(from, peer.local_addr().unwrap());
+            assert_eq!(from, D::On::address(&peer));
             rig.driver.adopt(id(index, index), socket, &options()).unwrap();
-            peers[index as usize] = Some(patient(peer));
+            peers[index as usize] = Some(peer);
         }
         for round in 0..5 {
             for index in 0..SESSIONS {

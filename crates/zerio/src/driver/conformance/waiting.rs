@@ -4,12 +4,10 @@
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use socket2::Socket;
-
+use super::network::Site;
 use super::rig::*;
-use crate::driver::Driver;
 
-pub(super) fn a_wait_is_a_bound<D: Driver<Socket = Socket>>() {
+pub(super) fn a_wait_is_a_bound<D: Site>() {
     let mut rig = Rig::<D>::new(1);
     let _peer = rig.session(id(0, 1));
     let span = rig.span(16);
@@ -25,7 +23,7 @@ pub(super) fn a_wait_is_a_bound<D: Driver<Socket = Socket>>() {
 /// The wait of a test that must end early, and sees that it was over before this is.
 pub(super) const LONG: Duration = Duration::from_secs(60);
 
-pub(super) fn a_wait_ends_early_for_bytes<D: Driver<Socket = Socket>>() {
+pub(super) fn a_wait_ends_early_for_bytes<D: Site>() {
     for sessions in [1, 10] {
         let mut rig = Rig::<D>::new(10);
         let mut peers: Vec<_> = (0..sessions).map(|index| rig.session(id(index, 1))).collect();
@@ -51,7 +49,7 @@ pub(super) fn a_wait_ends_early_for_bytes<D: Driver<Socket = Socket>>() {
     }
 }
 
-pub(super) fn a_wait_ends_early_for_a_wake_up_from_another_thread<D: Driver<Socket = Socket>>() {
+pub(super) fn a_wait_ends_early_for_a_wake_up_from_another_thread<D: Site>() {
     let mut rig = Rig::<D>::new(1);
     let waker = rig.driver.waker();
     for _ in 0..5 {
@@ -71,7 +69,7 @@ pub(super) fn a_wait_ends_early_for_a_wake_up_from_another_thread<D: Driver<Sock
     assert!(rig.done.is_empty());
 }
 
-pub(super) fn a_wake_up_before_the_wait_ends_it<D: Driver<Socket = Socket>>() {
+pub(super) fn a_wake_up_before_the_wait_ends_it<D: Site>() {
     let mut rig = Rig::<D>::new(1);
     let start = Instant::now();
     for _ in 0..5 {
@@ -86,7 +84,7 @@ pub(super) fn a_wake_up_before_the_wait_ends_it<D: Driver<Socket = Socket>>() {
     assert!(rig.done.is_empty() && start.elapsed() < DEADLINE);
 }
 
-pub(super) fn a_waker_outlives_its_driver<D: Driver<Socket = Socket>>() {
+pub(super) fn a_waker_outlives_its_driver<D: Site>() {
     let rig = Rig::<D>::new(1);
     let waker = rig.driver.waker();
     drop(rig);

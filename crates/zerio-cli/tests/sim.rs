@@ -1,0 +1,29 @@
+//! `zerio sim`: seeds are tried and counted, and the same seed does the same.
+#![forbid(unsafe_code)]
+
+mod support;
+
+use support::{run, text};
+
+#[test]
+fn seeds_are_tried_and_counted() {
+    let output = run("sim --seeds 3 --seed 0x10 --steps 500", b"");
+    let line = text(&output.stdout);
+    assert!(output.status.success(), "{line}{}", text(&output.stderr));
+    assert!(line.starts_with("3 seeds (0x10 to 0x12), ") && line.contains("nothing wrong"), "{line}");
+}
+
+#[test]
+fn the_same_seed_does_the_same() {
+    let checked = |line: &str| line.split_once(" s: ").map(|(_, did)| did.to_owned());
+    let (a, b) = (run("sim --seed 7 --steps 2000", b""), run("sim --seed 7 --steps 2000", b""));
+    let (a, b) = (text(&a.stdout), text(&b.stdout));
+    assert!(a.starts_with("1 seeds (0x7 to 0x7), ") && checked(&a).is_some(), "{a}");
+    assert_eq!(checked(&a), checked(&b));
+}
+
+#[test]
+fn a_bound_in_time_ends_it() {
+    let output = run("sim --minutes 0.01 --steps 200", b"");
+    assert!(output.status.success() && text(&output.stdout).contains("nothing wrong"));
+}

@@ -1,0 +1,582 @@
+//! The `rio` driver: Windows Registered I/O. The region is registered once, each session has a request queue,
+//! and all of them complete into one queue, which lies in memory: a program that spins finds out there what has
+//! become of its requests, and enters the kernel only to make them.
+//!
+//! It is written against a table of functions (`table.rs`): on Windows that is the real one, in tests a strict
+//! model of it, which fails the test where a rule of the documentation is broken. The rules stand at the
+//! table's functions, with their pages; how this driver keeps them:
+//!
+//! - **One thread** makes the driver, turns it and drops it. Of the table only the waker leaves it.
+//! - **Sums**: a request queue holds one receive and one send, so the completion queue holds twice as many as
+//!   there are slots. A slot has its next socket only after the last one's requests have been dequeued.
+//! - **Defer, then commit**: a turn defers each request and then commits what its queue has, once for each
+//!   way: the last request without `RIO_MSG_DEFER` would complete "much slower than other requests"
+//!   (mswsock/nc-mswsock-lpfn_riosend). What was asked for and not handed over by a turn is not the kernel's.
+//! - **Arm, then look again**: before it waits, a turn asks to be told, and looks into the queue once more.
+//! - **Closing is a join**: `closesocket` makes what is outstanding complete, and the session's end comes after
+//!   the last of it. Memory is deregistered when nothing is outstanding, or else never, on purpose.
+//!
+//! Accepting and connecting are plain non-blocking `accept` and `connect`, told of by `WSAEventSelect` in the
+//! wait that also hears of completions. `AcceptEx` and `ConnectEx` would do as well, and would each need a
+//! socket made beforehand, memory of its own and a join of its own, for what happens once a session. One of the
+//! files with `unsafe`.
+#![allow(unsafe_code)]
+
+use std::io::{self, ErrorKind};
+use std::mem::ManuallyDrop;
+use std::net::{Shutdown, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use socket2::Socket;
+
+use super::{Completion, Corrupt, Direct, Driver, Options, SlotId, Waker, socket};
+use crate::region::{Region, Span};
+
+#[cfg(any(test, feature = "rio-model"))]
+pub(crate) mod model;
+mod status;
+pub(crate) mod table;
+#[cfg(test)]
+mod tests;
+#[cfg(windows)]
+pub(crate) mod windows;
+
+use table::{
+    BufferId, COMMIT_ONLY, COMPLETIONS_MAX, CORRUPT, CompletionQueue, DEFER, Limits, Outcome, Piece,
+    RequestQueue, Table, Way,
+};
+
+/// What a session may have outstanding: the engine asks for no more.
+const LIMITS: Limits = Limits { receives: 1, sends: 1 };
+
+/// So many completions are taken at a time.
+const TAKEN: usize = 64;
+
+/// Turns that do not wait only look into the completion queue. Every so many of them ask for connections that
+/// come or are being made, which takes a system call.
+const SKIMS: u32 = 64;
+
+/// How long, and in how many rounds of nothing, a dropped driver waits for the kernel to let go.
+const SETTLE: Duration = Duration::from_millis(50);
+const SETTLE_ROUNDS: u32 = 40;
+
+pub(crate) struct Rio<T: Table> {
+    region: Arc<Region>,
+    table: ManuallyDrop<T>,
+    /// Of the region, `REGISTRATION_MAX` bytes each but for the last.
+    registered: Vec<BufferId>,
+    completions: CompletionQueue,
+    /// It was asked to tell, and has not told.
+    armed: bool,
+    /// Requests that have not been dequeued.
+    outstanding: usize,
+    outcomes: Box<[Outcome; TAKEN]>,
+    connections: Vec<Connection>,
+    /// Slots that have something for the kernel.
+    asked: Vec<u32>,
+    /// Slots whose connections are being made.
+    connecting: Vec<u32>,
+    listening: bool,
+    accept_wanted: bool,
+    /// There may be something to accept.
+    accept_ready: bool,
+    skimmed: u32,
+}
+
+#[derive(Default)]
+struct Connection {
+    generation: u32,
+    socket: Option<Socket>,
+    /// Once it is connected.
+    queue: Option<RequestQueue>,
+    connecting: bool,
+    /// Why it could not even begin to connect.
+    connect_error: Option<io::Error>,
+    receive: Request,
+    send: Request,
+    /// Of each way, whether its request is yet to be committed.
+    deferred: [bool; 2],
+    closing: bool,
+    /// It stands in `asked`.
+    queued: bool,
+}
+
+/// How far a request has come, and with it whose its span is.
+#[derive(Default)]
+enum Request {
+    #[default]
+    Idle,
+    /// The driver's: the kernel does not know of it.
+    Asked(Span),
+    /// The kernel's, until its completion has been dequeued.
+    Outstanding(Span),
+}
+
+impl<T: Table> Driver for Rio<T> {
+    type Socket = Socket;
+
+    const NAME: &'static str = T::NAME;
+    /// A commit is one system call, and each session's queue needs its own.
+    const BATCHES: bool = false;
+
+    fn new(region: Arc<Region>, slots: usize) -> io::Result<Self> {
+        // The sum of the limits of all request queues that can exist at a time.
+        let size = slots.saturating_mul((LIMITS.receives + LIMITS.sends) as usize);
+        let size = u32::try_from(size).ok().filter(|&size| size <= COMPLETIONS_MAX);
+        let size = size.ok_or_else(|| io::Error::new(ErrorKind::InvalidInput, "too many sessions"))?;
+        let mut table = T::open(slots)?;
+        let completions = table.create_completion_queue(size, true)?;
+        let mut driver = Rio {
+            region,
+            table: ManuallyDrop::new(table),
+            registered: Vec::new(),
+            completions,
+            armed: false,
+            outstanding: 0,
+            outcomes: Box::new([Outcome::default(); TAKEN]),
+            connections: (0..slots).map(|_| Connection::default()).collect(),
+            asked: Vec::with_capacity(slots),
+            connecting: Vec::with_capacity(slots),
+            listening: false,
+            accept_wanted: false,
+            accept_ready: false,
+            skimmed: 0,
+        };
+        // Where this fails, dropping the driver deregisters what it has.
+        driver.register()?;
+        Ok(driver)
+    }
+
+    fn listen(&mut self, listener: Socket) -> io::Result<()> {
+        self.table.listen(listener)?;
+        (self.listening, self.accept_ready) = (true, true);
+        Ok(())
+    }
+
+    fn accept(&mut self) {
+        self.accept_wanted = self.listening;
+    }
+
+    fn stop_listening(&mut self) {
+        self.table.stop_listening();
+        (self.listening, self.accept_wanted) = (false, false);
+    }
+
+    fn connect(&mut self, id: SlotId, address: SocketAddr, options: &Options) -> io::Result<()> {
+        let socket = self.table.socket(address)?;
+        socket::prepare(&socket, options)?;
+        let started = self.table.connect(id.index, &socket, address);
+        let connection = self.install(id, socket);
+        connection.connecting = true;
+        connection.connect_error = started.err();
+        self.connecting.push(id.index);
+        Ok(())
+    }
+
+    fn adopt(&mut self, id: SlotId, socket: Socket, options: &Options) -> io::Result<()> {
+        socket::set_session_options(&socket, options)?;
+        let queue = self.table.create_request_queue(&socket, LIMITS, self.completions, id.generation)?;
+        self.install(id, socket).queue = Some(queue);
+        Ok(())
+    }
+
+    fn refuse(&mut self, socket: Socket, last_words: &[u8]) {
+        // It has no request queue yet, and is a socket like any other.
+        socket::refuse(socket, last_words);
+    }
+
+    /// None: what may be done with the socket besides is "to set and query socket options, issue IOCTLs and
+    /// ultimately close the socket" (winsock/riorqueue), and a request queue has no room for other threads.
+    fn direct(&self, _: SlotId) -> Option<Direct> {
+        None
+    }
+
+    fn receive(&mut self, id: SlotId, span: Span) {
+        self.ask(id, Way::Receive, span);
+    }
+
+    fn send(&mut self, id: SlotId, span: Span) {
+        self.ask(id, Way::Send, span);
+    }
+
+    fn shut_down(&mut self, id: SlotId) {
+        if let Some(socket) = &self.connections[id.index as usize].socket {
+            // It fails only where the connection is gone, which a receive will tell.
+            let _ = socket.shutdown(Shutdown::Write);
+        }
+    }
+
+    fn close(&mut self, id: SlotId) {
+        self.connections[id.index as usize].closing = true;
+        self.queue(id.index);
+    }
+
+    fn turn(&mut self, wait: Duration, done: &mut Vec<Completion<Socket>>) -> io::Result<()> {
+        let before = done.len();
+        self.hand_over(done);
+        self.skimmed += 1;
+        if !wait.is_zero() || self.skimmed == SKIMS {
+            // Nobody else says so to an engine that never waits.
+            self.accept_ready |= self.skimmed == SKIMS;
+            self.skimmed = 0;
+            self.control(done);
+        }
+        self.drain(done)?;
+        if wait.is_zero() || done.len() > before {
+            return Ok(());
+        }
+        if !self.armed {
+            self.table.notify(self.completions)?;
+            self.armed = true;
+            // What completed in between need not be told of.
+            self.drain(done)?;
+            if done.len() > before {
+                return Ok(());
+            }
+        }
+        let woken = self.table.wait(wait)?;
+        self.armed &= !woken.completions;
+        if woken.control {
+            self.accept_ready = true;
+            self.control(done);
+        }
+        self.drain(done)
+    }
+
+    fn waker(&self) -> Waker {
+        self.table.waker()
+    }
+}
+
+impl<T: Table> Rio<T> {
+    /// Registers the region, in as many pieces as it takes.
+    fn register(&mut self) -> io::Result<()> {
+        let (start, len) = self.region.extent();
+        for at in (0..len).step_by(T::REGISTRATION_MAX) {
+            let piece = (len - at).min(T::REGISTRATION_MAX);
+            // SAFETY: these bytes are the region's, which the driver keeps until it has deregistered them, or
+            // for ever.
+            let buffer = unsafe { self.table.register_buffer(start.wrapping_add(at), piece) }?;
+            self.registered.push(buffer);
+        }
+        Ok(())
+    }
+
+    /// As much of a span, from its start, as lies in one registration: a request for it is for this piece, and
+    /// completes as a short one.
+    fn piece(&self, span: &Span) -> Piece {
+        let at = self.region.start_of(span).addr() - self.region.extent().0.addr();
+        let offset = at % T::REGISTRATION_MAX;
+        let len = span.len().min(T::REGISTRATION_MAX - offset);
+        let buffer = self.registered[at / T::REGISTRATION_MAX];
+        Piece { buffer, offset: offset as u32, len: len as u32 }
+    }
+
+    fn install(&mut self, id: SlotId, socket: Socket) -> &mut Connection {
+        let connection = &mut self.connections[id.index as usize];
+        let queued = connection.queued;
+        *connection =
+            Connection { generation: id.generation, socket: Some(socket), queued, ..Connection::default() };
+        connection
+    }
+
+    fn queue(&mut self, index: u32) {
+        let connection = &mut self.connections[index as usize];
+        if !connection.queued {
+            connection.queued = true;
+            self.asked.push(index);
+        }
+    }
+
+    fn ask(&mut self, id: SlotId, way: Way, span: Span) {
+        let request = self.connections[id.index as usize].request(way);
+        debug_assert!(matches!(request, Request::Idle), "one request in flight for each way of a session");
+        *request = Request::Asked(span);
+        self.queue(id.index);
+    }
+
+    /// Hands to the kernel what was asked for.
+    fn hand_over(&mut self, done: &mut Vec<Completion<Socket>>) {
+        while let Some(index) = self.asked.pop() {
+            let connection = &mut self.connections[index as usize];
+            connection.queued = false;
+            let id = SlotId { index, generation: connection.generation };
+            if connection.closing {
+                self.finish(id, done);
+            } else if let Some(queue) = connection.queue {
+                self.defer(id, queue, Way::Send, done);
+                self.defer(id, queue, Way::Receive, done);
+                self.commit(id, queue);
+            }
+            // What is asked for before there is a connection waits for it.
+        }
+    }
+
+    /// Puts a request that was asked for into its session's queue.
+    fn defer(&mut self, id: SlotId, queue: RequestQueue, way: Way, done: &mut Vec<Completion<Socket>>) {
+        let Some(span) = self.connections[id.index as usize].request(way).take_asked() else { return };
+        let (piece, context) = (self.piece(&span), context(id.index, way));
+        let outcome = match way {
+            // SAFETY: the registration lasts until nothing is outstanding. The span stays in its slot, so nobody
+            // else reads or writes its bytes, until the completion has been dequeued; `drop` lets go of the
+            // region only when there is none to come.
+            Way::Receive => unsafe { self.table.receive(queue, Some(piece), DEFER, context) },
+            // SAFETY: as above.
+            Way::Send => unsafe { self.table.send(queue, Some(piece), DEFER, context) },
+        };
+        match outcome {
+            Ok(()) => {
+                self.outstanding += 1;
+                *self.connections[id.index as usize].request(way) = Request::Outstanding(span);
+                self.connections[id.index as usize].deferred[way as usize] = true;
+            }
+            Err(error) => done.push(way.completion(id, span, Err(error))),
+        }
+    }
+
+    /// Begins what a session's queue has that was deferred.
+    fn commit(&mut self, id: SlotId, queue: RequestQueue) {
+        let deferred = std::mem::take(&mut self.connections[id.index as usize].deferred);
+        // SAFETY: a commit points to no memory.
+        let sends =
+            !deferred[Way::Send as usize] || unsafe { self.table.send(queue, None, COMMIT_ONLY, 0) }.is_ok();
+        // SAFETY: as above.
+        let receives = !deferred[Way::Receive as usize]
+            || unsafe { self.table.receive(queue, None, COMMIT_ONLY, 0) }.is_ok();
+        if !(sends && receives) {
+            // The kernel has requests that it does not begin. Without its socket it gives them back, as
+            // cancelled, and the session hears so.
+            self.close_socket(id.index);
+        }
+    }
+
+    /// Looks for connections, and for what has become of those that are being made.
+    fn control(&mut self, done: &mut Vec<Completion<Socket>>) {
+        if self.accept_wanted && self.accept_ready {
+            match self.table.accept() {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.accept_ready = false,
+                outcome => {
+                    self.accept_wanted = false;
+                    done.push(Completion::Accepted(outcome));
+                }
+            }
+        }
+        for at in (0..self.connecting.len()).rev() {
+            let index = self.connecting[at];
+            if let Some(outcome) = self.connected(index) {
+                self.connecting.swap_remove(at);
+                let connection = &mut self.connections[index as usize];
+                connection.connecting = false;
+                let id = SlotId { index, generation: connection.generation };
+                done.push(Completion::Connected(id, outcome));
+                self.queue(index);
+            }
+        }
+    }
+
+    /// What an attempt to connect came to, `None` while it goes on.
+    fn connected(&mut self, index: u32) -> Option<io::Result<()>> {
+        let connection = &mut self.connections[index as usize];
+        if let Some(error) = connection.connect_error.take() {
+            return Some(Err(error));
+        }
+        let socket = connection.socket.as_ref()?;
+        let outcome = self.table.connected(index, socket)?;
+        // Not before: a request queue is for a socket that is connected.
+        Some(outcome.and_then(|()| {
+            let context = connection.generation;
+            connection.queue =
+                Some(self.table.create_request_queue(socket, LIMITS, self.completions, context)?);
+            Ok(())
+        }))
+    }
+
+    /// Takes what has completed.
+    fn drain(&mut self, done: &mut Vec<Completion<Socket>>) -> io::Result<()> {
+        loop {
+            let taken = self.table.dequeue_completions(self.completions, &mut self.outcomes[..]);
+            if taken == CORRUPT {
+                return Err(corrupt());
+            }
+            for at in 0..taken as usize {
+                self.complete(self.outcomes[at], done);
+            }
+            if (taken as usize) < TAKEN {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Books one completion of the kernel's.
+    fn complete(&mut self, outcome: Outcome, done: &mut Vec<Completion<Socket>>) {
+        self.outstanding -= 1;
+        let (index, way) = whose(outcome.request_context);
+        let Some(connection) = self.connections.get_mut(index as usize) else { return };
+        let id = SlotId { index, generation: connection.generation };
+        if u64::from(id.generation) != outcome.socket_context {
+            return;
+        }
+        let Some(span) = connection.request(way).take_outstanding() else { return };
+        let result = match (outcome.status, outcome.bytes as usize) {
+            (status::SUCCESS, bytes) if bytes > span.len() => Err(ErrorKind::InvalidData.into()),
+            // A receive of nothing is the peer's end. A send of nothing is no success.
+            (status::SUCCESS, 0) if way == Way::Send => Err(ErrorKind::WriteZero.into()),
+            (status::SUCCESS, bytes) => Ok(bytes),
+            (status, _) => Err(status::error(status)),
+        };
+        done.push(way.completion(id, span, result));
+        if connection.closing && !connection.queued && !connection.is_with_kernel() {
+            self.end(id, done);
+        }
+    }
+
+    /// Closes a connection: what the kernel does not know of comes back, what it has completes, and the end
+    /// comes after that.
+    fn finish(&mut self, id: SlotId, done: &mut Vec<Completion<Socket>>) {
+        let connection = &mut self.connections[id.index as usize];
+        if std::mem::take(&mut connection.connecting) {
+            self.connecting.retain(|&index| index != id.index);
+            done.push(Completion::Connected(id, Err(aborted())));
+        }
+        for way in [Way::Receive, Way::Send] {
+            if let Some(span) = self.connections[id.index as usize].request(way).take_asked() {
+                done.push(way.completion(id, span, Err(aborted())));
+            }
+        }
+        self.close_socket(id.index);
+        if !self.connections[id.index as usize].is_with_kernel() {
+            self.end(id, done);
+        }
+    }
+
+    fn close_socket(&mut self, index: u32) {
+        let connection = &mut self.connections[index as usize];
+        if let Some(socket) = connection.socket.take() {
+            self.table.close(index, socket, connection.queue.take());
+        }
+    }
+
+    /// The kernel has nothing of a closing connection any more.
+    fn end(&mut self, id: SlotId, done: &mut Vec<Completion<Socket>>) {
+        self.connections[id.index as usize] =
+            Connection { generation: id.generation, ..Connection::default() };
+        done.push(Completion::Closed(id));
+    }
+
+    /// Closes all sockets, and waits until nothing is outstanding; whether that is so.
+    fn settle(&mut self) -> bool {
+        self.table.stop_listening();
+        for index in 0..self.connections.len() as u32 {
+            self.close_socket(index);
+        }
+        let mut rounds = 0;
+        while self.outstanding > 0 && rounds < SETTLE_ROUNDS {
+            let taken = self.table.dequeue_completions(self.completions, &mut self.outcomes[..]);
+            if taken == CORRUPT {
+                return false;
+            }
+            self.outstanding -= taken as usize;
+            if taken > 0 {
+                rounds = 0;
+                continue;
+            }
+            rounds += 1;
+            if !self.armed && self.table.notify(self.completions).is_err() {
+                return false;
+            }
+            self.armed = true;
+            match self.table.wait(SETTLE) {
+                Ok(woken) => self.armed &= !woken.completions,
+                Err(_) => return false,
+            }
+        }
+        self.outstanding == 0
+    }
+}
+
+impl<T: Table> Drop for Rio<T> {
+    fn drop(&mut self) {
+        if self.settle() {
+            for buffer in self.registered.drain(..) {
+                self.table.deregister_buffer(buffer);
+            }
+            self.table.close_completion_queue(self.completions);
+            // SAFETY: nothing uses the table after this.
+            unsafe { ManuallyDrop::drop(&mut self.table) };
+        } else {
+            // The kernel may still write to the region, and would to whatever stands there next. So the region
+            // is leaked, on purpose, and so are its registration and the queue.
+            std::mem::forget(self.region.clone());
+        }
+    }
+}
+
+impl Connection {
+    fn request(&mut self, way: Way) -> &mut Request {
+        match way {
+            Way::Receive => &mut self.receive,
+            Way::Send => &mut self.send,
+        }
+    }
+
+    /// Whether a completion is to come.
+    fn is_with_kernel(&self) -> bool {
+        [&self.receive, &self.send].iter().any(|request| matches!(request, Request::Outstanding(_)))
+    }
+}
+
+impl Request {
+    /// Takes back what the kernel does not know of.
+    fn take_asked(&mut self) -> Option<Span> {
+        match std::mem::take(self) {
+            Request::Asked(span) => Some(span),
+            other => {
+                *self = other;
+                None
+            }
+        }
+    }
+
+    /// Takes what the kernel has given back.
+    fn take_outstanding(&mut self) -> Option<Span> {
+        match std::mem::take(self) {
+            Request::Outstanding(span) => Some(span),
+            other => {
+                *self = other;
+                None
+            }
+        }
+    }
+}
+
+impl Way {
+    fn completion(self, id: SlotId, span: Span, outcome: io::Result<usize>) -> Completion<Socket> {
+        match self {
+            Way::Receive => Completion::Received(id, span, outcome),
+            Way::Send => Completion::Sent(id, span, outcome),
+        }
+    }
+}
+
+/// What a completion carries to tell whose it is, besides the generation, which its request queue has. It comes
+/// from a pointer's place and so has no more than 32 bits everywhere.
+fn context(index: u32, way: Way) -> u32 {
+    index << 1 | way as u32
+}
+
+fn whose(context: u64) -> (u32, Way) {
+    let way = if context & 1 == 0 { Way::Receive } else { Way::Send };
+    ((context >> 1) as u32, way)
+}
+
+fn aborted() -> io::Error {
+    ErrorKind::ConnectionAborted.into()
+}
+
+/// "Memory corruption or misuse of the RIO functions" (mswsock/nc-mswsock-lpfn_riodequeuecompletion): the queue
+/// is lost, and with it all sessions.
+#[cold]
+fn corrupt() -> io::Error {
+    io::Error::new(ErrorKind::InvalidData, Corrupt)
+}

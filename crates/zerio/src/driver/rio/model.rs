@@ -1,0 +1,539 @@
+//! A strict model of the table, for tests: Registered I/O over ordinary non-blocking sockets. What the
+//! documentation forbids it finds out, and fails by name ([`Violation`]); what it leaves open a seed decides:
+//! requests complete late, deferred ones later, in any order over sessions, and receives bring less than there
+//! is. What TCP guarantees it keeps.
+//!
+//! Its kernel gets on whenever it is asked something, and while it waits. It is compiled for tests, and with the
+//! feature `rio-model`, which the integration tests switch on. One of the files with `unsafe`, which the table's
+//! functions are.
+#![allow(unsafe_code)]
+
+mod chance;
+mod control;
+mod memory;
+mod queues;
+#[cfg(test)]
+mod tests;
+mod violation;
+
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::ThreadId;
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::table::{
+    BufferId, COMMIT_ONLY, COMPLETIONS_MAX, CORRUPT, CompletionQueue, DEFER, Limits, Outcome, Piece,
+    RequestQueue, Table, Way, Woken,
+};
+use crate::driver::Waker;
+
+use chance::{Chance, Liberties};
+use control::{Bell, Control};
+use memory::Memory;
+use queues::{Completions, Ready, Request, Requests};
+
+#[cfg(feature = "rio-model")]
+pub use chance::corrupt_queues_of_this_thread;
+#[cfg(test)]
+pub(super) use chance::refusing_from_the_start;
+#[cfg(test)]
+pub(crate) use chance::with_seed;
+pub(crate) use violation::Violation;
+#[cfg(feature = "rio-model")]
+pub use violation::violations;
+
+/// `RIO_MSG_DONT_NOTIFY`: its completion is not told of.
+const DONT_NOTIFY: u32 = 1;
+
+/// Between two looks at its sockets a wait pauses so long, at first and at most.
+const PAUSES: (Duration, Duration) = (Duration::from_micros(50), Duration::from_millis(1));
+
+pub(crate) struct Model {
+    owner: ThreadId,
+    chance: Chance,
+    liberties: Liberties,
+    /// By the handle's number; what was there stays known as gone.
+    buffers: Vec<Option<Memory>>,
+    completions: Vec<Option<Completions>>,
+    requests: Box<[Requests]>,
+    /// How many request queues there have been.
+    made: isize,
+    control: Control,
+    bell: Arc<Bell>,
+    /// For tests: requests, commits or notifications that fail from now on.
+    pub(super) refusing: Refusing,
+}
+
+/// What a table is made to refuse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Refusing {
+    /// To be there at all.
+    pub(super) table: bool,
+    pub(super) queues: bool,
+    pub(super) sockets: bool,
+    pub(super) registrations: bool,
+    pub(super) requests: bool,
+    pub(super) commits: bool,
+    pub(super) notifications: bool,
+    pub(super) waits: bool,
+    /// What is outstanding never completes.
+    pub(super) completions: bool,
+}
+
+impl Refusing {
+    pub(super) const NOTHING: Refusing = Refusing {
+        table: false,
+        queues: false,
+        sockets: false,
+        registrations: false,
+        requests: false,
+        commits: false,
+        notifications: false,
+        waits: false,
+        completions: false,
+    };
+}
+
+impl Table for Model {
+    const NAME: &'static str = "rio-model";
+
+    /// Small, and no power of two, so that spans lie across registrations.
+    const REGISTRATION_MAX: usize = 3_333_333;
+
+    fn open(sockets: usize) -> io::Result<Model> {
+        let refusing = chance::refusing();
+        refuse(refusing.table)?;
+        let (chance, liberties) = chance::next();
+        Ok(Model {
+            owner: std::thread::current().id(),
+            chance,
+            liberties,
+            buffers: Vec::new(),
+            completions: Vec::new(),
+            requests: (0..sockets).map(|_| Requests::free()).collect(),
+            made: 0,
+            control: Control::new(sockets),
+            bell: Arc::default(),
+            refusing,
+        })
+    }
+
+    unsafe fn register_buffer(&mut self, start: *mut u8, len: usize) -> io::Result<BufferId> {
+        self.check(len > 0 && u32::try_from(len).is_ok(), Violation::RegistrationSize);
+        refuse(self.refusing.registrations)?;
+        // SAFETY: as the caller promises; and of the pieces of outstanding requests, too.
+        self.buffers.push(Some(unsafe { Memory::new(start, len) }));
+        Ok(BufferId(self.buffers.len() as isize))
+    }
+
+    fn deregister_buffer(&mut self, buffer: BufferId) {
+        self.memory(buffer);
+        let in_use = self.pieces().any(|piece| piece.buffer == buffer);
+        self.check(!in_use, Violation::BufferInUse);
+        self.buffers[buffer.0 as usize - 1] = None;
+    }
+
+    fn create_completion_queue(&mut self, size: u32, tells: bool) -> io::Result<CompletionQueue> {
+        self.check((1..=COMPLETIONS_MAX).contains(&size), Violation::QueueSize);
+        refuse(self.refusing.queues)?;
+        self.completions.push(Some(Completions::new(size as usize, tells)));
+        Ok(CompletionQueue(self.completions.len() as isize))
+    }
+
+    fn close_completion_queue(&mut self, queue: CompletionQueue) {
+        let at = self.known(queue);
+        let used = self.requests.iter().any(|requests| requests.id.is_some() && requests.completions == at);
+        let empty = self.queue(at).ready.is_empty();
+        self.check(!used && empty, Violation::QueueInUse);
+        self.completions[at] = None;
+    }
+
+    fn create_request_queue(
+        &mut self,
+        socket: &Socket,
+        limits: Limits,
+        completions: CompletionQueue,
+        context: u32,
+    ) -> io::Result<RequestQueue> {
+        let at = self.known(completions);
+        let sum = (limits.receives + limits.sends) as usize;
+        self.check(sum > 0, Violation::NoLimits);
+        let queue = self.queue(at);
+        let (promised, size) = (queue.promised + sum, queue.size);
+        self.check(promised <= size, Violation::QueueTooSmall);
+        refuse(self.refusing.requests)?;
+        // A connection that has ended has no peer any more: the kernel refuses it.
+        let name = |name: io::Result<socket2::SockAddr>| name.ok().and_then(|name| name.as_socket());
+        let names = name(socket.local_addr()).zip(name(socket.peer_addr()));
+        let names = names.ok_or(ErrorKind::NotConnected)?;
+        let second = self.requests.iter().any(|other| other.socket.is_some() && other.names == Some(names));
+        self.check(!second, Violation::SecondQueue);
+        let place = self.requests.iter().position(|requests| requests.id.is_none());
+        let place = place.ok_or(ErrorKind::OutOfMemory)?;
+        self.made += 1;
+        let id = self.made * self.requests.len() as isize + place as isize;
+        let requests = &mut self.requests[place];
+        requests.socket = Some(socket.try_clone()?);
+        (requests.id, requests.names) = (Some(id), Some(names));
+        (requests.limits, requests.completions, requests.context) = (limits, at, context);
+        self.queue(at).promised = promised;
+        Ok(RequestQueue(id))
+    }
+
+    unsafe fn receive(
+        &mut self,
+        queue: RequestQueue,
+        data: Option<Piece>,
+        flags: u32,
+        context: u32,
+    ) -> io::Result<()> {
+        self.request(queue, Way::Receive, data, flags, context)
+    }
+
+    unsafe fn send(
+        &mut self,
+        queue: RequestQueue,
+        data: Option<Piece>,
+        flags: u32,
+        context: u32,
+    ) -> io::Result<()> {
+        self.request(queue, Way::Send, data, flags, context)
+    }
+
+    fn dequeue_completions(&mut self, queue: CompletionQueue, outcomes: &mut [Outcome]) -> u32 {
+        let at = self.known(queue);
+        if self.queue(at).corrupt || chance::is_corrupt() {
+            return CORRUPT;
+        }
+        self.get_on();
+        let mut taken = 0;
+        while taken < outcomes.len() {
+            let Some(ready) = self.queue(at).ready.pop_front() else { break };
+            outcomes[taken] = ready.outcome;
+            taken += 1;
+            let requests = &mut self.requests[ready.place];
+            requests.rows[ready.way as usize].outstanding -= 1;
+            requests.let_go();
+        }
+        taken as u32
+    }
+
+    fn notify(&mut self, queue: CompletionQueue) -> io::Result<()> {
+        let at = self.known(queue);
+        let (tells, armed) = (self.queue(at).tells, self.queue(at).armed);
+        self.check(tells, Violation::NothingToTell);
+        self.check(!armed, Violation::AskedTwice);
+        refuse(self.refusing.notifications)?;
+        self.get_on();
+        let queue = self.queue(at);
+        (queue.armed, queue.told) = (true, false);
+        queue.tell();
+        Ok(())
+    }
+
+    fn socket(&mut self, address: SocketAddr) -> io::Result<Socket> {
+        refuse(self.refusing.sockets)?;
+        Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))
+    }
+
+    fn listen(&mut self, listener: Socket) -> io::Result<()> {
+        refuse(self.refusing.sockets)?;
+        self.control.listen(listener);
+        Ok(())
+    }
+
+    fn accept(&mut self) -> io::Result<(Socket, SocketAddr)> {
+        self.control.accept()
+    }
+
+    fn stop_listening(&mut self) {
+        self.control.stop_listening();
+    }
+
+    fn connect(&mut self, index: u32, socket: &Socket, address: SocketAddr) -> io::Result<()> {
+        self.control.connect(index, socket, address)
+    }
+
+    fn connected(&mut self, index: u32, _: &Socket) -> Option<io::Result<()>> {
+        self.control.connected(index)
+    }
+
+    fn close(&mut self, index: u32, socket: Socket, queue: Option<RequestQueue>) {
+        self.control.forget(index);
+        if let Some(queue) = queue {
+            let place = self.place(queue);
+            if self.liberties.last_moment {
+                self.get_on_at(place);
+            }
+            let requests = &mut self.requests[place];
+            // Its share is free from now on, and what is left of it completes as cancelled.
+            requests.socket = None;
+            let (at, promised) = (requests.completions, requests.promised());
+            requests.let_go();
+            self.queue(at).promised -= promised;
+        }
+        drop(socket);
+    }
+
+    fn wait(&mut self, timeout: Duration) -> io::Result<Woken> {
+        self.check_thread();
+        let mut waiting =
+            self.requests.iter().flat_map(|requests| &requests.rows).flat_map(|row| &row.waiting);
+        let uncommitted = waiting.any(|request| !request.committed);
+        self.check(!uncommitted, Violation::Uncommitted);
+        let outstanding = self.requests.iter().any(|requests| requests.outstanding() > 0);
+        let hears = self.completions.iter().flatten().any(|queue| queue.armed || queue.told);
+        self.check(hears || !outstanding, Violation::DeafWait);
+        refuse(self.refusing.waits)?;
+        let deadline = Instant::now() + timeout;
+        let mut pause = PAUSES.0;
+        loop {
+            self.get_on();
+            let completions = self.completions.iter().flatten().any(|queue| queue.told);
+            let control = self.control.tells();
+            let left = deadline.saturating_duration_since(Instant::now());
+            if completions || control || left.is_zero() || self.bell.wait(pause.min(left)) {
+                return Ok(Woken { completions, control });
+            }
+            pause = (2 * pause).min(PAUSES.1);
+        }
+    }
+
+    fn waker(&self) -> Waker {
+        self.bell.waker()
+    }
+}
+
+#[cfg(test)]
+impl Model {
+    /// It takes no liberties any more.
+    pub(super) fn be_plain(&mut self) {
+        self.liberties = Liberties::default();
+    }
+
+    /// Its completion queues are lost.
+    pub(super) fn corrupt(&mut self) {
+        self.completions.iter_mut().flatten().for_each(|queue| queue.corrupt = true);
+    }
+}
+
+impl Model {
+    #[track_caller]
+    fn check(&self, is_so: bool, or: Violation) {
+        if !is_so {
+            violation::violate(or, self.chance.seed);
+        }
+    }
+
+    fn check_thread(&self) {
+        self.check(std::thread::current().id() == self.owner, Violation::AnotherThread);
+    }
+
+    /// Which completion queue that is.
+    fn known(&self, queue: CompletionQueue) -> usize {
+        self.check_thread();
+        let at = (queue.0 - 1) as usize;
+        self.check(matches!(self.completions.get(at), Some(Some(_))), Violation::UnknownQueue);
+        at
+    }
+
+    fn queue(&mut self, at: usize) -> &mut Completions {
+        self.completions[at].as_mut().expect("it is known")
+    }
+
+    fn memory(&self, buffer: BufferId) -> &Memory {
+        match self.buffers.get((buffer.0 - 1) as usize) {
+            Some(Some(memory)) => memory,
+            _ => violation::violate(Violation::UnknownBuffer, self.chance.seed),
+        }
+    }
+
+    /// Where a request queue is whose socket is open.
+    fn place(&self, queue: RequestQueue) -> usize {
+        self.check_thread();
+        let place = queue.0.rem_euclid(self.requests.len().max(1) as isize) as usize;
+        let found = self.requests.get(place);
+        let open = found.is_some_and(|requests| requests.id == Some(queue.0) && requests.socket.is_some());
+        self.check(open, Violation::UnknownRequestQueue);
+        place
+    }
+
+    /// The pieces of all requests that have not been dequeued.
+    fn pieces(&self) -> impl Iterator<Item = &Piece> {
+        let rows = self.requests.iter().flat_map(|requests| &requests.rows);
+        let waiting = rows.flat_map(|row| &row.waiting).map(|request| &request.piece);
+        let ready =
+            self.completions.iter().flatten().flat_map(|queue| &queue.ready).map(|ready| &ready.piece);
+        waiting.chain(ready)
+    }
+
+    fn request(
+        &mut self,
+        queue: RequestQueue,
+        way: Way,
+        data: Option<Piece>,
+        flags: u32,
+        context: u32,
+    ) -> io::Result<()> {
+        let place = self.place(queue);
+        if flags & COMMIT_ONLY != 0 {
+            let only = flags == COMMIT_ONLY && data.is_none() && context == 0;
+            self.check(only, Violation::CommitWithMore);
+            refuse(self.refusing.commits)?;
+            self.commit(place, way);
+            return Ok(());
+        }
+        // Not RIO_MSG_WAITALL, which sends do not have, and which no model of ours needs.
+        self.check(flags & !(DEFER | DONT_NOTIFY) == 0, Violation::UnknownFlags);
+        let Some(piece) = data else { violation::violate(Violation::NoData, self.chance.seed) };
+        let memory = self.memory(piece.buffer);
+        self.check(memory.contains(&piece), Violation::OutsideBuffer);
+        let (start, end) = memory.range(&piece);
+        let overlap = self.pieces().any(|other| {
+            let (other_start, other_end) = self.memory(other.buffer).range(other);
+            start < other_end && other_start < end
+        });
+        self.check(!overlap, Violation::Overlap);
+        let requests = &self.requests[place];
+        let room = requests.rows[way as usize].outstanding < requests.limit(way);
+        self.check(room, Violation::TooManyRequests);
+        refuse(self.refusing.requests)?;
+        let committed = flags & DEFER == 0;
+        let delay = self.chance.below(self.liberties.delay + 1);
+        let row = &mut self.requests[place].rows[way as usize];
+        row.outstanding += 1;
+        let notifies = flags & DONT_NOTIFY == 0;
+        row.waiting.push_back(Request { piece, context, committed, notifies, delay, done: 0 });
+        if committed {
+            // It takes with it what was deferred before.
+            self.commit(place, way);
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self, place: usize, way: Way) {
+        for request in &mut self.requests[place].rows[way as usize].waiting {
+            if !request.committed {
+                request.committed = true;
+                request.delay += self.chance.below(self.liberties.slow_commit + 1);
+            }
+        }
+    }
+
+    /// The kernel gets on: sessions in any order, each way of each in its own.
+    fn get_on(&mut self) {
+        let places = self.requests.len();
+        let first = self.chance.below(places.max(1));
+        for place in 0..places {
+            self.get_on_at((first + place) % places);
+        }
+    }
+
+    fn get_on_at(&mut self, place: usize) {
+        if self.refusing.completions || self.requests[place].id.is_none() {
+            return;
+        }
+        let ways = [Way::Receive, Way::Send];
+        let first = self.chance.below(2);
+        for way in [ways[first], ways[1 - first]] {
+            while let Some((status, bytes)) = self.attempt(place, way) {
+                self.complete(place, way, status, bytes);
+            }
+        }
+    }
+
+    /// Tries the first request of a row: what it completes with, `None` while it does not.
+    fn attempt(&mut self, place: usize, way: Way) -> Option<(i32, usize)> {
+        let Model { requests, chance, liberties, buffers, .. } = self;
+        let Requests { socket, rows, .. } = &mut requests[place];
+        let request = rows[way as usize].waiting.front_mut()?;
+        if !request.committed && socket.is_some() && !(liberties.early && chance.one_in(8)) {
+            return None;
+        }
+        if request.delay > 0 {
+            request.delay -= 1;
+            return None;
+        }
+        // WSA_OPERATION_ABORTED, STATUS_CANCELLED.
+        let Some(socket) = socket else { return Some((number(liberties, 995, 0xC000_0120), 0)) };
+        let piece = request.piece;
+        let memory = buffers[piece.buffer.0 as usize - 1].as_ref()?;
+        let whole = piece.len as usize;
+        let outcome = match way {
+            Way::Receive => {
+                let short = liberties.short_receives && chance.one_in(3);
+                let len = if short { 1 + chance.below(whole.max(1)) } else { whole };
+                memory.receive(socket, &piece, len.min(whole))
+            }
+            Way::Send => loop {
+                match memory.send(socket, &piece, request.done) {
+                    Ok(bytes) if request.done + bytes < whole => request.done += bytes,
+                    // It completes as a whole, or fails.
+                    Ok(_) => break Ok(whole),
+                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                        let short = liberties.short_sends && request.done > 0 && chance.one_in(3);
+                        break if short { Ok(request.done) } else { Err(error) };
+                    }
+                    Err(error) => break Err(error),
+                }
+            },
+        };
+        match outcome {
+            Ok(bytes) => Some((0, bytes)),
+            Err(error) => match error.kind() {
+                ErrorKind::WouldBlock | ErrorKind::Interrupted => None,
+                // WSAECONNRESET, STATUS_CONNECTION_RESET.
+                ErrorKind::ConnectionReset => Some((number(liberties, 10054, 0xC000_020D), 0)),
+                // WSAESHUTDOWN, STATUS_PIPE_DISCONNECTED.
+                ErrorKind::BrokenPipe => Some((number(liberties, 10058, 0xC000_00B0), 0)),
+                // WSAETIMEDOUT, STATUS_IO_TIMEOUT.
+                ErrorKind::TimedOut => Some((number(liberties, 10060, 0xC000_00B5), 0)),
+                // WSAECONNABORTED, STATUS_CONNECTION_ABORTED.
+                _ => Some((number(liberties, 10053, 0xC000_0241), 0)),
+            },
+        }
+    }
+
+    fn complete(&mut self, place: usize, way: Way, status: i32, bytes: usize) {
+        let requests = &mut self.requests[place];
+        let at = requests.completions;
+        let Some(request) = requests.rows[way as usize].waiting.pop_front() else { return };
+        let outcome = Outcome {
+            status,
+            bytes: bytes as u32,
+            socket_context: u64::from(requests.context),
+            request_context: u64::from(request.context),
+        };
+        let queue = self.queue(at);
+        let notifies = request.notifies;
+        queue.ready.push_back(Ready { outcome, place, way, piece: request.piece, notifies });
+        queue.tell();
+        let fits = queue.ready.len() <= queue.size;
+        self.check(fits, Violation::QueueOverflow);
+    }
+}
+
+impl Drop for Model {
+    fn drop(&mut self) {
+        let registered = self.buffers.iter().any(Option::is_some);
+        let queued = self.completions.iter().any(Option::is_some);
+        let requests = self.requests.iter().any(|requests| requests.id.is_some());
+        if !std::thread::panicking() {
+            self.check(!registered && !queued && !requests, Violation::LeftBehind);
+        }
+    }
+}
+
+/// Winsock's number for a failure, or the kernel's.
+fn number(liberties: &Liberties, winsock: i32, kernel: u32) -> i32 {
+    if liberties.kernel_status { kernel as i32 } else { winsock }
+}
+
+/// WSAEINVAL, or what stands for it.
+fn refuse(refused: bool) -> io::Result<()> {
+    if refused { Err(ErrorKind::InvalidInput.into()) } else { Ok(()) }
+}

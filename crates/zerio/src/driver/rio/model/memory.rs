@@ -1,0 +1,55 @@
+//! Registered memory, as the model's kernel sees it. One of the files with `unsafe`.
+#![allow(unsafe_code)]
+
+use std::io::{self, Read, Write};
+
+use socket2::Socket;
+
+use crate::driver::rio::table::Piece;
+
+/// A registration.
+pub(super) struct Memory {
+    start: *mut u8,
+    len: usize,
+}
+
+// SAFETY: it is an address. Whoever follows it says why that may be done, from which thread ever.
+unsafe impl Send for Memory {}
+
+impl Memory {
+    /// # Safety
+    ///
+    /// The memory stays mapped as long as the result lives, and of the bytes of pieces that are given to
+    /// `receive` and `send` everybody else keeps his hands off, as requests demand.
+    pub(super) unsafe fn new(start: *mut u8, len: usize) -> Memory {
+        Memory { start, len }
+    }
+
+    pub(super) fn contains(&self, piece: &Piece) -> bool {
+        piece.offset as usize + piece.len as usize <= self.len
+    }
+
+    /// Where a piece begins and ends, over all registrations.
+    pub(super) fn range(&self, piece: &Piece) -> (usize, usize) {
+        let start = self.start.addr() + piece.offset as usize;
+        (start, start + piece.len as usize)
+    }
+
+    /// Reads from a socket into a piece, at most `len` bytes.
+    pub(super) fn receive(&self, mut socket: &Socket, piece: &Piece, len: usize) -> io::Result<usize> {
+        assert!(self.contains(piece) && len <= piece.len as usize);
+        // SAFETY: mapped, and left alone by everybody else, as `new` was promised; within it, as just seen.
+        let bytes =
+            unsafe { std::slice::from_raw_parts_mut(self.start.wrapping_add(piece.offset as usize), len) };
+        socket.read(bytes)
+    }
+
+    /// Writes to a socket what a piece has from `from` on.
+    pub(super) fn send(&self, mut socket: &Socket, piece: &Piece, from: usize) -> io::Result<usize> {
+        assert!(self.contains(piece) && from <= piece.len as usize);
+        let start = self.start.wrapping_add(piece.offset as usize + from);
+        // SAFETY: as above.
+        let bytes = unsafe { std::slice::from_raw_parts(start, piece.len as usize - from) };
+        socket.write(bytes)
+    }
+}

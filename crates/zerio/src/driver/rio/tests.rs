@@ -1,0 +1,429 @@
+//! What the conformance suite can't see of the `rio` driver: what a kernel does once in a lifetime, and the
+//! ways in which it refuses.
+#![forbid(unsafe_code)]
+
+use std::io::Write;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::time::Instant;
+
+use super::model::{Model, Refusing, with_seed};
+use super::*;
+
+const ID: SlotId = SlotId { index: 2, generation: 7 };
+const DEADLINE: Duration = Duration::from_secs(40);
+const LONG: Duration = Duration::from_secs(60);
+
+/// A driver with one session, and that session's peer.
+struct Rig {
+    driver: Rio<Model>,
+    region: Arc<Region>,
+    spans: Vec<Span>,
+    peer: TcpStream,
+    done: Vec<Completion<Socket>>,
+}
+
+fn options() -> Options {
+    let peer_timeout = Duration::from_secs(60);
+    Options { peer_timeout, send_buffer: None, receive_buffer: None, congestion: None }
+}
+
+impl Rig {
+    /// Over a region of so many bytes, of which it has the last ones in spans of 8.
+    fn over(len: usize) -> Rig {
+        let (region, mut cutter) = Region::new(len).unwrap();
+        let mut driver = with_seed(0, true, || Rio::<Model>::new(region.clone(), 4).unwrap());
+        driver.table.be_plain();
+        if len > 64 {
+            cutter.cut(len - 64);
+        }
+        let spans = (0..8).map(|_| cutter.cut(8)).collect();
+        let (peer, own) = pair();
+        driver.adopt(ID, own, &options()).unwrap();
+        Rig { driver, region, spans, peer, done: Vec::with_capacity(64) }
+    }
+
+    fn new() -> Rig {
+        Rig::over(64)
+    }
+
+    fn receive(&mut self) {
+        let span = self.spans.pop().unwrap();
+        self.driver.receive(ID, span);
+    }
+
+    fn send(&mut self) {
+        let mut span = self.spans.pop().unwrap();
+        self.region.bytes_mut(&mut span).copy_from_slice(b"8 bytes.");
+        self.driver.send(ID, span);
+    }
+
+    fn turn(&mut self, wait: Duration) {
+        self.driver.turn(wait, &mut self.done).unwrap();
+    }
+
+    /// Turns until something has completed, and gives what.
+    fn next(&mut self) -> Completion<Socket> {
+        let start = Instant::now();
+        while self.done.is_empty() {
+            assert!(start.elapsed() < DEADLINE);
+            self.turn(Duration::from_millis(10));
+        }
+        self.done.remove(0)
+    }
+
+    fn refuse(&mut self, refusing: Refusing) {
+        self.driver.table.refusing = refusing;
+    }
+}
+
+fn pair() -> (TcpStream, Socket) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let own = listener.accept().unwrap().0;
+    own.set_nonblocking(true).unwrap();
+    (peer, own.into())
+}
+
+#[test]
+fn a_context_tells_slot_and_way_apart() {
+    for index in [0, 1, 2, (COMPLETIONS_MAX / 2) - 1] {
+        for way in [Way::Receive, Way::Send] {
+            assert_eq!(whose(u64::from(context(index, way))), (index, way));
+        }
+    }
+}
+
+#[test]
+fn a_completion_queue_holds_the_sum_and_no_more_sessions_than_that_are_taken_on() {
+    let (region, _) = Region::new(64).unwrap();
+    for slots in [1 << 26, usize::MAX] {
+        let refused = Rio::<Model>::new(region.clone(), slots + usize::from(slots == 1 << 26)).err();
+        assert_eq!(refused.map(|error| error.kind()), Some(ErrorKind::InvalidInput));
+    }
+    assert_eq!(Arc::strong_count(&region), 1);
+}
+
+#[test]
+fn what_can_not_be_had_ends_the_driver_before_it_begins() {
+    let (region, _) = Region::new(64).unwrap();
+    for refusing in [
+        Refusing { table: true, ..Refusing::NOTHING },
+        Refusing { queues: true, ..Refusing::NOTHING },
+        Refusing { registrations: true, ..Refusing::NOTHING },
+    ] {
+        let make = || Rio::<Model>::new(region.clone(), 4).err();
+        let refused = model::refusing_from_the_start(refusing, make);
+        assert_eq!(refused.map(|error| error.kind()), Some(ErrorKind::InvalidInput), "{refusing:?}");
+        assert_eq!(Arc::strong_count(&region), 1);
+    }
+}
+
+#[test]
+fn sockets_that_can_not_be_had_or_made_right_were_never_there() {
+    let mut rig = Rig::new();
+    let id = SlotId { index: 0, generation: 1 };
+    rig.refuse(Refusing { sockets: true, ..Refusing::NOTHING });
+    assert!(rig.driver.connect(id, "127.0.0.1:9".parse().unwrap(), &options()).is_err());
+    let listener = socket::bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    assert!(rig.driver.listen(listener).is_err());
+    rig.driver.accept();
+    rig.refuse(Refusing::NOTHING);
+    let options = Options { congestion: Some("no-such-control".into()), ..options() };
+    assert!(rig.driver.connect(id, "127.0.0.1:9".parse().unwrap(), &options).is_err());
+    rig.turn(Duration::from_millis(1));
+    assert!(rig.done.is_empty());
+}
+
+#[test]
+fn a_span_that_lies_across_registrations_is_served_up_to_the_seam() {
+    // The seam is in the middle of the second span from the end.
+    let mut rig = Rig::over(Model::REGISTRATION_MAX + 12);
+    assert_eq!(rig.driver.registered.len(), 2);
+    let (after, across) = (rig.spans.pop().unwrap(), rig.spans.pop().unwrap());
+    rig.driver.send(ID, across);
+    let Completion::Sent(ID, mut across, Ok(4)) = rig.next() else { panic!("not up to the seam") };
+    rig.driver.send(ID, across.split_off(4));
+    let Completion::Sent(ID, _, Ok(4)) = rig.next() else { panic!("not from the seam on") };
+    rig.driver.receive(ID, after);
+    rig.peer.write_all(b"all of it").unwrap();
+    let Completion::Received(ID, after, Ok(8)) = rig.next() else { panic!("a whole one") };
+    assert_eq!(rig.region.bytes(&after), b"all of i");
+}
+
+#[test]
+fn a_corrupt_completion_queue_ends_the_driver_with_an_error_that_says_so() {
+    for outstanding in [false, true] {
+        let mut rig = Rig::new();
+        if outstanding {
+            rig.receive();
+            rig.turn(Duration::ZERO);
+        }
+        rig.driver.table.corrupt();
+        let error = rig.driver.turn(LONG, &mut rig.done).unwrap_err();
+        assert!(error.get_ref().unwrap().is::<Corrupt>(), "{error}");
+        let Rig { driver, region, .. } = rig;
+        drop(driver);
+        // What is outstanding can't be waited for any more: then the region lives on, with nobody to free it.
+        assert_eq!(Arc::strong_count(&region), 1 + usize::from(outstanding));
+    }
+}
+
+#[test]
+fn what_the_kernel_never_gives_back_leaks_the_region() {
+    for refusing in [
+        Refusing { completions: true, ..Refusing::NOTHING },
+        Refusing { completions: true, notifications: true, ..Refusing::NOTHING },
+        Refusing { completions: true, waits: true, ..Refusing::NOTHING },
+    ] {
+        let mut rig = Rig::new();
+        rig.receive();
+        rig.turn(Duration::ZERO);
+        rig.refuse(refusing);
+        let Rig { driver, region, .. } = rig;
+        drop(driver);
+        assert_eq!(Arc::strong_count(&region), 2, "{refusing:?}");
+    }
+}
+
+#[test]
+fn a_dropped_driver_waits_for_what_completes_late() {
+    for seed in 0..20 {
+        let (region, mut cutter) = Region::new(64).unwrap();
+        let mut driver = with_seed(seed, false, || Rio::<Model>::new(region.clone(), 4).unwrap());
+        let (_peer, own) = pair();
+        driver.adopt(ID, own, &options()).unwrap();
+        driver.receive(ID, cutter.cut(8));
+        driver.send(ID, cutter.cut(8));
+        let mut done = Vec::new();
+        driver.turn(Duration::ZERO, &mut done).unwrap();
+        drop(driver);
+        assert_eq!(Arc::strong_count(&region), 1);
+    }
+}
+
+#[test]
+fn a_request_that_is_refused_comes_back_with_the_reason() {
+    let mut rig = Rig::new();
+    rig.refuse(Refusing { requests: true, ..Refusing::NOTHING });
+    rig.receive();
+    rig.send();
+    let Completion::Sent(ID, span, Err(error)) = rig.next() else { panic!("a send first") };
+    assert_eq!((span.len(), error.kind()), (8, ErrorKind::InvalidInput));
+    let Completion::Received(ID, span, Err(error)) = rig.next() else { panic!("then a receive") };
+    assert_eq!((span.len(), error.kind()), (8, ErrorKind::InvalidInput));
+    rig.refuse(Refusing::NOTHING);
+    rig.send();
+    assert!(matches!(rig.next(), Completion::Sent(ID, _, Ok(8))), "the session goes on");
+}
+
+#[test]
+fn requests_that_can_not_be_committed_come_back_as_cancelled() {
+    for ways in [[true, false], [false, true], [true, true]] {
+        let mut rig = Rig::new();
+        rig.refuse(Refusing { commits: true, ..Refusing::NOTHING });
+        let [receives, sends] = ways;
+        if receives {
+            rig.receive();
+        }
+        if sends {
+            rig.send();
+        }
+        let (mut received, mut sent) = (false, false);
+        while received != receives || sent != sends {
+            match rig.next() {
+                Completion::Received(ID, _, Err(error)) => {
+                    received = true;
+                    assert_eq!(error.kind(), ErrorKind::ConnectionAborted);
+                }
+                Completion::Sent(ID, _, Err(error)) => {
+                    sent = true;
+                    assert_eq!(error.kind(), ErrorKind::ConnectionAborted);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        // Its socket is gone, and yet it hears what is asked of it until it is closed.
+        rig.send();
+        rig.driver.shut_down(ID);
+        rig.driver.close(ID);
+        assert!(matches!(rig.next(), Completion::Sent(ID, _, Err(_))));
+        assert!(matches!(rig.next(), Completion::Closed(ID)));
+    }
+}
+
+#[test]
+fn a_queue_that_does_not_tell_and_a_wait_that_fails_end_the_driver() {
+    for refusing in
+        [Refusing { notifications: true, ..Refusing::NOTHING }, Refusing { waits: true, ..Refusing::NOTHING }]
+    {
+        let mut rig = Rig::new();
+        rig.refuse(refusing);
+        assert!(rig.driver.turn(LONG, &mut rig.done).is_err());
+        // What does not wait needs neither.
+        rig.turn(Duration::ZERO);
+    }
+}
+
+#[test]
+fn a_connection_without_a_request_queue_is_none() {
+    let mut rig = Rig::new();
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let id = SlotId { index: 0, generation: 1 };
+    rig.refuse(Refusing { requests: true, ..Refusing::NOTHING });
+    rig.driver.connect(id, listener.local_addr().unwrap(), &options()).unwrap();
+    let Completion::Connected(of, Err(_)) = rig.next() else { panic!("no connection") };
+    assert_eq!(of, id);
+    // Nor is one that was accepted.
+    let (mut peer, own) = pair();
+    assert!(rig.driver.adopt(SlotId { index: 1, generation: 1 }, own, &options()).is_err());
+    peer.set_read_timeout(Some(DEADLINE)).unwrap();
+    assert_eq!(std::io::Read::read(&mut peer, &mut [0]).unwrap(), 0, "its socket is closed");
+    rig.driver.close(id);
+    assert!(matches!(rig.next(), Completion::Closed(of) if of == id));
+}
+
+#[test]
+fn a_connection_that_can_not_even_begin_says_why() {
+    let mut rig = Rig::new();
+    let id = SlotId { index: 0, generation: 1 };
+    // No address that one can connect to.
+    rig.driver.connect(id, "255.255.255.255:9".parse().unwrap(), &options()).unwrap();
+    assert!(matches!(rig.next(), Completion::Connected(of, Err(_)) if of == id));
+    rig.driver.close(id);
+    assert!(matches!(rig.next(), Completion::Closed(of) if of == id));
+}
+
+#[test]
+fn what_a_connection_is_asked_for_before_it_stands_waits_for_it() {
+    let mut rig = Rig::new();
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let id = SlotId { index: 0, generation: 1 };
+    rig.driver.connect(id, listener.local_addr().unwrap(), &options()).unwrap();
+    let span = rig.spans.pop().unwrap();
+    rig.driver.send(id, span);
+    assert!(matches!(rig.next(), Completion::Connected(of, Ok(())) if of == id));
+    assert!(matches!(rig.next(), Completion::Sent(of, _, Ok(8)) if of == id));
+}
+
+#[test]
+fn status_and_length_of_every_completion_are_looked_at() {
+    let outcome = |way, status, bytes| Outcome {
+        status,
+        bytes,
+        socket_context: u64::from(ID.generation),
+        request_context: u64::from(context(ID.index, way)),
+    };
+    let mut rig = Rig::new();
+    let mut book = |outcome: Outcome| {
+        let way = whose(outcome.request_context).1;
+        let span = rig.spans.pop().unwrap();
+        *rig.driver.connections[ID.index as usize].request(way) = Request::Outstanding(span);
+        rig.driver.outstanding += 1;
+        rig.driver.complete(outcome, &mut rig.done);
+        match rig.done.pop().unwrap() {
+            Completion::Received(ID, span, outcome) | Completion::Sent(ID, span, outcome) => {
+                rig.spans.push(span);
+                outcome.map_err(|error| error.kind())
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(book(outcome(Way::Receive, 0, 8)), Ok(8));
+    assert_eq!(book(outcome(Way::Receive, 0, 9)), Err(ErrorKind::InvalidData));
+    assert_eq!(book(outcome(Way::Receive, 0, 0)), Ok(0), "the peer's end");
+    assert_eq!(book(outcome(Way::Send, 0, 1)), Ok(1));
+    assert_eq!(book(outcome(Way::Send, 0, 0)), Err(ErrorKind::WriteZero));
+    // A failure is one whatever length comes with it.
+    assert_eq!(book(outcome(Way::Receive, 10054, 8)), Err(ErrorKind::ConnectionReset));
+    assert_eq!(book(outcome(Way::Send, 995, 0)), Err(ErrorKind::ConnectionAborted));
+    assert_eq!(rig.driver.outstanding, 0);
+}
+
+#[test]
+fn a_completion_of_an_earlier_session_or_of_none_is_dropped() {
+    let mut rig = Rig::new();
+    rig.receive();
+    rig.turn(Duration::ZERO);
+    let mine = u64::from(context(ID.index, Way::Receive));
+    for (socket_context, request_context) in [
+        (u64::from(ID.generation) - 1, mine),
+        (u64::from(ID.generation), mine | 1),
+        (u64::from(ID.generation), u64::from(context(4, Way::Receive))),
+        (u64::from(ID.generation), u64::MAX),
+    ] {
+        rig.driver.outstanding += 1;
+        rig.driver.complete(Outcome { status: 0, bytes: 5, socket_context, request_context }, &mut rig.done);
+        assert!(rig.done.is_empty() && rig.driver.connections[2].is_with_kernel());
+    }
+    assert_eq!(rig.driver.outstanding, 1);
+}
+
+#[test]
+fn more_completions_than_are_taken_at_a_time_come_in_one_turn() {
+    let sessions = 2 * TAKEN as u32 + 1;
+    let (region, mut cutter) = Region::new(8 * sessions as usize).unwrap();
+    let mut driver = with_seed(0, true, || Rio::<Model>::new(region, sessions as usize).unwrap());
+    driver.table.be_plain();
+    let mut peers = Vec::new();
+    for index in 0..sessions {
+        let (mut peer, own) = pair();
+        let id = SlotId { index, generation: 1 };
+        driver.adopt(id, own, &options()).unwrap();
+        driver.receive(id, cutter.cut(8));
+        peer.write_all(b"x").unwrap();
+        peers.push(peer);
+    }
+    let mut done = Vec::new();
+    driver.turn(Duration::ZERO, &mut done).unwrap();
+    assert_eq!(done.len(), sessions as usize);
+}
+
+#[test]
+fn a_driver_that_never_waits_accepts_and_connects_all_the_same() {
+    let mut rig = Rig::new();
+    let listener = socket::bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    socket::listen(&listener, &options()).unwrap();
+    let address = listener.local_addr().unwrap().as_socket().unwrap();
+    rig.driver.listen(listener).unwrap();
+    rig.driver.accept();
+    let id = SlotId { index: 0, generation: 1 };
+    // Long enough that it has found nothing to accept before there is something.
+    (0..2 * SKIMS).for_each(|_| rig.turn(Duration::ZERO));
+    rig.driver.connect(id, address, &options()).unwrap();
+    let (mut accepted, mut connected) = (None, false);
+    let start = Instant::now();
+    while accepted.is_none() || !connected {
+        assert!(start.elapsed() < DEADLINE);
+        rig.turn(Duration::ZERO);
+        match rig.done.pop() {
+            Some(Completion::Accepted(outcome)) => accepted = Some(outcome.unwrap().0),
+            Some(Completion::Connected(of, outcome)) => connected = of == id && outcome.is_ok(),
+            other => assert!(other.is_none(), "{other:?}"),
+        }
+    }
+    rig.driver.refuse(accepted.unwrap(), b"no");
+    let span = rig.spans.pop().unwrap();
+    rig.driver.receive(id, span);
+    let Completion::Received(_, span, Ok(2)) = rig.next() else { panic!("it heard nothing") };
+    assert_eq!(&rig.region.bytes(&span)[..2], b"no");
+}
+
+#[test]
+fn a_listener_that_fails_says_so_once_for_each_time_it_is_asked() {
+    let mut rig = Rig::new();
+    // It does not listen.
+    let listener = socket::bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    rig.driver.listen(listener).unwrap();
+    for _ in 0..2 {
+        rig.driver.accept();
+        assert!(matches!(rig.next(), Completion::Accepted(Err(_))));
+        rig.turn(Duration::from_millis(1));
+        assert!(rig.done.is_empty());
+    }
+    // Without a listener there is nothing to ask for.
+    rig.driver.stop_listening();
+    rig.driver.accept();
+    rig.turn(Duration::from_millis(1));
+    assert!(rig.done.is_empty());
+}

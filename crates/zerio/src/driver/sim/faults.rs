@@ -1,0 +1,102 @@
+//! What goes wrong on a simulated network, and how often.
+#![forbid(unsafe_code)]
+
+use std::time::Duration;
+
+use super::random::Random;
+
+/// What goes wrong on a simulated network. Whatever counts how often does so in a thousand times; 0 is never.
+///
+/// ```
+/// use zerio::sim::Faults;
+///
+/// let mut faults = Faults::none();
+/// faults.short_receives = 500; // every other receive brings less than it could
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Faults {
+    /// The longest that bytes are on their way. Each takes its own time, and none overtakes another.
+    pub latency: Duration,
+    /// How many bytes a connection holds each way, between one side's send and the other's receive.
+    pub room: usize,
+    /// Receives that bring less than they could.
+    pub short_receives: u32,
+    /// Sends of which the kernel takes less than it could.
+    pub short_sends: u32,
+    /// Connections that are refused.
+    pub refusals: u32,
+    /// Connections that are never answered.
+    pub silences: u32,
+    /// Deliveries of bytes in the middle of which the connection is reset.
+    pub resets: u32,
+    /// Completions that come late, so that those of other sessions overtake them.
+    pub late_completions: u32,
+    /// Wake-ups of a sleeping engine that come late.
+    pub late_wake_ups: u32,
+    /// Wake-ups of a sleeping engine for nothing.
+    pub idle_wake_ups: u32,
+    /// The longest that a completion or a wake-up comes late.
+    pub delay: Duration,
+    /// Turns with which a time begins in which the kernel's ring takes next to no request.
+    pub full_rings: u32,
+    /// Accepts that fail.
+    pub accept_errors: u32,
+    /// Engines whose driver fails at some time within their first tenth of a second.
+    pub driver_failures: u32,
+    /// Whether senders may send without the driver, as on sockets; without it, as on Registered I/O.
+    pub direct_sends: bool,
+}
+
+impl Faults {
+    /// Nothing goes wrong: every byte arrives, 20 µs later at the most.
+    pub fn none() -> Faults {
+        Faults {
+            latency: Duration::from_micros(20),
+            room: 64 * 1024,
+            short_receives: 0,
+            short_sends: 0,
+            refusals: 0,
+            silences: 0,
+            resets: 0,
+            late_completions: 0,
+            late_wake_ups: 0,
+            idle_wake_ups: 0,
+            delay: Duration::from_micros(500),
+            full_rings: 0,
+            accept_errors: 0,
+            driver_failures: 0,
+            direct_sends: true,
+        }
+    }
+
+    /// A drawing: first which faults there are at all, then how often each happens. A run in which everything
+    /// goes wrong all the time gets nowhere, and finds less than one with a few faults.
+    pub(crate) fn draw(random: &mut Random) -> Faults {
+        let mut some = |in_a_thousand: u32, most: u64| match random.happens(in_a_thousand) {
+            true => random.of_any_size(1, most) as u32,
+            false => 0,
+        };
+        let faults = Faults {
+            short_receives: some(500, 900),
+            short_sends: some(500, 900),
+            refusals: some(200, 300),
+            silences: some(100, 100),
+            resets: some(400, 20),
+            late_completions: some(500, 800),
+            late_wake_ups: some(500, 800),
+            idle_wake_ups: some(300, 300),
+            full_rings: some(300, 30),
+            accept_errors: some(300, 300),
+            driver_failures: some(150, 300),
+            ..Faults::none()
+        };
+        Faults {
+            latency: Duration::from_nanos(random.of_any_size(100, 2_000_000)),
+            room: random.of_any_size(64, 128 * 1024) as usize,
+            delay: Duration::from_nanos(random.of_any_size(1_000, 3_000_000)),
+            direct_sends: random.happens(700),
+            ..faults
+        }
+    }
+}

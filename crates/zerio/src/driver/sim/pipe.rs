@@ -1,0 +1,129 @@
+//! One direction of a simulated connection: bytes that were sent, have arrived, and were received.
+//!
+//! ```text
+//! received ≤ arrived ≤ sent ≤ received + room
+//! ```
+#![forbid(unsafe_code)]
+
+#[derive(Debug)]
+pub(crate) struct Pipe {
+    /// Made at the first byte, and given back when the receiver is gone.
+    bytes: Vec<u8>,
+    most: usize,
+    received: u64,
+    arrived: u64,
+    sent: u64,
+    /// When the last of them arrives: nothing that is sent later arrives before.
+    last: u64,
+    shut: bool,
+    ended: bool,
+}
+
+impl Pipe {
+    pub(crate) fn new(most: usize) -> Pipe {
+        Pipe { bytes: Vec::new(), most, received: 0, arrived: 0, sent: 0, last: 0, shut: false, ended: false }
+    }
+
+    pub(crate) fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    pub(crate) fn arrived(&self) -> u64 {
+        self.arrived
+    }
+
+    pub(crate) fn room(&self) -> usize {
+        self.most - (self.sent - self.received) as usize
+    }
+
+    pub(crate) fn readable(&self) -> usize {
+        (self.arrived - self.received) as usize
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.received == self.sent
+    }
+
+    /// The sender sends nothing more.
+    pub(crate) fn is_shut(&self) -> bool {
+        self.shut
+    }
+
+    pub(crate) fn shut(&mut self) {
+        self.shut = true;
+    }
+
+    /// The receiver has heard so, and has got everything before.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended && self.arrived == self.received
+    }
+
+    /// When what is sent now arrives, if it would like to at `time`.
+    pub(crate) fn arrive_after(&mut self, time: u64) -> u64 {
+        self.last = self.last.max(time);
+        self.last
+    }
+
+    pub(crate) fn arrive(&mut self, upto: u64, last: bool) {
+        self.arrived = self.arrived.max(upto);
+        self.ended |= last;
+    }
+
+    /// Takes bytes, for which there is room.
+    pub(crate) fn write(&mut self, bytes: &[u8]) {
+        if self.bytes.is_empty() {
+            self.bytes = vec![0; self.most];
+        }
+        let at = (self.sent % self.most as u64) as usize;
+        let first = bytes.len().min(self.most - at);
+        self.bytes[at..at + first].copy_from_slice(&bytes[..first]);
+        self.bytes[..bytes.len() - first].copy_from_slice(&bytes[first..]);
+        self.sent += bytes.len() as u64;
+    }
+
+    /// Takes bytes that nobody will receive.
+    pub(crate) fn lose(&mut self, bytes: usize) {
+        self.sent += bytes as u64;
+        (self.received, self.arrived) = (self.sent, self.sent);
+    }
+
+    /// Gives bytes that have arrived.
+    pub(crate) fn read(&mut self, into: &mut [u8]) {
+        let at = (self.received % self.most as u64) as usize;
+        let first = into.len().min(self.most - at);
+        into[..first].copy_from_slice(&self.bytes[at..at + first]);
+        let rest = into.len() - first;
+        into[first..].copy_from_slice(&self.bytes[..rest]);
+        self.received += into.len() as u64;
+    }
+
+    /// The receiver is gone, or has lost what it had not received.
+    pub(crate) fn forget(&mut self) {
+        (self.received, self.arrived) = (self.sent, self.sent);
+        self.bytes = Vec::new();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_come_out_in_their_order_and_only_after_they_arrived() {
+        let mut pipe = Pipe::new(10);
+        let mut into = [0; 7];
+        pipe.write(b"1234567");
+        assert_eq!((pipe.readable(), pipe.room()), (0, 3));
+        pipe.arrive(7, false);
+        pipe.read(&mut into);
+        assert_eq!(&into, b"1234567");
+        pipe.write(b"abcdefg");
+        pipe.shut();
+        pipe.arrive(14, true);
+        assert!(!pipe.has_ended());
+        pipe.read(&mut into);
+        assert_eq!(&into, b"abcdefg");
+        assert!(pipe.has_ended() && pipe.is_empty());
+        assert_eq!(pipe.room(), 10);
+    }
+}

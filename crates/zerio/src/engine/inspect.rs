@@ -1,0 +1,49 @@
+//! What a simulation may look at and do that a thread would not: see whether all is where it belongs, and let an
+//! engine sleep while others go on.
+#![forbid(unsafe_code)]
+
+use std::io;
+use std::time::Duration;
+
+use super::Engine;
+use crate::driver::Driver;
+use crate::handler::Handler;
+use crate::session::State;
+
+impl<D: Driver, H: Handler> Engine<D, H> {
+    pub(crate) fn driver(&mut self) -> &mut D {
+        &mut self.driver
+    }
+
+    /// After it has said that it sleeps: hands over what was asked for, as a wait in the kernel begins with.
+    /// Tells whether there is nothing to wake up for.
+    pub(crate) fn doze(&mut self) -> io::Result<bool> {
+        self.driver.turn(Duration::ZERO, &mut self.done)?;
+        Ok(self.done.is_empty())
+    }
+
+    /// What is not as it must be after every turn.
+    pub(crate) fn fault(&self) -> Option<String> {
+        for (index, session) in self.core.table.sessions.iter().enumerate() {
+            let send = &self.core.shared.slots[index].send;
+            if let Some(cursors) = send.fault() {
+                return Some(format!("slot {index}, {:?}: the ring's cursors: {cursors}", session.state));
+            }
+            if self.buffers[index].is_lent() != session.receiving {
+                return Some(format!("slot {index}: its room is lent or not, its session says otherwise"));
+            }
+            if session.state == State::Free && (session.receiving || self.buffers[index].len() > 0) {
+                return Some(format!("slot {index} is free, and its buffer is not"));
+            }
+        }
+        None
+    }
+
+    /// What is not as it must be when an engine is finished, its driver still there.
+    pub(crate) fn fault_at_rest(&self, receive_buffer: usize) -> Option<String> {
+        let whole = |index: usize| self.buffers[index].capacity() == Some(receive_buffer);
+        let sessions = self.core.table.sessions.iter().enumerate();
+        let mut busy = sessions.filter(|(index, session)| session.state != State::Free || !whole(*index));
+        busy.next().map(|(index, session)| format!("slot {index} is left {:?}", session.state))
+    }
+}

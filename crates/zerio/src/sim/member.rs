@@ -1,0 +1,219 @@
+//! An engine in a world: when it turns, sleeps and wakes, as its thread or its user's loop would make it.
+#![forbid(unsafe_code)]
+
+use std::cell::RefCell;
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::driver::sim::{Net, Random, Sim};
+use crate::engine::Engine;
+use crate::handler::Handler;
+use crate::time::Time;
+
+/// From one turn that did work to the next, in nanoseconds.
+const TURN: u64 = 700;
+
+/// An engine, whatever its handler is.
+pub(super) trait Machine {
+    fn turn(&mut self, now: Time) -> io::Result<usize>;
+    fn fall_asleep(&mut self, now: Time) -> Option<Duration>;
+    fn doze(&mut self) -> io::Result<bool>;
+    fn wake(&mut self) -> io::Result<()>;
+    fn is_finished(&self) -> bool;
+    fn fail(&mut self, kind: io::ErrorKind);
+    fn fault(&self) -> Option<String>;
+    fn heal(&mut self);
+}
+
+impl<H: Handler> Machine for Engine<Sim, H> {
+    fn turn(&mut self, now: Time) -> io::Result<usize> {
+        self.turn(now)
+    }
+
+    fn fall_asleep(&mut self, now: Time) -> Option<Duration> {
+        self.fall_asleep(now)
+    }
+
+    fn doze(&mut self) -> io::Result<bool> {
+        self.doze()
+    }
+
+    fn wake(&mut self) -> io::Result<()> {
+        self.stay_asleep(Duration::ZERO)
+    }
+
+    fn is_finished(&self) -> bool {
+        self.is_finished()
+    }
+
+    fn fail(&mut self, kind: io::ErrorKind) {
+        self.end_without_driver(kind);
+        self.driver().abandon();
+    }
+
+    fn fault(&self) -> Option<String> {
+        self.fault()
+    }
+
+    fn heal(&mut self) {
+        self.driver().mend();
+    }
+}
+
+/// Who drives an engine.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Pace {
+    /// A thread that spins so long after its last work, in nanoseconds, and then sleeps.
+    Thread { spin: u64 },
+    /// A user's loop, which comes by so often.
+    Polled { every: u64 },
+}
+
+impl Pace {
+    /// A sole sender's engine can't sleep, since nobody would wake it.
+    pub(super) fn draw(sole: bool, random: &mut Random) -> Pace {
+        match random.below(8) {
+            _ if sole => Pace::Polled { every: random.of_any_size(500, 50_000) },
+            0 => Pace::Polled { every: random.of_any_size(500, 500_000) },
+            1 => Pace::Thread { spin: random.of_any_size(500, 20_000) },
+            _ => Pace::Thread { spin: 0 },
+        }
+    }
+}
+
+pub(super) struct Member {
+    /// `None` when it has ended and was let go.
+    machine: Option<Rc<RefCell<dyn Machine>>>,
+    pub(super) pace: Pace,
+    phase: Phase,
+    /// Which of its alarms counts: the others were set for something that has come about otherwise.
+    epoch: u64,
+    /// When it last did work.
+    worked: u64,
+    failed: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Awake,
+    Asleep,
+    /// It is about to wake up.
+    Waking,
+    Finished,
+}
+
+impl Member {
+    pub(super) fn new(machine: Rc<RefCell<dyn Machine>>, pace: Pace) -> Member {
+        Member { machine: Some(machine), pace, phase: Phase::Awake, epoch: 0, worked: 0, failed: false }
+    }
+
+    pub(super) fn is_finished(&self) -> bool {
+        self.phase == Phase::Finished
+    }
+
+    /// Its driver has failed.
+    pub(super) fn has_failed(&self) -> bool {
+        self.failed
+    }
+
+    /// Its driver does not fail any more.
+    pub(super) fn heal(&mut self) {
+        if let Some(machine) = &self.machine {
+            machine.borrow_mut().heal();
+        }
+    }
+
+    /// What is not as it must be at any time.
+    pub(super) fn fault(&self) -> Option<String> {
+        if self.failed { None } else { self.machine.as_ref()?.borrow().fault() }
+    }
+
+    /// It has ended, and nobody needs it any more.
+    pub(super) fn bury(&mut self) {
+        self.machine = None;
+    }
+
+    /// Its next turn is so much later.
+    pub(super) fn turn_after(&mut self, later: u64, index: usize, net: &Net) {
+        self.epoch += 1;
+        net.alarm(net.now().saturating_add(later), self.epoch << 32 & !super::FREE_TOKEN | index as u64);
+    }
+
+    /// Its driver has something to look at, or it was woken.
+    pub(super) fn rouse(&mut self, index: usize, net: &Net) {
+        if self.phase == Phase::Asleep {
+            self.phase = Phase::Waking;
+            let late = net.with_faults(|faults, random| match random.happens(faults.late_wake_ups) {
+                true => random.between(1, faults.delay.as_nanos().max(1) as u64),
+                false => 0,
+            });
+            self.turn_after(TURN + late, index, net);
+        }
+    }
+
+    /// One of its alarms: it turns, if that one counts. Gives how much work it did.
+    pub(super) fn go_on(&mut self, epoch: u64, index: usize, net: &Net, random: &mut Random) -> usize {
+        if epoch != self.epoch || self.phase == Phase::Finished {
+            return 0;
+        }
+        let now = net.now();
+        let Some(machine) = self.machine.clone() else { return 0 };
+        let machine = &mut *machine.borrow_mut();
+        let sleeps = self.phase != Phase::Awake;
+        self.phase = Phase::Awake;
+        match self.cycle(machine, sleeps, now, index, net, random) {
+            Ok(work) => work,
+            Err(error) => {
+                machine.fail(error.kind());
+                (self.phase, self.failed) = (Phase::Finished, true);
+                0
+            }
+        }
+    }
+
+    fn cycle(
+        &mut self,
+        machine: &mut dyn Machine,
+        sleeps: bool,
+        now: u64,
+        index: usize,
+        net: &Net,
+        random: &mut Random,
+    ) -> io::Result<usize> {
+        if sleeps {
+            machine.wake()?;
+        }
+        let work = machine.turn(Time::from_nanos(now))?;
+        if machine.is_finished() {
+            self.phase = Phase::Finished;
+            return Ok(work);
+        }
+        if work > 0 {
+            self.worked = now;
+        }
+        let pause = match self.pace {
+            Pace::Polled { every } => Some(every),
+            Pace::Thread { spin } => (work > 0 || now - self.worked < spin).then_some(TURN),
+        };
+        if let Some(pause) = pause {
+            self.turn_after(random.between(pause.div_ceil(2), pause), index, net);
+            return Ok(work);
+        }
+        match machine.fall_asleep(Time::from_nanos(now)) {
+            None => self.turn_after(TURN, index, net),
+            Some(bound) => {
+                let quiet = machine.doze()?;
+                self.phase = if quiet { Phase::Asleep } else { Phase::Waking };
+                let idly = net.with_faults(|faults, random| {
+                    let wakes = random.happens(faults.idle_wake_ups);
+                    wakes.then(|| random.between(1, faults.delay.as_nanos().max(1) as u64))
+                });
+                let bound = u64::try_from(bound.as_nanos()).unwrap_or(u64::MAX);
+                let bound = bound.min(idly.unwrap_or(u64::MAX)).max(1);
+                self.turn_after(if quiet { bound } else { TURN }, index, net);
+            }
+        }
+        Ok(work)
+    }
+}

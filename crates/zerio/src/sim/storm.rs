@@ -1,0 +1,434 @@
+//! A storm: servers, clients and hostile peers that do all they may, in an order and with faults that a seed
+//! draws, and an oracle that checks each step. First chaos, then a calm in which everything that was accepted must
+//! arrive, then the end, after which nothing may be left.
+#![forbid(unsafe_code)]
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::fmt;
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::ledger::{LONGEST, Ledger};
+use super::member::Pace;
+use super::raw::Raw;
+use super::witness::{Habits, Witness};
+use super::{FREE_TOKEN, Shareable, World};
+use crate::config::{Config, SameId};
+use crate::driver::SlotId;
+use crate::driver::sim::{End, Faults, Random};
+use crate::session::directory::Directory;
+use crate::session::peer::Peer;
+use crate::wire::PeerId;
+
+mod acts;
+
+use acts::ACTIONS;
+
+/// A calm in which something is still missing after so long is no calm.
+const CALM: Duration = Duration::from_secs(2);
+
+/// How long the end may take, where nothing is in its way: less than any deadline.
+const END: Duration = Duration::from_secs(3);
+
+/// So many steps of calm and end are a machine that does not come to rest.
+const REST_STEPS: u64 = 400_000;
+
+/// What a storm did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Figures {
+    /// Events that happened.
+    pub steps: u64,
+    /// Sessions that began, each side counted.
+    pub sessions: u64,
+    /// Messages that handlers heard, each checked.
+    pub messages: u64,
+    /// Messages that were told to be undelivered.
+    pub undelivered: u64,
+    /// A number that is given by everything that happened.
+    pub trace: u64,
+}
+
+/// What went wrong in a storm, and how to see it again.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Failure {
+    /// The seed.
+    pub seed: u64,
+    /// How many steps of chaos were asked for.
+    pub steps: u64,
+    /// The step at which it was found.
+    pub step: u64,
+    /// What was found.
+    pub what: String,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Failure { seed, steps, step, what } = self;
+        write!(
+            f,
+            "seed {seed:#x}, step {step}: {what}\nagain with: zerio sim --seed {seed:#x} --steps {steps}"
+        )
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// Lets a storm of so many steps happen, and checks each of them.
+///
+/// # Errors
+///
+/// What was not as it must be: a fault of the library.
+pub fn storm(seed: u64, steps: u64) -> Result<Figures, Failure> {
+    let mut storm = Storm::new(seed);
+    let outcome = catch_unwind(AssertUnwindSafe(|| storm.run(steps)));
+    let step = storm.world.steps;
+    match outcome {
+        Ok(Ok(figures)) => Ok(figures),
+        Ok(Err(what)) => Err(Failure { seed, steps, step, what }),
+        Err(panic) => {
+            // What panicked in the middle of something may do so again while it is taken down.
+            std::mem::forget(storm);
+            Err(Failure { seed, steps, step, what: format!("a panic: {}", message(panic.as_ref())) })
+        }
+    }
+}
+
+fn message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+    text.unwrap_or_else(|| "without a message".into())
+}
+
+struct Storm {
+    world: World,
+    ledger: Rc<RefCell<Ledger>>,
+    random: Random,
+    config: Config,
+    habits: Habits,
+    weights: [u64; ACTIONS.len()],
+    /// The longest time between two actions, in nanoseconds.
+    gap: u64,
+    ids: u64,
+    clients_max: usize,
+    address: SocketAddr,
+    server: Option<ServerSide>,
+    servers: usize,
+    clients: Vec<ClientSide>,
+    raws: Vec<Raw>,
+    paused: Rc<RefCell<Vec<(End, Peer)>>>,
+    /// Handles on sessions that may be over.
+    handles: Vec<(End, Peer)>,
+    /// An action's time came while another one was being done.
+    acts: bool,
+    scratch: Vec<u8>,
+}
+
+struct ServerSide {
+    engines: Vec<Shareable<Witness>>,
+    nodes: Vec<usize>,
+    directory: Arc<Directory>,
+}
+
+struct ClientSide {
+    engine: Shareable<Witness>,
+    node: usize,
+    id: PeerId,
+    end: End,
+    session: Option<SlotId>,
+}
+
+impl Storm {
+    fn new(seed: u64) -> Storm {
+        let mut random = Random::new(seed);
+        let faults = Faults::draw(&mut random);
+        let world = World::with(random.fork(), faults);
+        let ledger = Rc::new(RefCell::new(Ledger::new(world.net.clone())));
+        let config = draw_config(&mut random);
+        let mut some = |likely: u32, most: u64| match random.happens(likely) {
+            true => random.of_any_size(1, most) as u32,
+            false => 0,
+        };
+        let habits = Habits {
+            answer: some(700, 1000),
+            claim: some(500, 1000),
+            pass_on: some(400, 300),
+            pause: some(300, 60),
+            disconnect: some(300, 30),
+            message_max: config.message_max,
+            sole: some(300, 1) > 0,
+        };
+        let weights = ACTIONS.map(|(_, likely, most)| match random.happens(likely) {
+            true => random.of_any_size(1, most),
+            false => 0,
+        });
+        {
+            let mut ledger = ledger.borrow_mut();
+            ledger.replaces = config.same_id == SameId::ReplaceOld;
+            ledger.hurries = config.slow_peer_timeout.is_some();
+        }
+        Storm {
+            address: world.net.free_address(),
+            gap: random.of_any_size(1_000, 200_000),
+            ids: random.between(2, 10),
+            clients_max: random.between(1, 8) as usize,
+            world,
+            ledger,
+            random,
+            config,
+            habits,
+            weights,
+            server: None,
+            servers: 0,
+            clients: Vec::new(),
+            raws: Vec::new(),
+            paused: Rc::default(),
+            handles: Vec::new(),
+            acts: false,
+            scratch: Vec::new(),
+        }
+    }
+
+    fn run(&mut self, steps: u64) -> Result<Figures, String> {
+        self.set_up_server();
+        self.world.net.alarm(0, FREE_TOKEN);
+        while self.world.steps < steps {
+            self.step()?;
+            if std::mem::take(&mut self.acts) {
+                self.act()?;
+                let later = self.random.of_any_size(100, self.gap);
+                self.world.net.alarm(self.world.net.now() + later, FREE_TOKEN);
+            }
+        }
+        self.calm_down()?;
+        self.end()?;
+        let mut figures = self.ledger.borrow().figures;
+        (figures.steps, figures.trace) = (self.world.steps, self.world.trace);
+        Ok(figures)
+    }
+
+    /// One step of the world, checked.
+    fn step(&mut self) -> Result<(), String> {
+        match self.world.advance() {
+            Some(Some(_)) => self.acts = true,
+            Some(None) => {}
+            // Everybody is gone, and nobody comes: only an action can follow.
+            None => self.acts = true,
+        }
+        if self.world.steps.is_multiple_of(16) {
+            self.look_around()?;
+        }
+        match self.ledger.borrow_mut().failure.take() {
+            Some(what) => Err(what),
+            None => Ok(()),
+        }
+    }
+
+    /// What can be seen at any time: cursors in their order, and nobody at a socket that is closed.
+    fn look_around(&mut self) -> Result<(), String> {
+        if let Some(what) = self.world.net.misuse() {
+            return Err(what);
+        }
+        for (index, member) in self.world.members.iter().enumerate() {
+            if let Some(what) = member.fault() {
+                return Err(format!("engine {index}: {what}"));
+            }
+        }
+        self.bury()
+    }
+
+    // Who is there.
+
+    fn witness(&mut self, node: usize, server: bool, sole: bool) -> Witness {
+        Witness {
+            ledger: self.ledger.clone(),
+            node,
+            server,
+            habits: Habits { sole, ..self.habits.clone() },
+            random: self.random.fork(),
+            paused: self.paused.clone(),
+            scratch: Vec::new(),
+            ids: self.ids,
+        }
+    }
+
+    fn set_up_server(&mut self) {
+        let first = self.world.members.len();
+        let nodes: Vec<usize> = (first..first + self.config.engines).collect();
+        let sole = self.habits.sole && self.config.engines == 1;
+        let handlers = nodes.iter().map(|&node| self.witness(node, true, sole)).collect();
+        self.servers += 1;
+        for &node in &nodes {
+            self.ledger.borrow_mut().book(node).server = self.servers;
+        }
+        let made = self.world.add_server(&self.config, self.address, handlers, sole);
+        let (engines, directory) = made.expect("the configuration is a valid one");
+        self.server = Some(ServerSide { engines, nodes, directory });
+    }
+
+    fn client_joins(&mut self) {
+        if self.clients.len() >= self.clients_max {
+            return;
+        }
+        let text = format!("c{}", self.random.below(self.ids));
+        let id = PeerId::new(&text).expect("it is a good id");
+        let node = self.world.members.len();
+        let witness = self.witness(node, false, self.habits.sole);
+        self.ledger.borrow_mut().book(node);
+        let made = self.world.add_client(&self.config, self.address, id, witness, self.habits.sole);
+        let engine = made.expect("the configuration is a valid one");
+        let connection = engine.borrow_mut().driver().made().expect("it connects at once");
+        self.ledger.borrow_mut().book(node).connection = Some(connection);
+        let end = End { connection, side: 0 };
+        self.ledger.borrow_mut().session(end).id = text;
+        self.clients.push(ClientSide { engine, node, id, end, session: None });
+    }
+
+    /// Lets go of engines that have ended, after a look at what they leave.
+    fn bury(&mut self) -> Result<(), String> {
+        let receive_buffer = self.config.receive_buffer;
+        let mut gone = Vec::new();
+        let members = &self.world.members;
+        self.clients.retain(|client| {
+            let ended = members[client.node].is_finished();
+            if ended {
+                gone.push((client.node, client.engine.clone(), false));
+            }
+            !ended
+        });
+        if let Some(server) = &self.server
+            && server.nodes.iter().all(|&node| members[node].is_finished())
+        {
+            gone.extend(
+                server.nodes.iter().copied().zip(server.engines.iter().cloned()).map(|(n, e)| (n, e, true)),
+            );
+            self.server = None;
+        }
+        for (node, engine, server) in gone {
+            let mut engine = engine.borrow_mut();
+            self.ledger.borrow_mut().close_book(node, &engine.shared().counters(), server);
+            if !self.world.members[node].has_failed() {
+                if let Some(what) = engine.fault_at_rest(receive_buffer) {
+                    return Err(format!("engine {node} has ended: {what}"));
+                }
+                if !engine.driver().is_at_rest() {
+                    return Err(format!("engine {node} has ended, and its driver has not"));
+                }
+            }
+            self.world.members[node].bury();
+        }
+        Ok(())
+    }
+
+    // The end.
+
+    /// Nothing goes wrong any more, and nobody says anything new: what was accepted must come.
+    fn calm_down(&mut self) -> Result<(), String> {
+        let room = self.world.faults().room;
+        self.world.set_faults(Faults { room, ..Faults::none() });
+        self.ledger.borrow_mut().calm = true;
+        for member in &mut self.world.members {
+            member.heal();
+            if let Pace::Polled { .. } = member.pace {
+                member.pace = Pace::Polled { every: 40_000 };
+            }
+        }
+        for raw in &mut self.raws {
+            raw.close();
+        }
+        while !self.paused.borrow().is_empty() {
+            self.resume_one();
+        }
+        let quiet = |storm: &Storm| storm.ledger.borrow().missing().is_none();
+        // To go over all sessions takes its time.
+        match self.rest(CALM, 16, quiet)? {
+            true => Ok(()),
+            false => Err(self.ledger.borrow().missing().unwrap_or_default()),
+        }
+    }
+
+    /// Everybody stops, and must come to an end.
+    fn end(&mut self) -> Result<(), String> {
+        let begun = self.world.now();
+        self.stop_server();
+        (0..self.clients.len()).for_each(|at| self.stop_client(at));
+        let over = |storm: &Storm| storm.world.members.iter().all(|member| member.is_finished());
+        if !self.rest(END, 1, over)? {
+            return Err(self.unfinished());
+        }
+        let took = self.world.now() - begun;
+        if took >= self.config.drain_timeout {
+            return Err(format!("a stop with nothing in its way took {took:?}"));
+        }
+        match self.ledger.borrow().unended() {
+            Some(what) => Err(what),
+            None => Ok(()),
+        }
+    }
+
+    /// An engine that was stopped and did not end, and what is left in it.
+    fn unfinished(&self) -> String {
+        let clients = self.clients.iter().map(|client| (client.node, &client.engine));
+        let server = self.server.iter().flat_map(|server| server.nodes.iter().copied().zip(&server.engines));
+        let mut left = clients.chain(server).filter(|(node, _)| !self.world.members[*node].is_finished());
+        let what = left.next().map(|(node, engine)| {
+            let slot = engine.borrow().fault_at_rest(self.config.receive_buffer);
+            format!("engine {node} was stopped and did not end: {}", slot.unwrap_or_default())
+        });
+        what.unwrap_or_default()
+    }
+
+    /// Goes on until it is `done`, which it looks at every so many steps, for so long at the most.
+    fn rest(&mut self, bound: Duration, every: u64, done: impl Fn(&Storm) -> bool) -> Result<bool, String> {
+        let (end, most) = (self.world.now() + bound, self.world.steps + REST_STEPS);
+        loop {
+            self.world.rouse();
+            let over = self.world.now() >= end || self.world.net.next_at().is_none();
+            if (over || self.world.steps.is_multiple_of(every)) && done(self) {
+                self.look_around()?;
+                return Ok(true);
+            }
+            if over {
+                return Ok(false);
+            }
+            self.step()?;
+            self.acts = false;
+            if self.world.steps >= most {
+                return Err(format!("{REST_STEPS} steps without anything new, and no rest"));
+            }
+        }
+    }
+}
+
+fn draw_config(random: &mut Random) -> Config {
+    let millis = |random: &mut Random, least: u64, most: u64| {
+        Duration::from_micros(random.of_any_size(least * 1000, most * 1000))
+    };
+    let engines = if random.happens(300) { random.between(2, 3) as usize } else { 1 };
+    let message_max = random.of_any_size(16, LONGEST as u64 / 2) as usize;
+    let frame = message_max + crate::wire::HEADER;
+    let mut send_ring = 4096;
+    while send_ring - send_ring / 16 < 2 * frame {
+        send_ring *= 2;
+    }
+    let same_id = if random.happens(300) { SameId::ReplaceOld } else { SameId::RefuseNew };
+    Config {
+        engines,
+        message_max,
+        send_ring,
+        receive_buffer: frame.max(4096) + random.of_any_size(1, 4096) as usize,
+        sessions_max: random.between(engines as u64, 10) as usize,
+        handshake_timeout: millis(random, 5, 200),
+        drain_timeout: millis(random, 200, 1000),
+        slow_peer_timeout: random.happens(300).then(|| millis(random, 2, 100)),
+        // Far away: its looks would wake engines that nobody else has woken.
+        peer_timeout: Duration::from_secs(10_000),
+        same_id,
+        ..Config::default()
+    }
+}

@@ -1,0 +1,279 @@
+//! What happens in a storm: who comes, sends, holds, pauses, disconnects and stops.
+#![forbid(unsafe_code)]
+
+use super::Storm;
+use crate::driver::sim::{End, connection_of};
+use crate::error::SendError;
+use crate::session::peer::{Peer, Sender};
+use crate::sim::ledger::compose;
+use crate::sim::raw::Raw;
+
+/// What a storm may do next.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Action {
+    Join,
+    ClientSends,
+    ServerSends,
+    Burst,
+    Hold,
+    Resume,
+    Pause,
+    Disconnect,
+    LateSend,
+    WrongSend,
+    ClientStops,
+    RawJoins,
+    RawActs,
+    ServerStops,
+}
+
+/// Each action, how likely it is to exist at all, in a thousand, and how often it is done at the most.
+pub(super) const ACTIONS: [(Action, u32, u64); 14] = [
+    (Action::Join, 1000, 40),
+    (Action::ClientSends, 900, 200),
+    (Action::ServerSends, 900, 200),
+    (Action::Burst, 400, 40),
+    (Action::Hold, 400, 40),
+    (Action::Resume, 900, 60),
+    (Action::Pause, 400, 10),
+    (Action::Disconnect, 500, 10),
+    (Action::LateSend, 500, 40),
+    (Action::WrongSend, 500, 20),
+    (Action::ClientStops, 500, 10),
+    (Action::RawJoins, 500, 20),
+    (Action::RawActs, 1000, 100),
+    (Action::ServerStops, 200, 2),
+];
+
+impl Storm {
+    pub(super) fn act(&mut self) -> Result<(), String> {
+        let sum: u64 = self.weights.iter().sum();
+        let mut at = self.random.below(sum.max(1));
+        let mut action = Action::Join;
+        for (index, (of, ..)) in ACTIONS.iter().enumerate() {
+            if at < self.weights[index] {
+                action = *of;
+                break;
+            }
+            at -= self.weights[index];
+        }
+        self.do_action(action)
+    }
+
+    fn do_action(&mut self, action: Action) -> Result<(), String> {
+        match action {
+            Action::Join => self.client_joins(),
+            Action::ClientSends => self.client_sends(),
+            Action::ServerSends => self.server_sends(),
+            Action::Burst => {
+                for _ in 0..self.random.of_any_size(1, 200) {
+                    if self.random.happens(500) { self.client_sends() } else { self.server_sends() }
+                }
+            }
+            Action::Hold => return self.hold(),
+            Action::Resume => self.resume_one(),
+            Action::Pause => {
+                if let Some((end, peer)) = self.handle() {
+                    let _ = peer.pause();
+                    self.paused.borrow_mut().push((end, peer));
+                }
+            }
+            Action::Disconnect => {
+                if let Some((end, peer)) = self.handle() {
+                    self.ledger.borrow_mut().ask_to_end(end);
+                    let _ = peer.disconnect();
+                }
+            }
+            Action::LateSend => self.late_send(),
+            Action::WrongSend => self.wrong_send(),
+            Action::ClientStops => {
+                if let Some(at) = self.pick_client() {
+                    self.stop_client(at);
+                }
+            }
+            Action::RawJoins => {
+                if self.raws.len() < 8 {
+                    let raw = Raw::begin(&self.world.net, self.address, self.ids, &mut self.random);
+                    if let Some(end) = raw.end() {
+                        self.ledger.borrow_mut().session(end.other()).raw = true;
+                    }
+                    self.raws.push(raw);
+                }
+            }
+            Action::RawActs => {
+                if !self.raws.is_empty() {
+                    let at = self.random.below(self.raws.len() as u64) as usize;
+                    if !self.raws[at].act(&mut self.random) {
+                        self.raws.swap_remove(at);
+                    }
+                }
+            }
+            Action::ServerStops => match &self.server {
+                Some(_) => self.stop_server(),
+                None => self.set_up_server(),
+            },
+        }
+        Ok(())
+    }
+
+    fn pick_client(&mut self) -> Option<usize> {
+        (!self.clients.is_empty()).then(|| self.random.below(self.clients.len() as u64) as usize)
+    }
+
+    fn len(&mut self) -> usize {
+        self.random.of_any_size(1, self.config.message_max as u64 + 1) as usize - 1
+    }
+
+    /// A client's handle, once it has a session.
+    fn client_peer(&mut self, at: usize) -> Option<(End, Peer)> {
+        let address = self.address;
+        let client = &mut self.clients[at];
+        let mut engine = client.engine.borrow_mut();
+        if let (None, Some(Ok(id))) = (client.session, engine.core().take_outcome()) {
+            client.session = Some(id);
+        }
+        let peer = Peer::new(engine.shared().clone(), client.session?, client.id, address);
+        Some((client.end, peer))
+    }
+
+    fn client_sends(&mut self) {
+        let Some(at) = self.pick_client() else { return };
+        let Some((end, peer)) = self.client_peer(at) else { return };
+        if !self.habits.sole {
+            return self.send_on(end, &peer);
+        }
+        let len = self.len();
+        let n = self.ledger.borrow_mut().accepted(end);
+        compose(end, n, len, &mut self.scratch);
+        let client = &self.clients[at];
+        let index = client.session.map_or(0, |id| id.index as usize);
+        let outcome = client.engine.borrow_mut().core().try_send(index, &self.scratch);
+        self.ledger.borrow_mut().sent(end, len, outcome);
+    }
+
+    /// Sends, by one of the ways there are.
+    fn send_on(&mut self, end: End, peer: &Peer) {
+        let len = self.len();
+        let n = self.ledger.borrow_mut().accepted(end);
+        compose(end, n, len, &mut self.scratch);
+        let outcome = match self.random.below(4) {
+            0 => match peer.try_claim(len) {
+                Ok(claim) if self.random.happens(200) => return drop(claim),
+                Ok(mut claim) => {
+                    claim.copy_from_slice(&self.scratch);
+                    claim.commit()
+                }
+                Err(error) => Err(error),
+            },
+            1 => peer.send(&self.scratch).map_err(|error| match error {
+                SendError::TimedOut => SendError::Full,
+                error => error,
+            }),
+            _ => peer.try_send(&self.scratch),
+        };
+        self.ledger.borrow_mut().sent(end, len, outcome);
+        if self.handles.len() < 32 {
+            self.handles.push((end, peer.clone()));
+        } else {
+            let at = self.random.below(32) as usize;
+            self.handles[at] = (end, peer.clone());
+        }
+    }
+
+    fn server_sends(&mut self) {
+        let id = format!("c{}", self.random.below(self.ids));
+        let Some(server) = &self.server else { return };
+        let Some(entry) = server.directory.find(&id) else { return };
+        let end = End { connection: connection_of(entry.address), side: 1 };
+        if self.habits.sole && server.engines.len() == 1 {
+            let engine = server.engines[0].clone();
+            let len = self.len();
+            let n = self.ledger.borrow_mut().accepted(end);
+            compose(end, n, len, &mut self.scratch);
+            let outcome = engine.borrow_mut().core().try_send_to(&id, &self.scratch);
+            return self.ledger.borrow_mut().sent(end, len, outcome);
+        }
+        let sender = Sender::new(server.directory.clone());
+        if self.random.happens(500) {
+            let len = self.len();
+            let n = self.ledger.borrow_mut().accepted(end);
+            compose(end, n, len, &mut self.scratch);
+            let outcome = sender.try_send(&id, &self.scratch);
+            return self.ledger.borrow_mut().sent(end, len, outcome);
+        }
+        if let Ok(peer) = sender.peer(&id) {
+            self.send_on(end, &peer);
+        }
+    }
+
+    /// A handle on somebody, where handles are given away at all.
+    fn handle(&mut self) -> Option<(End, Peer)> {
+        if self.habits.sole || self.handles.is_empty() {
+            return None;
+        }
+        let at = self.random.below(self.handles.len() as u64) as usize;
+        Some(self.handles[at].clone())
+    }
+
+    /// Keeps a claim while others go on.
+    fn hold(&mut self) -> Result<(), String> {
+        let Some((end, peer)) = self.handle() else { return Ok(()) };
+        let len = self.len();
+        let Ok(mut claim) = peer.try_claim(len) else { return Ok(()) };
+        for _ in 0..self.random.of_any_size(1, 60) {
+            self.step()?;
+        }
+        if self.random.happens(700) {
+            let n = self.ledger.borrow_mut().accepted(end);
+            compose(end, n, len, &mut self.scratch);
+            claim.copy_from_slice(&self.scratch);
+            let outcome = claim.commit();
+            self.ledger.borrow_mut().sent(end, len, outcome);
+        }
+        Ok(())
+    }
+
+    pub(super) fn resume_one(&mut self) {
+        let taken = self.paused.borrow_mut().pop();
+        if let Some((end, peer)) = taken {
+            self.ledger.borrow_mut().pause(end, false);
+            let _ = peer.resume();
+        }
+    }
+
+    /// A handle on a session that is over reaches nobody, least of all its slot's next session.
+    fn late_send(&mut self) {
+        let Some((end, peer)) = self.handle() else { return };
+        self.send_on(end, &peer);
+    }
+
+    fn wrong_send(&mut self) {
+        let too_long = vec![0; self.config.message_max + 1];
+        if let Some((end, peer)) = self.handle() {
+            let outcome = peer.try_send(&too_long);
+            if !matches!(outcome, Err(SendError::TooLarge { .. })) {
+                self.ledger.borrow_mut().fail(format!("{end:?} took a message over the limit: {outcome:?}"));
+            }
+        }
+        if let (Some(server), false) = (&self.server, self.habits.sole) {
+            let outcome = Sender::new(server.directory.clone()).try_send("nobody", b"");
+            if outcome != Err(SendError::UnknownPeer) {
+                self.ledger.borrow_mut().fail(format!("a message for nobody: {outcome:?}"));
+            }
+        }
+    }
+
+    pub(super) fn stop_client(&mut self, at: usize) {
+        let client = &self.clients[at];
+        self.ledger.borrow_mut().book(client.node).stopped = true;
+        client.engine.borrow().shared().stop();
+    }
+
+    pub(super) fn stop_server(&mut self) {
+        let Some(server) = &self.server else { return };
+        for (engine, node) in server.engines.iter().zip(&server.nodes) {
+            self.ledger.borrow_mut().book(*node).stopped = true;
+            engine.borrow().shared().stop();
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! Storms of the simulated network: 200 seeds of at least 10,000 steps each, the first given by the commit.
+#![forbid(unsafe_code)]
+
+use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use zerio::sim::storm;
+
+const SEEDS: u64 = 200;
+const STEPS: u64 = 10_000;
+
+/// The first seed: what `ZERIO_SEED` says, else the commit's first 64 bits, else a number made of the package's
+/// version. So each commit is tried on seeds of its own, and always on the same ones.
+fn first_seed() -> u64 {
+    let parse = |text: &str| u64::from_str_radix(text.trim().trim_start_matches("0x"), 16).ok();
+    if let Some(seed) = std::env::var("ZERIO_SEED").ok().and_then(|seed| parse(&seed)) {
+        return seed;
+    }
+    let head = Command::new("git").args(["rev-parse", "HEAD"]).output().ok();
+    let head = head.filter(|output| output.status.success());
+    let commit = head.and_then(|output| parse(String::from_utf8_lossy(&output.stdout).get(..16)?));
+    commit.unwrap_or_else(|| {
+        env!("CARGO_PKG_VERSION").bytes().fold(0, |seed, byte| seed << 8 | u64::from(byte))
+    })
+}
+
+#[test]
+fn two_hundred_storms_lose_nothing_and_break_nothing() {
+    let (first, next) = (first_seed(), AtomicU64::new(0));
+    let (sessions, messages) = (AtomicU64::new(0), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                loop {
+                    let n = next.fetch_add(1, Ordering::Relaxed);
+                    if n >= SEEDS {
+                        return;
+                    }
+                    match storm(first.wrapping_add(n), STEPS) {
+                        Ok(figures) => {
+                            assert!(figures.steps >= STEPS);
+                            sessions.fetch_add(figures.sessions, Ordering::Relaxed);
+                            messages.fetch_add(figures.messages, Ordering::Relaxed);
+                        }
+                        Err(failure) => panic!("{failure}"),
+                    }
+                }
+            });
+        }
+    });
+    let (sessions, messages) = (sessions.into_inner(), messages.into_inner());
+    println!("seeds from {first:#x}: {sessions} sessions, {messages} messages");
+    // Otherwise the storms do not do what they are for.
+    assert!(sessions > SEEDS && messages > 100 * SEEDS, "{sessions} sessions, {messages} messages");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    for seed in 0..5 {
+        let (a, b) = (storm(seed, 3000), storm(seed, 3000));
+        assert_eq!(a.unwrap(), b.unwrap());
+    }
+    assert_ne!(storm(1, 3000).unwrap().trace, storm(2, 3000).unwrap().trace);
+}
