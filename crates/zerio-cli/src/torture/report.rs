@@ -17,7 +17,7 @@ const FLAT_FROM: usize = 10;
 const TOLERANCE_KIB: u64 = 2048;
 
 /// From so many seconds on, everything that can be done has been done at least once.
-const EVERYTHING_FROM: u64 = 8;
+const EVERYTHING_FROM: u64 = 30;
 
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
@@ -66,11 +66,12 @@ fn growth(resident: &[u64]) -> Option<(u64, u64)> {
 impl Run {
     /// Adds to its faults what the counts show.
     pub(super) fn judge(&mut self, args: &args::Torture) {
-        for (whose, resident) in [("server", &self.resident_kib), ("clients", &self.clients_resident_kib)] {
+        for (whose, resident) in [("server's", &self.resident_kib), ("clients'", &self.clients_resident_kib)]
+        {
             if let Some((base, more)) = growth(resident)
                 && more > TOLERANCE_KIB
             {
-                self.faults.push(format!("the {whose}' memory grew by {more} KiB from {base} KiB on"));
+                self.faults.push(format!("the {whose} memory grew by {more} KiB from {base} KiB on"));
             }
         }
         if args.seconds >= EVERYTHING_FROM && args.misbehaving() >= misbehave::deeds().count() {

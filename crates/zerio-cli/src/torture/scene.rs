@@ -25,7 +25,7 @@ use crate::interrupt;
 const TICK: Duration = Duration::from_millis(50);
 
 /// How long a victim stays stopped, less than the server puts up with; and how often.
-const STOPPED: Duration = Duration::from_millis(1500);
+const STOPPED: Duration = Duration::from_secs(1);
 const STOP_EVERY: Duration = Duration::from_secs(4);
 
 /// How often a victim is killed, and the next one started.
@@ -58,7 +58,7 @@ pub(super) fn play(args: &args::Torture, config: &Config, bar: &ProgressBar) -> 
     };
     let goods = ready(Role::Clients)?;
     let stopped = ready(Role::Stopped)?;
-    let bads = start(Role::Peers)?;
+    let bads = ready(Role::Peers)?;
 
     let mut scene = Scene {
         ledger: &ledger,

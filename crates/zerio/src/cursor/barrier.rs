@@ -1,6 +1,9 @@
 //! A barrier that all threads of the process cross at once, at the cost of the one who asks for it.
 #![allow(unsafe_code)]
 
+#[cfg(loom)]
+use super::say_then_look;
+
 /// The means to make every other thread of the process see what this one has stored, and to see what they
 /// have: as if each of them had executed a full fence at some moment during [`ProcessBarrier::cross`].
 ///
@@ -29,7 +32,7 @@ mod system {
     }
 
     pub(super) fn cross() -> bool {
-        super::fence();
+        super::say_then_look();
         true
     }
 }

@@ -14,6 +14,9 @@ use crate::time::Time;
 /// From one turn that did work to the next, in nanoseconds.
 const TURN: u64 = 700;
 
+/// The longest that a user's loop with nothing to do stays away, in nanoseconds.
+const POLLED_MOST: u64 = 2_000_000;
+
 /// An engine, whatever its handler is.
 pub(super) trait Machine {
     fn turn(&mut self, now: Time) -> io::Result<usize>;
@@ -193,7 +196,9 @@ impl Member {
             self.worked = now;
         }
         let pause = match self.pace {
-            Pace::Polled { every } => Some(every),
+            // The longer it finds nothing, the longer it does something else: a world in which nothing happens
+            // is to cost nothing.
+            Pace::Polled { every } => Some(every.max((now - self.worked) / 4).min(every.max(POLLED_MOST))),
             Pace::Thread { spin } => (work > 0 || now - self.worked < spin).then_some(TURN),
         };
         if let Some(pause) = pause {

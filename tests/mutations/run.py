@@ -1,0 +1,138 @@
+#!/usr/bin/env python3
+"""Breaks the library in one way after the other, in a copy, and tells how many seeds of `zerio sim` it takes to see it.
+
+    tests/mutations/run.py                 every mutation, a table in Markdown
+    tests/mutations/run.py skip 'short'    those whose names have one of these words in them
+
+It needs python3, git and cargo. A mutation whose text is not in its file any more is a failure of this script."""
+
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+
+SEEDS = 1000
+FIRST = 0x1000
+# A mutated library may turn for ever.
+PATIENCE = 300
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+SOURCE = "crates/zerio/src/"
+
+# What is broken, where, and what stands there instead of what.
+MUTATIONS = [
+    ("an old handle reaches the slot's next session", "send/ring.rs",
+     "self.senders.generation.own() == u64::from(generation)",
+     "self.senders.generation.own() >= u64::from(generation)"),
+    ("a block of the ring is released before it is acked", "send/ring.rs",
+     "self.released.publish(after << self.block_bits);",
+     "self.released.publish((after + 1) << self.block_bits);"),
+    ("more is acked than the kernel took", "send/ring.rs",
+     "let acked = reader.acked + bytes as u64;",
+     "let acked = reader.acked + if bytes > 0 { span.len() } else { 0 } as u64;"),
+    ("what a short send took is sent again", "send/mod.rs",
+     "self.ring.taken(&mut pump.reader, span, bytes);\n        self.unstick(pump);",
+     "let all = bytes == span.len();\n        "
+     "self.ring.taken(&mut pump.reader, span, if all { bytes } else { 0 });\n        self.unstick(pump);"),
+    ("the ring's skip is forgotten", "send/ring.rs",
+     "senders.skip.set(committed);",
+     "let _ = &senders.skip;"),
+    ("a sender that can't send directly does not wake the engine", "send/mod.rs",
+     "if pumped != Pumped::All {\n            self.bell.ring(self.index);",
+     "if pumped != Pumped::All {\n            self.bell.mark(self.index);"),
+    ("an engine falls asleep without looking once more", "send/doorbell.rs",
+     "if self.marked.any() {",
+     "if false {"),
+    ("a direct send overtakes the driver's", "send/mod.rs",
+     "if pump.in_flight {\n            // Its completion wakes the engine, which goes on.",
+     "if false {\n            // Its completion wakes the engine, which goes on."),
+    ("the handshake's bytes count as undelivered", "send/mod.rs",
+     "if greeting > 0 {",
+     "if greeting > u64::MAX - 1 {"),
+    ("what was left is not counted", "engine/life.rs",
+     "tallies.messages_undelivered.add(undelivered.messages);",
+     ""),
+    ("the peer is not told that nothing more comes", "engine/life.rs",
+     "self.driver.shut_down(session.id);",
+     ""),
+    ("the peer's end is overheard", "engine/mod.rs",
+     "Ok(0) => session.ended = true,",
+     "Ok(0) => {}"),
+    ("a message is heard after its session was disconnected", "session/mod.rs",
+     "&& !self.paused && !self.muted",
+     "&& !self.paused"),
+    ("a message is heard while its session is paused", "session/mod.rs",
+     "&& !self.paused && !self.muted",
+     "&& !self.muted"),
+    ("a session that is resumed does not go on", "engine/mod.rs",
+     "session.paused = false;\n            self.go_on(index);",
+     "session.paused = false;"),
+    ("a send's completion is dropped when its session closes", "engine/mod.rs",
+     "let index = id.index as usize;\n                if let Err(kind) = self.core.shared",
+     "let index = id.index as usize;\n                "
+     "if self.core.table.sessions[index].state == State::Closing {\n                    return;\n                }\n"
+     "                if let Err(kind) = self.core.shared"),
+    ("the last byte of a frame is waited for once more", "recv/framer.rs",
+     "if rest.len() < len {",
+     "if rest.len() <= len {"),
+    ("a frame's rest is moved, and its start is not", "recv/buffer.rs",
+     "bytes.copy_within(self.consumed.., 0);",
+     "let from = self.consumed.max(1);\n            bytes.copy_within(from.., 0);"),
+]
+
+
+def run(command, folder, patience):
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=patience)
+        return done.returncode, done.stdout + done.stderr
+    except subprocess.TimeoutExpired:
+        return None, ""
+
+
+def attempt(folder, mutation):
+    """How many seeds it took, and what was seen; or why that can't be told."""
+    _, name, old, new = mutation
+    path = folder / SOURCE / name
+    text = path.read_text()
+    if text.count(old) != 1:
+        return None, f"the text to break stands {text.count(old)} times in {name}"
+    path.write_text(text.replace(old, new))
+    try:
+        code, output = run(["cargo", "build", "--quiet", "-p", "zerio-cli"], folder, 900)
+        if code != 0:
+            return None, f"it does not compile: {output[-600:]}"
+        tool = folder / "target/debug/zerio"
+        code, output = run([tool, "sim", "--seeds", str(SEEDS), "--seed", hex(FIRST)], folder, PATIENCE)
+    finally:
+        path.write_text(text)
+    if code is None:
+        return None, f"nothing was seen in {PATIENCE} s: does it turn for ever?"
+    found = re.search(r"^seed (0x[0-9a-f]+), step (\d+): (.*)", output, re.MULTILINE)
+    if not found:
+        return None, f"{SEEDS} seeds did not see it"
+    return int(found[1], 16) - FIRST + 1, found[3].split("\n")[0][:100]
+
+
+def main():
+    words = sys.argv[1:]
+    chosen = [m for m in MUTATIONS if not words or any(word in m[0] for word in words)]
+    missed = 0
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        for name in listed.splitlines():
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes((ROOT / name).read_bytes())
+        print("| what is broken | seeds | what the oracle says |\n| --- | --- | --- |", flush=True)
+        for mutation in chosen:
+            seeds, what = attempt(folder, mutation)
+            missed += seeds is None
+            what = what.replace("|", "\\|")
+            print(f"| {mutation[0]} | {seeds or 'none'} | {what} |", flush=True)
+    sys.exit(1 if missed else 0)
+
+
+if __name__ == "__main__":
+    main()
