@@ -1,5 +1,5 @@
 //! `zerio sim`: seeds are tried and counted, and the same seed does the same.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod support;
 

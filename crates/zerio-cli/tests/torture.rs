@@ -1,6 +1,6 @@
 //! `zerio torture`, as a process: a short one finds nothing, and tells all that it has done.
 #![cfg(unix)]
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod support;
 

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use socket2::Socket;
 
 use crate::config::{Config, ConfigError, DriverKind};
+use crate::cursor::ProcessBarrier;
 use crate::driver::poll::Poll;
 #[cfg(any(windows, feature = "rio-model"))]
 use crate::driver::rio::Rio;
@@ -80,8 +81,9 @@ pub(crate) struct Plan {
     pub(crate) sole: Option<Sole>,
 }
 
-/// The memory that an engine of this configuration needs.
+/// The memory that an engine of this configuration needs, on the thread that starts it.
 pub(crate) fn memory(config: &Config) -> Result<Memory, Error> {
+    ProcessBarrier::prepare();
     Shared::new(config, Clock::System(now))
         .map_err(|why| Error::System { what: "memory for rings and buffers", why })
 }

@@ -507,7 +507,7 @@ fn main() {
 }
 
 fn nothing_is_allocated_after_start() {
-    for driver in [DriverKind::Poll, DriverKind::Uring, DriverKind::RioModel] {
+    for driver in [DriverKind::Poll, DriverKind::Uring, DriverKind::Rio, DriverKind::RioModel] {
         let on_a_thread: fn(_) -> _ = |driver| on_threads(driver, 1);
         let on_two_threads: fn(_) -> _ = |driver| on_threads(driver, 2);
         let drives = [("on a thread", on_a_thread), ("on two", on_two_threads), ("polled", in_polls)];

@@ -6,7 +6,7 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::{PATIENCE, no_uring};
+use common::{PATIENCE, missing};
 use zerio::{Client, Config, DriverKind, Server};
 
 const ROUNDS: usize = 1000;
@@ -104,11 +104,9 @@ fn holdings() -> [usize; 3] {
 
 #[test]
 fn a_thousand_starts_and_stops_leave_nothing_behind() {
-    for driver in [DriverKind::Poll, DriverKind::Uring, DriverKind::RioModel] {
-        if driver == DriverKind::Uring
-            && let Some(why) = no_uring()
-        {
-            eprintln!("SKIPPED for the uring driver: {why}");
+    for driver in [DriverKind::Poll, DriverKind::Uring, DriverKind::Rio, DriverKind::RioModel] {
+        if let Some(why) = missing(driver) {
+            eprintln!("SKIPPED for the {driver} driver: {why}");
             continue;
         }
         // What the system's libraries keep for later (stacks, heaps) they have got by then.

@@ -5,9 +5,10 @@
 use std::io::{BufRead, BufReader, Read, Write, stdin, stdout};
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::time::{Duration, Instant};
 
 use super::PATIENCE;
@@ -34,7 +35,8 @@ pub(super) fn until_input_ends() -> impl Fn() -> bool + Clone {
 /// For the parent: a child, killed when it is dropped.
 pub(super) struct Process {
     pub(super) child: Child,
-    out: BufReader<ChildStdout>,
+    /// Its lines; nobody waits for them in vain, because a thread of their own reads them.
+    lines: Receiver<String>,
 }
 
 impl Process {
@@ -52,16 +54,31 @@ impl Process {
             // A Ctrl-C is the parent's, who ends them in order.
             .process_group(0)
             .spawn()?;
-        let out = child.stdout.take().map(BufReader::new);
-        let Some(out) = out else { return Err(Failure::new("a child without a standard output")) };
-        Ok(Process { child, out })
+        let Some(out) = child.stdout.take() else { return Err(Failure::new("a child without an output")) };
+        let (told, lines) = channel();
+        let read = move || {
+            for line in BufReader::new(out).lines().map_while(Result::ok) {
+                let _ = told.send(line);
+            }
+        };
+        std::thread::Builder::new().spawn(read)?;
+        Ok(Process { child, lines })
     }
 
-    /// The next line that it says; empty when it has ended.
+    /// The next line that it says, waited for.
     pub(super) fn hear(&mut self) -> Result<String, Failure> {
-        let mut line = String::new();
-        self.out.read_line(&mut line)?;
-        Ok(line.trim_end().to_owned())
+        self.lines
+            .recv_timeout(2 * PATIENCE)
+            .map_err(|_| Failure::new("a child ended without a word, or hangs"))
+    }
+
+    /// The same, not waited for: `None` while it has said nothing, an empty line where it has ended.
+    pub(super) fn hear_now(&mut self) -> Option<String> {
+        match self.lines.try_recv() {
+            Ok(line) => Some(line),
+            Err(TryRecvError::Empty) => None,
+            Err(TryRecvError::Disconnected) => Some(String::new()),
+        }
     }
 
     /// Lets it end, and gives its last words.
@@ -75,12 +92,8 @@ impl Process {
             }
             std::thread::sleep(Duration::from_millis(10));
         }
-        let mut rest = String::new();
-        self.out.read_to_string(&mut rest)?;
-        match rest.lines().last() {
-            Some(line) => Ok(line.to_owned()),
-            None => Err(Failure::new(format!("{what}: it ended without a word"))),
-        }
+        let last = self.lines.iter().last();
+        last.ok_or_else(|| Failure::new(format!("{what}: it ended without a word")))
     }
 }
 

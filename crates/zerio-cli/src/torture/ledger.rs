@@ -74,14 +74,11 @@ impl Handler for Echo {
 
     fn on_disconnected(&mut self, peer: &mut Context<'_>, why: &Disconnection) {
         let ending = self.ledger.ending.load(Ordering::Acquire);
+        let in_order = ending && why.reason == Reason::PeerClosed && why.undelivered.is_empty();
         match peer.id() {
             VICTIM_KILLED => drop(self.ledger.killed.fetch_add(1, Ordering::Relaxed)),
             VICTIM_STOPPED if !ending => self.ledger.fault(format!("{VICTIM_STOPPED} left: {why}")),
-            id if id.starts_with("good-") => {
-                if !ending || why.reason != Reason::PeerClosed || !why.undelivered.is_empty() {
-                    self.ledger.fault(format!("{id} left: {why}"));
-                }
-            }
+            id if id.starts_with("good-") && !in_order => self.ledger.fault(format!("{id} left: {why}")),
             _ => {}
         }
         if why.reason == Reason::SlowPeer {

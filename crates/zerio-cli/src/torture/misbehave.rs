@@ -86,6 +86,7 @@ enum Answer {
 
 struct Bad {
     server: SocketAddr,
+    /// Another one for each deed: the server may not have heard of the last one's end.
     id: String,
     stops: Box<dyn Fn() -> bool + Send>,
 }
@@ -289,19 +290,39 @@ fn book(outcome: &Mutex<Outcome>, name: &str, result: Result<(), Wrong>) {
     }
 }
 
+/// Takes as many places as those will that come later, all at once, and has each filled with what it holds: so the
+/// server's memory is touched before it is watched.
+fn touch(bad: &mut Bad, places: usize) -> Result<(), Failure> {
+    // More than a ring or a buffer holds, but not more than they do together with the sockets.
+    let messages = frame(&[3; MESSAGE_MAX]).repeat(20);
+    let mut held = Vec::with_capacity(places);
+    for place in 0..places {
+        bad.id = format!("first-{place}");
+        let Ok(mut stream) = bad.welcome() else { break };
+        stream.write_all(&messages)?;
+        // Some may be too many for the ring.
+        stream.read_exact(&mut [0; MESSAGE_MAX])?;
+        held.push(stream);
+    }
+    Ok(())
+}
+
 /// Runs so many of them, and `churn` connections a second that come and go, until standard input ends.
 pub(super) fn run(server: SocketAddr, peers: usize, churn: u32) -> Result<(), Failure> {
     let stops = child::until_input_ends();
     let outcome = Mutex::new(Outcome::default());
     let bad = |id: String| Bad { server, id, stops: Box::new(stops.clone()) };
+    touch(&mut bad(String::new()), peers + SPARE)?;
+    child::say("ready")?;
     std::thread::scope(|scope| -> Result<(), Failure> {
         for number in 0..peers {
             let (mut bad, outcome, stops) = (bad(format!("bad-{number}")), &outcome, stops.clone());
             let work = move || {
-                for (name, deed) in DEEDS.iter().cycle().skip(number % DEEDS.len()) {
+                for (round, (name, deed)) in DEEDS.iter().cycle().skip(number % DEEDS.len()).enumerate() {
                     if stops() {
                         break;
                     }
+                    bad.id = format!("bad-{number}-{round}");
                     book(outcome, name, deed(&mut bad));
                     std::thread::sleep(Duration::from_millis(50));
                 }
@@ -311,7 +332,11 @@ pub(super) fn run(server: SocketAddr, peers: usize, churn: u32) -> Result<(), Fa
         let (mut full, outcome, stops) = (bad("full".to_owned()), &outcome, stops.clone());
         let ends = stops.clone();
         let fill = move || {
-            while !ends() {
+            for round in 0.. {
+                if ends() {
+                    break;
+                }
+                full.id = format!("full-{round}");
                 let result = full.full_table();
                 if !ends() {
                     book(outcome, FULL_TABLE, result);

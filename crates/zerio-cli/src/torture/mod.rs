@@ -29,7 +29,7 @@ const MESSAGE_MAX: usize = 1000;
 const HANDSHAKE: Duration = Duration::from_secs(1);
 
 /// How long a peer that does not read is put up with.
-const SLOW_PEER: Duration = Duration::from_secs(3);
+const SLOW_PEER: Duration = Duration::from_secs(8);
 
 /// How long anything is waited for that must come.
 const PATIENCE: Duration = Duration::from_secs(30);

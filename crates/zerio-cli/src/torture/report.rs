@@ -17,7 +17,7 @@ const FLAT_FROM: usize = 10;
 const TOLERANCE_KIB: u64 = 2048;
 
 /// From so many seconds on, everything that can be done has been done at least once.
-const EVERYTHING_FROM: u64 = 8;
+const EVERYTHING_FROM: u64 = 30;
 
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
@@ -45,6 +45,8 @@ pub(super) struct Run {
     pub(super) slow_peers: u64,
     pub(super) kills: u64,
     pub(super) kills_heard: u64,
+    /// The longest that one of those took from its process's start until it was let in, or not.
+    pub(super) longest_start_ms: u64,
     pub(super) stops: u64,
     pub(super) to_stopped_victim: u64,
     pub(super) full_rings: u64,
@@ -66,11 +68,12 @@ fn growth(resident: &[u64]) -> Option<(u64, u64)> {
 impl Run {
     /// Adds to its faults what the counts show.
     pub(super) fn judge(&mut self, args: &args::Torture) {
-        for (whose, resident) in [("server", &self.resident_kib), ("clients", &self.clients_resident_kib)] {
+        for (whose, resident) in [("server's", &self.resident_kib), ("clients'", &self.clients_resident_kib)]
+        {
             if let Some((base, more)) = growth(resident)
                 && more > TOLERANCE_KIB
             {
-                self.faults.push(format!("the {whose}' memory grew by {more} KiB from {base} KiB on"));
+                self.faults.push(format!("the {whose} memory grew by {more} KiB from {base} KiB on"));
             }
         }
         if args.seconds >= EVERYTHING_FROM && args.misbehaving() >= misbehave::deeds().count() {
@@ -118,6 +121,7 @@ impl Run {
         line(self.messages_lost, "messages lost")?;
         line(self.came_and_went, "connections that came, had an echo and went")?;
         line(self.kills, "peers killed, and told of")?;
+        line(self.longest_start_ms, "ms from the start of such a process until it was let in, at the most")?;
         line(self.stops, "times a peer was stopped and continued")?;
         line(self.full_rings, "times its ring was full meanwhile")?;
         line(self.exhaustions, "times no descriptors were left")?;

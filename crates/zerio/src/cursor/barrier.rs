@@ -1,15 +1,24 @@
 //! A barrier that all threads of the process cross at once, at the cost of the one who asks for it.
 #![allow(unsafe_code)]
 
+#[cfg(loom)]
+use super::say_then_look;
+
 /// The means to make every other thread of the process see what this one has stored, and to see what they
 /// have: as if each of them had executed a full fence at some moment during [`ProcessBarrier::cross`].
 ///
-/// Linux: `membarrier(2)`, which interrupts the cores that run this process's threads, a few µs. The first
-/// registration of a process with several threads takes about 10 ms.
+/// Linux: `membarrier(2)`, which interrupts the cores that run this process's threads, a few µs. A process has to
+/// register once. That costs nothing while it has one thread; with several it takes the kernel about 10 ms, and
+/// on a busy machine has taken seconds (`synchronize_rcu`).
 #[derive(Debug)]
 pub(crate) struct ProcessBarrier(());
 
 impl ProcessBarrier {
+    /// Registers, early: to be called on the thread of whoever starts an engine, which may still be the only one.
+    pub(crate) fn prepare() {
+        system::register();
+    }
+
     /// `None` where the system has none, or forbids it.
     pub(crate) fn new() -> Option<ProcessBarrier> {
         system::register().then_some(ProcessBarrier(()))
@@ -29,7 +38,7 @@ mod system {
     }
 
     pub(super) fn cross() -> bool {
-        super::fence();
+        super::say_then_look();
         true
     }
 }

@@ -5,6 +5,8 @@
 use super::poll::Poll;
 use super::rio::Rio;
 use super::rio::model::{Model, with_seed};
+#[cfg(windows)]
+use super::rio::windows::Windows;
 use super::sim::Sim;
 #[cfg(target_os = "linux")]
 use super::uring::Uring;
@@ -18,7 +20,7 @@ mod waiting;
 
 use begin::*;
 use end::*;
-#[cfg(target_os = "linux")]
+#[cfg(any(target_os = "linux", windows))]
 use rig::is_allowed;
 use traffic::*;
 use waiting::*;
@@ -42,6 +44,16 @@ macro_rules! conformance {
             fn $name() {
                 for seed in 0..super::SEEDS {
                     super::with_seed(seed, true, super::$name::<super::Rio<super::Model>>);
+                }
+            })*
+        }
+
+        #[cfg(windows)]
+        mod rio {
+            $(#[test]
+            fn $name() {
+                if super::is_allowed::<super::Rio<super::Windows>>() {
+                    super::$name::<super::Rio<super::Windows>>();
                 }
             })*
         }

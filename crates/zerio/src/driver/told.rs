@@ -1,5 +1,5 @@
-//! A driver whose kernel is whoever holds it: what is in flight lies open, and completes when told. For fuzzing of
-//! what stands above drivers; no network, and no clock but the one that is moved here.
+//! A driver whose kernel is whoever holds it: what is in flight lies open, and completes when told. For fuzzing and
+//! for tests of what stands above drivers; no network, and no clock but the one that is moved here.
 #![forbid(unsafe_code)]
 
 use std::cell::Cell;
@@ -39,6 +39,9 @@ pub(crate) struct Told {
     pub(crate) accepting: bool,
     /// Connections that became no session's, and what they heard.
     pub(crate) refused: Vec<(SocketAddr, Vec<u8>)>,
+    pub(crate) waker: Waker,
+    /// What it does where it is to wait and nothing has happened.
+    pub(crate) sleep: Box<dyn FnMut()>,
 }
 
 impl Told {
@@ -97,7 +100,8 @@ impl Driver for Told {
         let none = || (0..slots).map(|_| None).collect();
         let (rooms, sends, adopted) = (none(), none(), vec![false; slots]);
         let (completions, refused) = (VecDeque::new(), Vec::new());
-        Ok(Told { region, completions, rooms, sends, adopted, accepting: false, refused })
+        let (waker, sleep) = (Waker::new(|| {}), Box::new(|| {}));
+        Ok(Told { region, completions, rooms, sends, adopted, accepting: false, refused, waker, sleep })
     }
 
     fn listen(&mut self, _: SocketAddr) -> io::Result<()> {
@@ -155,12 +159,15 @@ impl Driver for Told {
         self.completions.push_back(Completion::Closed(id));
     }
 
-    fn turn(&mut self, _: Duration, done: &mut Vec<Completion<SocketAddr>>) -> io::Result<()> {
+    fn turn(&mut self, wait: Duration, done: &mut Vec<Completion<SocketAddr>>) -> io::Result<()> {
+        if !wait.is_zero() && self.completions.is_empty() {
+            (self.sleep)();
+        }
         done.extend(self.completions.drain(..));
         Ok(())
     }
 
     fn waker(&self) -> Waker {
-        Waker::new(|| {})
+        self.waker.clone()
     }
 }

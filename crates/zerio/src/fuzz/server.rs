@@ -14,18 +14,18 @@ use super::framer::naive;
 use super::handshake::id_of;
 use super::{Input, frame};
 use crate::config::{Config, SameId};
-use crate::driver::Driver as _;
 use crate::driver::told::{self, Told, pass};
+use crate::driver::{Driver as _, SlotId};
 use crate::engine::{Context, Engine, Role, ServerRole};
 use crate::error::{Disconnection, Reason, RefusalCode, Rejection};
 use crate::handler::Handler;
 use crate::send::Sole;
-use crate::session::directory::Directory;
+use crate::session::directory::{Directory, Entry};
 use crate::session::inbox::inboxes;
 use crate::session::peer::Peer;
 use crate::session::{Session, Shared, State};
 use crate::time::{Clock, Time};
-use crate::wire::{HEADER, HELLO_MAX, RefusalFrame};
+use crate::wire::{HEADER, HELLO_MAX, PeerId, RefusalFrame};
 
 const MESSAGE_MAX: usize = 300;
 
@@ -285,6 +285,14 @@ fn check(engine: &mut World, directory: &Directory) {
     let counters = engine.shared().counters();
     let handler = engine.handler();
     assert!(handler.connected.is_empty());
+    for (number, conversation) in handler.conversations.iter().enumerate() {
+        let id = naive(&conversation.said, HELLO_MAX).0.first().and_then(|hello| id_of(hello));
+        let Some(id) = id.and_then(|id| PeerId::from_bytes(id).ok()) else { continue };
+        let slot = SlotId { index: 0, generation: 0 };
+        let entry = Entry { engine: 0, id: slot, address: address(number), gone: false };
+        assert_eq!(directory.enter(&id, entry, || {}), Ok(()), "its id is free");
+        directory.leave(&id, 0, slot);
+    }
     let (mut connected, mut heard, mut left) = (0, 0, 0);
     for conversation in &handler.conversations {
         heard += conversation.heard.len() as u64;

@@ -17,6 +17,8 @@ use crate::wait::InHandler;
 use crate::wire;
 
 mod bell;
+#[cfg(loom)]
+mod models;
 mod waiting;
 
 const CAPACITY: usize = 4096;

@@ -84,10 +84,8 @@ impl Case {
 
 /// Runs a test's body for one cell, or says on stderr why it can't.
 pub fn run(driver: DriverKind, drive: Drive, test: impl FnOnce(&Case)) {
-    if driver == DriverKind::Uring
-        && let Some(why) = no_uring()
-    {
-        eprintln!("SKIPPED for the uring driver: {why}");
+    if let Some(why) = missing(driver) {
+        eprintln!("SKIPPED for the {driver} driver: {why}");
         return;
     }
     test(&Case { driver, drive });
@@ -95,12 +93,18 @@ pub fn run(driver: DriverKind, drive: Drive, test: impl FnOnce(&Case)) {
     assert_eq!(zerio::rio_model::violations(), Vec::<String>::new());
 }
 
-/// Why this machine has no io_uring, if it has none.
-pub fn no_uring() -> Option<&'static str> {
-    static WHY: OnceLock<Option<String>> = OnceLock::new();
+/// Why this machine does not have a driver, if it does not.
+pub fn missing(driver: DriverKind) -> Option<&'static str> {
+    static URING: OnceLock<Option<String>> = OnceLock::new();
+    static RIO: OnceLock<Option<String>> = OnceLock::new();
+    let why = match driver {
+        DriverKind::Uring => &URING,
+        DriverKind::Rio => &RIO,
+        _ => return None,
+    };
     let probe = || {
         let mut config = Config::default();
-        config.driver = DriverKind::Uring;
+        config.driver = driver;
         config.sessions_max = 1;
         match Server::bind("127.0.0.1:0").expect("a port").config(config).start_polled() {
             Ok(_) => None,
@@ -108,11 +112,11 @@ pub fn no_uring() -> Option<&'static str> {
             Err(error) => panic!("neither a driver nor its refusal: {error}"),
         }
     };
-    WHY.get_or_init(probe).as_deref()
+    why.get_or_init(probe).as_deref()
 }
 
 /// Makes of each function six tests: over the poll and the uring driver and over the rio driver on its model, on
-/// threads and polled.
+/// threads and polled. On Windows two more: over Registered I/O itself.
 macro_rules! matrix {
     ($($(#[$about:meta])* fn $name:ident($case:ident) $body:block)*) => {$(
         $(#[$about])*
@@ -150,11 +154,23 @@ macro_rules! matrix {
             fn rio_polled() {
                 $crate::common::run(zerio::DriverKind::RioModel, $crate::common::Drive::Polled, body);
             }
+
+            #[cfg(windows)]
+            #[test]
+            fn registered_on_a_thread() {
+                $crate::common::run(zerio::DriverKind::Rio, $crate::common::Drive::Thread, body);
+            }
+
+            #[cfg(windows)]
+            #[test]
+            fn registered_polled() {
+                $crate::common::run(zerio::DriverKind::Rio, $crate::common::Drive::Polled, body);
+            }
         }
     )*};
 }
 
-/// The same for what only threads have: three tests of each function.
+/// The same for what only threads have: three tests of each function, four on Windows.
 macro_rules! drivers {
     ($($(#[$about:meta])* fn $name:ident($case:ident) $body:block)*) => {$(
         $(#[$about])*
@@ -176,6 +192,12 @@ macro_rules! drivers {
             #[test]
             fn rio() {
                 $crate::common::run(zerio::DriverKind::RioModel, $crate::common::Drive::Thread, body);
+            }
+
+            #[cfg(windows)]
+            #[test]
+            fn registered() {
+                $crate::common::run(zerio::DriverKind::Rio, $crate::common::Drive::Thread, body);
             }
         }
     )*};

@@ -46,7 +46,10 @@ pub fn drivers() -> Vec<DriverKind> {
             Err(error) => panic!("{driver}: {error}"),
         }
     };
-    [DriverKind::Poll, DriverKind::Uring, DriverKind::RioModel].into_iter().filter(here).collect()
+    [DriverKind::Poll, DriverKind::Uring, DriverKind::Rio, DriverKind::RioModel]
+        .into_iter()
+        .filter(here)
+        .collect()
 }
 
 /// Waits until `look` finds something; `what` is what it looks for.

@@ -13,6 +13,8 @@ use super::rig::{DEADLINE, options};
 use crate::driver::poll::Poll;
 use crate::driver::rio::Rio;
 use crate::driver::rio::model::Model;
+#[cfg(windows)]
+use crate::driver::rio::windows::Windows;
 use crate::driver::sim::{Far, Faults, Net, Sim, Socket as SimSocket, Wire, address_of};
 #[cfg(target_os = "linux")]
 use crate::driver::uring::Uring;
@@ -33,6 +35,11 @@ impl Site for Uring {
 }
 
 impl Site for Rio<Model> {
+    type On = Loopback;
+}
+
+#[cfg(windows)]
+impl Site for Rio<Windows> {
     type On = Loopback;
 }
 
@@ -145,10 +152,12 @@ impl Network for Loopback {
     }
 
     fn pair() -> (TcpStream, Socket) {
-        let (listener, address) = Self::far_listener();
+        // From a listening socket as drivers have it: what it accepts has its properties.
+        let (listener, address) = Self::listener();
+        listener.set_nonblocking(false).unwrap();
         let peer = TcpStream::connect(address).unwrap();
         let own = listener.accept().unwrap().0;
-        (patient(peer), session_side(own))
+        (patient(peer), session_side(own.into()))
     }
 
     fn narrow_pair() -> (TcpStream, Socket) {

@@ -205,12 +205,17 @@ pub(super) fn has_resets() -> bool {
 }
 
 /// Whether this machine lets a driver be used. What else fails is a fault.
-#[cfg(target_os = "linux")]
+#[cfg(any(target_os = "linux", windows))]
 pub(super) fn is_allowed<D: Driver>() -> bool {
+    #[cfg(target_os = "linux")]
+    const FORBIDDEN: [i32; 2] = [libc::EPERM, libc::ENOSYS];
+    // WSAEOPNOTSUPP and WSAEINVAL: there is no table of functions.
+    #[cfg(windows)]
+    const FORBIDDEN: [i32; 2] = [10045, 10022];
     let (region, _) = Region::new(4096).unwrap();
     match D::new(region, 1) {
         Ok(_) => true,
-        Err(error) if matches!(error.raw_os_error(), Some(libc::EPERM | libc::ENOSYS)) => {
+        Err(error) if error.raw_os_error().is_some_and(|code| FORBIDDEN.contains(&code)) => {
             eprintln!("SKIPPED: the {} driver is forbidden here: {error}", D::NAME);
             false
         }

@@ -427,8 +427,15 @@ impl Model {
     fn get_on(&mut self) {
         let places = self.requests.len();
         let first = self.chance.below(places.max(1));
-        for place in 0..places {
-            self.get_on_at((first + place) % places);
+        let mut left = match self.liberties.sessions {
+            0 => places,
+            some => some,
+        };
+        for place in (0..places).map(|place| (first + place) % places) {
+            if left > 0 && self.requests[place].id.is_some() {
+                self.get_on_at(place);
+                left -= 1;
+            }
         }
     }
 

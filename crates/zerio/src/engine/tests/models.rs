@@ -98,10 +98,10 @@ fn a_message_that_comes_as_its_session_ends_is_sent_or_counted_or_refused_and_ne
         while engine.core.table.sessions[0].state != State::Free {
             engine.turn(clock()).unwrap();
             sent += engine.driver.sends[0].iter().count();
-            engine.driver.takes(0);
+            engine.driver.takes_all(0);
             thread::yield_now();
         }
-        engine.driver.accepts();
+        engine.driver.connects();
         engine.turn(clock()).unwrap();
         let accepted = user.join().unwrap().is_ok();
         (0..2).for_each(|_| drop(engine.turn(clock())));
@@ -127,7 +127,7 @@ fn a_message_that_comes_as_its_engine_is_stopped_is_sent_or_counted_or_refused()
                 thread::yield_now();
             }
             sent += engine.driver.sends[0].iter().count();
-            engine.driver.takes(0);
+            engine.driver.takes_all(0);
             if engine.core.table.sessions[0].state == State::Draining && engine.driver.rooms[0].is_some() {
                 engine.driver.receives(0, b"");
             }

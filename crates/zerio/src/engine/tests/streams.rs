@@ -15,7 +15,7 @@ impl Engine<Told, Slow> {
 
     pub(super) fn turn_and_take(&mut self, index: usize) {
         self.turn(clock()).unwrap();
-        self.driver.takes(index);
+        self.driver.takes_all(index);
         self.turn(clock()).unwrap();
     }
 
@@ -35,7 +35,7 @@ impl Engine<Told, Slow> {
         let told = self.core.shared.bell.count();
         self.turn(clock()).unwrap();
         assert!(self.driver.sends[index].is_some(), "told or not, the engine has found it");
-        self.driver.takes(index);
+        self.driver.takes_all(index);
         self.turn_and_take(index);
         told == 0
     }
@@ -59,7 +59,7 @@ fn so_many_messages_twice_in_a_row_are_a_stream_and_one_less_or_once_are_none() 
         for messages in [first, second] {
             engine.user_sends(0, messages);
             engine.turn(clock()).unwrap();
-            engine.driver.takes(0);
+            engine.driver.takes_all(0);
         }
         assert_eq!(engine.core.streams.len() == 1, watched && there_are_streams());
         engine.turn_and_take(0);
@@ -104,7 +104,7 @@ fn the_promise_of_a_session_that_has_ended_fell_to_the_slots_next_one() {
     engine.driver.receives(0, b"");
     engine.turn_and_take(0);
     engine.turn_and_take(0);
-    engine.driver.accepts();
+    engine.driver.connects();
     engine.turn(clock()).unwrap();
     engine.park(clock()).unwrap();
     engine.driver.receives(0, &frame(b"z"));
@@ -173,7 +173,7 @@ fn a_slots_next_session_is_not_watched_for_the_sake_of_the_last() {
     engine.turn_and_take(0);
     engine.turn_and_take(0);
     assert_eq!(engine.core.table.sessions[0].state, State::Free);
-    engine.driver.accepts();
+    engine.driver.connects();
     engine.turn(clock()).unwrap();
     engine.driver.receives(0, &frame(b"z"));
     engine.turn_and_take(0);

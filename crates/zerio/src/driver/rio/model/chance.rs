@@ -9,6 +9,8 @@ use super::Refusing;
 /// The liberties that a kernel has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Liberties {
+    /// How many sessions get on at a time; 0 for all of them.
+    pub(crate) sessions: usize,
     /// How many looks a request may take longer than it must.
     pub(crate) delay: usize,
     /// How many more if it was deferred.
@@ -58,6 +60,7 @@ impl Chance {
     /// Which liberties a run takes, so that each is also left out.
     fn liberties(&mut self) -> Liberties {
         Liberties {
+            sessions: [0, 16, 32][self.below(3)],
             delay: [0, 0, 1, 3][self.below(4)],
             slow_commit: [0, 2, 8][self.below(3)],
             early: self.one_in(3),

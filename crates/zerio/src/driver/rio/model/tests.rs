@@ -470,7 +470,8 @@ fn a_seed_decides_what_a_kernel_does() {
     let liberties = |seed| with_seed(seed, false, || Model::open(1).unwrap().liberties);
     assert_eq!(liberties(3), liberties(3));
     let all: Vec<Liberties> = (0..50).map(liberties).collect();
-    let kinds: [fn(&Liberties) -> bool; 7] = [
+    let kinds: [fn(&Liberties) -> bool; 8] = [
+        |liberties| liberties.sessions > 0,
         |liberties| liberties.delay > 0,
         |liberties| liberties.slow_commit > 0,
         |liberties| liberties.early,

@@ -1,0 +1,109 @@
+//! Models of the send path: senders against each other, the pump, and a close. As in `engine/tests/models.rs`.
+#![forbid(unsafe_code)]
+
+use loom::thread;
+
+use super::*;
+
+fn model(world: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.max_branches = 100_000;
+    builder.preemption_bound.get_or_insert(2);
+    builder.check(world);
+}
+
+fn path() -> (Arc<SendPath>, Fake) {
+    let World { path, driver, .. } = World::new();
+    (Arc::new(path), driver)
+}
+
+/// Whatever is committed goes to the kernel, as an engine that is awake would have it.
+fn drain(path: &SendPath, driver: &mut Fake) {
+    while path.pump(ID, driver, false).is_ok() {
+        let Some(span) = driver.in_flight.take() else { break };
+        let len = span.len();
+        path.sent(span, Ok(len)).unwrap();
+    }
+}
+
+/// Sends, however often it takes: the ring is short of nothing but its other senders.
+fn send(path: &SendPath, message: &[u8], by_claim: bool) {
+    let once = || {
+        if !by_claim {
+            return path.try_send(1, message);
+        }
+        let mut claim = path.try_claim(1, message.len())?;
+        claim.copy_from_slice(message);
+        claim.commit()
+    };
+    while once() == Err(SendError::Full) {
+        thread::yield_now();
+    }
+}
+
+#[test]
+fn messages_and_claims_of_two_threads_come_out_whole_once_and_in_order() {
+    model(|| {
+        let (path, mut driver) = path();
+        let other = path.clone();
+        let other = thread::spawn(move || send(&other, b"claimed", true));
+        send(&path, b"first", false);
+        drain(&path, &mut driver);
+        send(&path, b"second", false);
+        other.join().unwrap();
+        drain(&path, &mut driver);
+        let all = driver.requests.concat();
+        let orders: [&[&[u8]]; 3] = [
+            &[b"claimed", b"first", b"second"],
+            &[b"first", b"claimed", b"second"],
+            &[b"first", b"second", b"claimed"],
+        ];
+        assert!(orders.iter().any(|order| frames(order) == all), "{all:?}");
+    });
+}
+
+#[test]
+fn a_message_is_committed_before_a_close_and_counted_or_it_is_refused() {
+    for by_claim in [false, true] {
+        model(move || {
+            let (path, _) = path();
+            let closes = path.clone();
+            let closes = thread::spawn(move || closes.close());
+            let outcome = match by_claim {
+                false => path.try_send(1, b"message"),
+                true => path.try_claim(1, 7).and_then(Claim::commit),
+            };
+            closes.join().unwrap();
+            assert!(matches!(outcome, Ok(()) | Err(SendError::Closed)), "{outcome:?}");
+            assert!(!path.is_taken());
+            assert_eq!(path.left().messages, u64::from(outcome.is_ok()));
+            assert_eq!(path.counters().messages_accepted, u64::from(outcome.is_ok()));
+        });
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn whoever_has_the_pump_flag_has_the_socket_alone() {
+    use std::io::Read as _;
+    model(|| {
+        let World { path, bell, mut driver, .. } = World::new();
+        let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        theirs.set_nonblocking(true).unwrap();
+        path.connect(Some(Direct::new(&ours)));
+        let path = Arc::new(path);
+        // The engine sleeps, so both threads send by themselves, and wakes up meanwhile.
+        assert!(bell.fall_asleep());
+        let other = path.clone();
+        let other = thread::spawn(move || send(&other, b"one", false));
+        send(&path, b"two", false);
+        bell.wake_up();
+        path.pump(ID, &mut driver, false).unwrap();
+        other.join().unwrap();
+        path.pump(ID, &mut driver, false).unwrap();
+        let mut all = Vec::new();
+        let _ = theirs.read_to_end(&mut all);
+        assert!(all == frames(&[b"one", b"two"]) || all == frames(&[b"two", b"one"]), "{all:?}");
+    });
+}
