@@ -41,6 +41,12 @@ pub enum Drive {
 }
 
 impl Case {
+    /// Whether a send completes when all of it is taken, and not before, as Registered I/O has it; its model
+    /// shortens one now and then.
+    pub fn takes_sends_whole(&self) -> bool {
+        matches!(self.driver, DriverKind::Rio | DriverKind::RioModel)
+    }
+
     /// The defaults, with deadlines that a busy machine keeps.
     pub fn config(&self) -> Config {
         let mut config = Config::default();
