@@ -42,15 +42,20 @@ struct Accepted {
     bytes: u64,
 }
 
-/// What was accepted is what the peer can still read and what was reported as undelivered.
-fn nothing_is_lost(accepted: Accepted, mut raw: Raw, undelivered: zerio::Undelivered) {
+/// What was accepted is what the peer can still read and what was reported as undelivered. Registered I/O does not
+/// tell how much of a cancelled send was taken: there all of it counts as undelivered.
+fn nothing_is_lost(case: &Case, accepted: Accepted, mut raw: Raw, undelivered: zerio::Undelivered) {
     let (messages, bytes) = raw.rest();
     for (number, message) in messages.iter().enumerate() {
         assert_eq!(*message, numbered(number as u64));
     }
     let readable = Accepted { messages: messages.len() as u64, bytes: bytes as u64 };
-    assert_eq!(accepted.messages, readable.messages + undelivered.messages, "messages");
-    assert_eq!(accepted.bytes, readable.bytes + undelivered.bytes, "bytes");
+    let told = (readable.messages + undelivered.messages, readable.bytes + undelivered.bytes);
+    if case.takes_sends_whole() {
+        assert!(accepted.messages <= told.0 && accepted.bytes <= told.1, "{accepted:?} {told:?}");
+    } else {
+        assert_eq!((accepted.messages, accepted.bytes), told);
+    }
     assert!(undelivered.messages > 0, "the ring was not empty");
 }
 
@@ -112,7 +117,7 @@ matrix! {
         let accepted = send_until(SendError::Closed, |message| peer.send(message));
         let Disconnection { reason, undelivered, .. } = log.wait_disconnected("slow");
         assert_eq!(reason, Reason::SlowPeer);
-        nothing_is_lost(accepted, raw, undelivered);
+        nothing_is_lost(case, accepted, raw, undelivered);
         others_do_not_notice(&server);
         let totals = server.counters().engine;
         assert_eq!(totals.messages_undelivered, undelivered.messages);
@@ -195,7 +200,7 @@ drivers! {
         assert_eq!(reason, Reason::SlowPeer);
         common::eventually("its engine has ended", || !client.is_connected());
         raw.0.read_exact(&mut []).unwrap();
-        nothing_is_lost(accepted, raw, undelivered);
+        nothing_is_lost(case, accepted, raw, undelivered);
         assert_eq!(client.stop().delivered, accepted.messages - undelivered.messages);
     }
 }

@@ -157,6 +157,8 @@ mod tests {
     fn memory_is_held_against_the_tenth_second() {
         let mut resident = vec![1; 10];
         resident.extend([100, 90, 103, 101]);
+        // As long again: a shorter run is held against its half.
+        resident.extend([102; 6]);
         assert_eq!(growth(&resident), Some((100, 3)));
         assert_eq!(growth(&[5, 9, 8, 7]), Some((8, 0)));
         assert_eq!(growth(&[]), None);
