@@ -91,10 +91,17 @@ matrix! {
         let (read, read_bytes) = deaf.rest();
         let left = why.undelivered;
         assert!(left.messages > 0);
-        assert_eq!((read.len() as u64 + left.messages, read_bytes as u64 + left.bytes), (messages, bytes));
+        let told = (read.len() as u64 + left.messages, read_bytes as u64 + left.bytes);
+        if case.takes_sends_whole() {
+            // How much of a cancelled send was taken nobody tells: all of it counts as left.
+            assert!(messages <= told.0 && bytes <= told.1, "{messages} {bytes} {told:?}");
+            assert_eq!(report.delivered, 100 + messages - left.messages);
+        } else {
+            assert_eq!(told, (messages, bytes));
+            assert_eq!(report.delivered, 100 + read.len() as u64);
+        }
         let (heard, _) = hears.join().unwrap();
         assert_eq!(heard.len(), 100);
-        assert_eq!(report.delivered, 100 + read.len() as u64);
         assert_eq!(report.undelivered, left);
         let of_whom = |(id, left): &(zerio::PeerId, _)| (id.to_string(), *left);
         assert_eq!(report.left.iter().map(of_whom).collect::<Vec<_>>(), [("deaf".to_owned(), left)]);
