@@ -41,7 +41,8 @@ pub(super) fn allow_descriptors(wanted: u64) -> io::Result<u64> {
     if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) } != 0 {
         return Err(io::Error::last_os_error());
     }
-    Ok(limit.rlim_cur)
+    #[allow(clippy::unnecessary_cast, reason = "on FreeBSD it has a sign")]
+    Ok(limit.rlim_cur as u64)
 }
 
 /// Stops a child, as Ctrl-Z does, or lets it go on.
