@@ -16,8 +16,8 @@ pub(crate) fn note(line: impl Display) {
     let _ = writeln!(stderr(), "{line}");
 }
 
-/// A bar over so many steps, which take about so long in all. It is drawn when it is told of a step, and has no thread that could
-/// disturb a measurement; nothing is drawn where standard error is no terminal.
+/// A bar over so many steps, which take about so long in all. It is drawn when it is told of a step, and has no
+/// thread that could disturb a measurement; nothing is drawn where standard error is no terminal.
 pub(crate) fn bar(steps: u64, time: Duration) -> ProgressBar {
     if time < PATIENCE {
         return ProgressBar::hidden();

@@ -6,9 +6,9 @@
 //! - **publish and observe**: bytes are written, then a cursor is published (release); who observes
 //!   the cursor (acquire) sees the bytes.
 //! - **say, then look** (Dekker): each of two threads stores its own word and then loads the other's,
-//!   all four sequentially consistent, or with a fence between, so at least one of them sees the other's store. A sender says
-//!   "committed" and looks whether the engine sleeps; the engine says "I sleep" and looks whether
-//!   anything was committed. That is why no wake-up is lost.
+//!   all four sequentially consistent, or with a fence between, so at least one of them sees the other's
+//!   store. A sender says "committed" and looks whether the engine sleeps; the engine says "I sleep" and
+//!   looks whether anything was committed. That is why no wake-up is lost.
 //! - **say, then look, one side for free**: where one side does so a hundred million times a second and the
 //!   other once in a while, the seldom side pays for both: it crosses a [`ProcessBarrier`] between its two
 //!   steps, and the frequent side only has to keep the compiler from swapping its own.

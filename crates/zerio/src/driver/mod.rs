@@ -1,6 +1,6 @@
 //! An engine's way to the kernel, where both paths end. One whole file a kernel, all of one shape:
-//! [`poll`] (epoll, kqueue), [`uring`] (io_uring) and [`rio`] (Windows Registered I/O). `conformance.rs` holds every driver to the
-//! contract below.
+//! [`poll`] (epoll, kqueue, AFD), [`uring`] (io_uring), [`rio`] (Windows Registered I/O) and [`sim`] (a
+//! simulated network). `conformance.rs` holds every driver to the contract below.
 //!
 //! # The contract
 //!
@@ -13,7 +13,8 @@
 //! 5. `turn` never calls back: it fills a list. Its wait is a bound, not a promise.
 //! 6. Dropping a driver returns only when the kernel can no longer touch the region; if that can't be
 //!    had, the region is leaked, on purpose.
-//! 7. A driver allocates nothing after start.
+//! 7. A driver allocates nothing after start, except to accept or connect where the system's own way must (on
+//!    Windows mio does, for `poll`).
 #![deny(unsafe_code)]
 
 use std::fmt;
