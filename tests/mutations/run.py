@@ -1,11 +1,14 @@
 #!/usr/bin/env python3
-"""Breaks the library in one way after the other, in a copy, and tells how many seeds of `zerio sim` it takes to see it.
+"""Breaks the library in one way after the other, in a copy, and tells how many seeds of `zerio sim` it takes to see it;
+or which of the models does.
 
-    tests/mutations/run.py                 every mutation, a table in Markdown
+    tests/mutations/run.py                 every mutation for the simulation, a table in Markdown
+    tests/mutations/run.py --models        every mutation for the models
     tests/mutations/run.py skip 'short'    those whose names have one of these words in them
 
 It needs python3, git and cargo. A mutation whose text is not in its file any more is a failure of this script."""
 
+import os
 import pathlib
 import re
 import subprocess
@@ -31,20 +34,20 @@ MUTATIONS = [
     ("more is acked than the kernel took", "send/ring.rs",
      "let acked = reader.acked + bytes as u64;",
      "let acked = reader.acked + if bytes > 0 { span.len() } else { 0 } as u64;"),
-    ("what a short send took is sent again", "send/mod.rs",
+    ("what a short send took is sent again", "send/pump.rs",
      "self.ring.taken(&mut pump.reader, span, bytes);\n        self.unstick(pump);",
      "let all = bytes == span.len();\n        "
      "self.ring.taken(&mut pump.reader, span, if all { bytes } else { 0 });\n        self.unstick(pump);"),
     ("the ring's skip is forgotten", "send/ring.rs",
      "senders.skip.set(committed);",
      "let _ = &senders.skip;"),
-    ("a sender that can't send directly does not wake the engine", "send/mod.rs",
+    ("a sender that can't send directly does not wake the engine", "send/pump.rs",
      "if pumped != Pumped::All {\n            self.bell.ring(self.index);",
      "if pumped != Pumped::All {\n            self.bell.mark(self.index);"),
     ("an engine falls asleep without looking once more", "send/doorbell.rs",
      "if self.marked.any() {",
      "if false {"),
-    ("a direct send overtakes the driver's", "send/mod.rs",
+    ("a direct send overtakes the driver's", "send/pump.rs",
      "if pump.in_flight {\n            // Its completion wakes the engine, which goes on.",
      "if false {\n            // Its completion wakes the engine, which goes on."),
     ("the handshake's bytes count as undelivered", "send/mod.rs",
@@ -76,19 +79,66 @@ MUTATIONS = [
     ("the last byte of a frame is waited for once more", "recv/framer.rs",
      "if rest.len() < len {",
      "if rest.len() <= len {"),
+    ("what the handler had heard when it panicked is not counted", "engine/life.rs",
+     "self.silent = true;\n        self.count_handed();",
+     "self.silent = true;"),
+    ("a handler is called again after it has panicked", "engine/life.rs",
+     "self.silent = true;\n        self.count_handed();",
+     "self.count_handed();"),
+    ("something is allocated for each message that is sent", "send/pump.rs",
+     "if pumped != Pumped::All {\n            self.bell.ring(self.index);",
+     "std::hint::black_box(Box::new(0));\n        "
+     "if pumped != Pumped::All {\n            self.bell.ring(self.index);"),
+    ("a stop allocates", "engine/mod.rs",
+     "Vec::with_capacity(slots) }",
+     "Vec::new() }"),
+]
+
+# The same, for orders in which threads take turns.
+MODELS = [
+    ("an engine falls asleep without looking once more", "send/doorbell.rs",
+     "if self.marked.any() {",
+     "if false {"),
+    ("a sender may look whether the engine sleeps before others see what it committed", "cursor/commit_word.rs",
+     "self.0.swap(to, SeqCst);\n        as_sequential_as_said();",
+     "self.0.store(to, Release);"),
+    ("a stream is not looked at once more when the promise was taken back", "engine/streams.rs",
+     "if path(&stream).committed() != stream.committed {",
+     "if false {"),
+    ("the promise of a stream is taken back without a barrier", "engine/streams.rs",
+     "if !self.barrier.as_ref().is_some_and(ProcessBarrier::cross) {",
+     "if self.barrier.is_none() {"),
+    ("a close does not wait for who holds the ring", "cursor/commit_word.rs",
+     "(word & HELD == 0).then_some(word | CLOSED)",
+     "Some(word | CLOSED)"),
+    ("a claim is committed though the ring was closed", "cursor/commit_word.rs",
+     "(word & CLOSED == 0).then_some(to)",
+     "Some(to)"),
+    ("two senders hold a ring at once", "cursor/commit_word.rs",
+     "match self.0.compare_exchange(word, word | HELD, Acquire, Relaxed) {",
+     "self.0.store(word | HELD, Relaxed);\n        match Ok::<u64, u64>(word) {"),
+    ("two threads have the pump at once", "cursor.rs",
+     "if self.taken.load(SeqCst) || self.taken.swap(true, SeqCst) {\n            return None;\n        }",
+     "if self.taken.load(SeqCst) {\n            return None;\n        }\n        self.taken.store(true, SeqCst);"),
+    ("an old handle reaches the slot's next session", "send/ring.rs",
+     "self.senders.generation.own() == u64::from(generation)",
+     "self.senders.generation.own() >= u64::from(generation)"),
+    ("a stop does not wake the engine", "session/mod.rs",
+     "self.stopping.set(true);\n        self.bell.wake();",
+     "self.stopping.set(true);"),
 ]
 
 
-def run(command, folder, patience):
+def run(command, folder, patience, env=None):
     try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=patience)
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=patience, env=env)
         return done.returncode, done.stdout + done.stderr
     except subprocess.TimeoutExpired:
         return None, ""
 
 
-def attempt(folder, mutation):
-    """How many seeds it took, and what was seen; or why that can't be told."""
+def attempt(folder, mutation, look):
+    """What `look` sees of it."""
     _, name, old, new = mutation
     path = folder / SOURCE / name
     text = path.read_text()
@@ -96,13 +146,18 @@ def attempt(folder, mutation):
         return None, f"the text to break stands {text.count(old)} times in {name}"
     path.write_text(text.replace(old, new))
     try:
-        code, output = run(["cargo", "build", "--quiet", "-p", "zerio-cli"], folder, 900)
-        if code != 0:
-            return None, f"it does not compile: {output[-600:]}"
-        tool = folder / "target/debug/zerio"
-        code, output = run([tool, "sim", "--seeds", str(SEEDS), "--seed", hex(FIRST)], folder, PATIENCE)
+        return look(folder)
     finally:
         path.write_text(text)
+
+
+def simulate(folder):
+    """How many seeds it took, and what was seen; or why that can't be told."""
+    code, output = run(["cargo", "build", "--quiet", "-p", "zerio-cli"], folder, 900)
+    if code != 0:
+        return None, f"it does not compile: {output[-600:]}"
+    tool = folder / "target/debug/zerio"
+    code, output = run([tool, "sim", "--seeds", str(SEEDS), "--seed", hex(FIRST)], folder, PATIENCE)
     if code is None:
         return None, f"nothing was seen in {PATIENCE} s: does it turn for ever?"
     found = re.search(r"^seed (0x[0-9a-f]+), step (\d+): (.*)", output, re.MULTILINE)
@@ -111,9 +166,25 @@ def attempt(folder, mutation):
     return int(found[1], 16) - FIRST + 1, found[3].split("\n")[0][:100]
 
 
+def model(folder):
+    """How many models failed, and the names of these."""
+    env = dict(os.environ, RUSTFLAGS="--cfg loom")
+    test = ["cargo", "test", "--quiet", "--release", "-p", "zerio", "--lib"]
+    code, output = run([*test, "--no-run"], folder, 900, env)
+    if code != 0:
+        return None, f"it does not compile: {output[-600:]}"
+    code, output = run([*test, "models"], folder, PATIENCE, env)
+    if code is None:
+        return None, f"nothing was seen in {PATIENCE} s: does it turn for ever?"
+    failed = sorted(set(re.findall(r"^    \S*models::(\S+)$", output, re.MULTILINE)))
+    return len(failed) or None, ", ".join(failed) or "no model saw it"
+
+
 def main():
-    words = sys.argv[1:]
-    chosen = [m for m in MUTATIONS if not words or any(word in m[0] for word in words)]
+    words = [word for word in sys.argv[1:] if word != "--models"]
+    models = "--models" in sys.argv[1:]
+    mutations, look = (MODELS, model) if models else (MUTATIONS, simulate)
+    chosen = [m for m in mutations if not words or any(word in m[0] for word in words)]
     missed = 0
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
@@ -122,9 +193,10 @@ def main():
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes((ROOT / name).read_bytes())
-        print("| what is broken | seeds | what the oracle says |\n| --- | --- | --- |", flush=True)
+        columns = "models | which fail" if models else "seeds | what the oracle says"
+        print(f"| what is broken | {columns} |\n| --- | --- | --- |", flush=True)
         for mutation in chosen:
-            seeds, what = attempt(folder, mutation)
+            seeds, what = attempt(folder, mutation, look)
             missed += seeds is None
             what = what.replace("|", "\\|")
             print(f"| {mutation[0]} | {seeds or 'none'} | {what} |", flush=True)

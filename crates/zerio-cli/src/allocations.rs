@@ -1,6 +1,6 @@
 //! The system's allocator with a counter before it, so that `zerio bench` can tell how often any thread
-//! allocated between two looks at it. One of the files with `unsafe`: a global allocator can't be had
-//! without.
+//! allocated between two looks at it, and `zerio sim` whether the library did. One of the files with `unsafe`: a
+//! global allocator can't be had without.
 #![allow(unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -18,6 +18,7 @@ pub(crate) fn counted() -> u64 {
 
 fn count() {
     COUNT.fetch_add(1, Ordering::Relaxed);
+    zerio::sim::allocated();
 }
 
 // SAFETY: every call is handed to `System` as it came, so that its promises are the ones this makes;

@@ -117,6 +117,7 @@ impl Flag {
     #[inline]
     pub(crate) fn set(&self, to: bool) {
         self.0.store(to, SeqCst);
+        as_sequential_as_said();
     }
 
     #[inline]

@@ -71,7 +71,7 @@ mod raw;
 mod storm;
 mod witness;
 
-pub use crate::driver::sim::Faults;
+pub use crate::driver::sim::{Faults, allocated};
 pub use party::{Client, Server};
 pub use storm::{Failure, Figures, storm};
 

@@ -110,3 +110,19 @@ fn a_bad_frame_after_stop_was_not_counted_and_cost_the_whole_drain_time() {
     assert_eq!(peer.try_send(b"late"), Err(SendError::Closed));
     stopping.join().unwrap();
 }
+
+#[test]
+fn messages_of_a_batch_in_which_the_handler_panicked_were_not_counted() {
+    let server = Server::bind("127.0.0.1:0")
+        .unwrap()
+        .on_message(|_, message| assert_ne!(message, b"3", "a test's own panic"))
+        .start()
+        .unwrap();
+    let mut stream = raw(server.local_addr(), b"a");
+    // In one piece, so that they are one batch.
+    stream.write_all(&[frame(b"1"), frame(b"2"), frame(b"3"), frame(b"4")].concat()).unwrap();
+    while server.is_running() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert_eq!(server.counters().sessions.received.messages_received, 3);
+}

@@ -1,10 +1,38 @@
 //! Storms of the simulated network: 200 seeds of at least 10,000 steps each, the first given by the commit.
-#![forbid(unsafe_code)]
+//! The allocator of this test binary tells the storms of every allocation.
+#![deny(unsafe_op_in_unsafe_fn)]
 
+use std::alloc::{GlobalAlloc, Layout, System};
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use zerio::sim::storm;
+
+/// The system's allocator, which tells of what it is asked for.
+struct Telling;
+
+#[global_allocator]
+static ALLOCATOR: Telling = Telling;
+
+// SAFETY: every call is passed on to the system's allocator as it is; to tell of it does not touch the memory.
+unsafe impl GlobalAlloc for Telling {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        zerio::sim::allocated();
+        // SAFETY: the caller keeps `alloc`'s contract, which is the same.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        zerio::sim::allocated();
+        // SAFETY: as above; every block here comes from the system's allocator.
+        unsafe { System.realloc(block, layout, size) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(block, layout) }
+    }
+}
 
 const SEEDS: u64 = 200;
 const STEPS: u64 = 10_000;

@@ -124,8 +124,8 @@ impl<T: Table> Driver for Rio<T> {
         // The sum of the limits of all request queues that can exist at a time.
         let size = slots.saturating_mul((LIMITS.receives + LIMITS.sends) as usize);
         let size = u32::try_from(size).ok().filter(|&size| size <= COMPLETIONS_MAX);
-        let too_many =
-            || io::Error::other("more sessions than one completion queue can serve; take more engines");
+        let why = "more sessions than one completion queue can serve; take more engines";
+        let too_many = || io::Error::new(ErrorKind::InvalidInput, why);
         let size = size.ok_or_else(too_many)?;
         let mut table = T::open(slots)?;
         let completions = table.create_completion_queue(size, true)?;

@@ -19,6 +19,7 @@ mod net;
 mod pipe;
 mod random;
 mod socket;
+mod whose;
 
 #[cfg(test)]
 pub(crate) use address::address_of;
@@ -27,6 +28,8 @@ pub use faults::Faults;
 pub(crate) use net::{End, Happened, Net};
 pub(crate) use random::Random;
 pub(crate) use socket::{Far, Socket, Wire};
+pub use whose::allocated;
+pub(crate) use whose::{Whose, in_library, take_allocations};
 
 use net::Waits;
 
@@ -34,7 +37,7 @@ use net::Waits;
 const TRICKLE: u64 = 2;
 
 /// A driver that is to fail does so within this time, in nanoseconds.
-const FAILS_WITHIN: u64 = 100_000_000;
+const FAILS_WITHIN: u64 = 20_000_000;
 
 pub(crate) struct Sim {
     net: Net,
@@ -187,7 +190,7 @@ impl Sim {
     /// A driver on a network.
     pub(crate) fn on(net: &Net, region: Arc<Region>, slots: usize) -> Sim {
         let fails_at = net.with_faults(|faults, random| {
-            random.happens(faults.driver_failures).then(|| random.of_any_size(1000, FAILS_WITHIN))
+            random.happens(faults.driver_failures).then(|| random.of_any_size(50_000, FAILS_WITHIN))
         });
         Sim {
             me: net.enter(),

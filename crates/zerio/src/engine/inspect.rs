@@ -5,7 +5,7 @@
 use std::io;
 use std::time::Duration;
 
-use super::Engine;
+use super::{Engine, Role};
 use crate::driver::Driver;
 use crate::handler::Handler;
 use crate::session::State;
@@ -13,6 +13,14 @@ use crate::session::State;
 impl<D: Driver, H: Handler> Engine<D, H> {
     pub(crate) fn driver(&mut self) -> &mut D {
         &mut self.driver
+    }
+
+    /// Whether all that belongs to its start is done: from now on it allocates nothing.
+    pub(crate) fn has_started(&self) -> bool {
+        match &self.core.role {
+            Role::Client(client) => client.concluded,
+            Role::Server(_) => true,
+        }
     }
 
     /// After it has said that it sleeps: hands over what was asked for, as a wait in the kernel begins with.

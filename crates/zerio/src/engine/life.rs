@@ -493,6 +493,7 @@ impl<D: Driver, H: Handler> Engine<D, H> {
     /// The engine ends without its handler, which has panicked; the driver still works.
     pub(crate) fn end_without_handler(&mut self) {
         self.silent = true;
+        self.count_handed();
         self.core.stopping = true;
         self.core.accept_at = Time::NEVER;
         self.driver.stop_listening();

@@ -60,8 +60,18 @@ pub(crate) struct Engine<D: Driver, H> {
     /// Of all the server's engines, and which of them is this one.
     inboxes: Inboxes<D::Socket>,
     own: usize,
+    /// What its handler has been given of the batch at hand.
+    handed: Handed,
     /// The handler is not called any more: it has panicked.
     silent: bool,
+}
+
+/// Messages that a handler was given and that are not counted yet, of a session, and the bytes of their frames.
+#[derive(Default)]
+struct Handed {
+    index: usize,
+    messages: u64,
+    bytes: usize,
 }
 
 /// An engine without its driver and its handler: what a handler may reach through its [`Context`].
@@ -189,10 +199,12 @@ impl<D: Driver, H: Handler> Engine<D, H> {
             awaiting: 0,
             streams: Streams::new(),
             stopping: false,
-            report: Report::default(),
+            // A session ends once, so a stop does not allocate either.
+            report: Report { undelivered: Vec::with_capacity(slots) },
         };
         let done = Vec::with_capacity(driver::completions_max(slots));
-        Engine { driver, handler, region, buffers, core, done, inboxes, own, silent: false }
+        let handed = Handed::default();
+        Engine { driver, handler, region, buffers, core, done, inboxes, own, handed, silent: false }
     }
 
     /// One run of the duty cycle, without waiting. Tells how much work it did. An error is the driver's,
@@ -435,11 +447,11 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         let _in_handler = InHandler::enter();
         let bytes = self.buffers[index].bytes(&self.region);
         let mut framer = Framer::new(self.core.limits.message_max);
-        let (mut consumed, mut messages) = (0, 0);
+        self.handed.index = index;
         let mut next = framer.next(bytes);
         while let Ok(Some(message)) = next {
-            consumed = framer.framed();
-            messages += 1;
+            self.handed.bytes = framer.framed();
+            self.handed.messages += 1;
             next = framer.next(bytes);
             let batch_end = !matches!(next, Ok(Some(_)));
             let mut context = Context::new(&mut self.core, index, batch_end);
@@ -448,12 +460,18 @@ impl<D: Driver, H: Handler> Engine<D, H> {
                 next = Ok(None);
             }
         }
-        self.buffers[index].consume(consumed);
+        self.buffers[index].consume(self.handed.bytes);
+        self.count_handed();
+        next.map(drop).map_err(Reason::BadFrame)
+    }
+
+    /// Counts what the handler was given: after a batch, or after a panic in the middle of one.
+    fn count_handed(&mut self) {
+        let Handed { index, messages, bytes } = std::mem::take(&mut self.handed);
         let received = &self.core.shared.slots[index].received;
         received.messages_received.add(messages);
-        received.bytes_received.add(consumed as u64);
+        received.bytes_received.add(bytes as u64);
         received.batches_received.add(u64::from(messages > 0));
-        next.map(drop).map_err(Reason::BadFrame)
     }
 }
 

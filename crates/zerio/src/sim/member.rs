@@ -3,10 +3,11 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::driver::sim::{Net, Random, Sim};
+use crate::driver::sim::{Net, Random, Sim, Whose, in_library};
 use crate::engine::Engine;
 use crate::handler::Handler;
 use crate::time::Time;
@@ -17,6 +18,9 @@ const TURN: u64 = 700;
 /// The longest that a user's loop with nothing to do stays away, in nanoseconds.
 const POLLED_MOST: u64 = 2_000_000;
 
+/// What a storm's handler panics with.
+pub(super) struct Planned;
+
 /// An engine, whatever its handler is.
 pub(super) trait Machine {
     fn turn(&mut self, now: Time) -> io::Result<usize>;
@@ -24,26 +28,30 @@ pub(super) trait Machine {
     fn doze(&mut self) -> io::Result<bool>;
     fn wake(&mut self) -> io::Result<()>;
     fn is_finished(&self) -> bool;
+    /// Its driver has failed.
     fn fail(&mut self, kind: io::ErrorKind);
+    /// Its handler has panicked.
+    fn fall_silent(&mut self);
     fn fault(&self) -> Option<String>;
     fn heal(&mut self);
 }
 
 impl<H: Handler> Machine for Engine<Sim, H> {
     fn turn(&mut self, now: Time) -> io::Result<usize> {
+        let _library = self.has_started().then(Whose::library);
         self.turn(now)
     }
 
     fn fall_asleep(&mut self, now: Time) -> Option<Duration> {
-        self.fall_asleep(now)
+        in_library(|| self.fall_asleep(now))
     }
 
     fn doze(&mut self) -> io::Result<bool> {
-        self.doze()
+        in_library(|| self.doze())
     }
 
     fn wake(&mut self) -> io::Result<()> {
-        self.stay_asleep(Duration::ZERO)
+        in_library(|| self.stay_asleep(Duration::ZERO))
     }
 
     fn is_finished(&self) -> bool {
@@ -51,8 +59,12 @@ impl<H: Handler> Machine for Engine<Sim, H> {
     }
 
     fn fail(&mut self, kind: io::ErrorKind) {
-        self.end_without_driver(kind);
+        in_library(|| self.end_without_driver(kind));
         self.driver().abandon();
+    }
+
+    fn fall_silent(&mut self) {
+        in_library(|| self.end_without_handler());
     }
 
     fn fault(&self) -> Option<String> {
@@ -165,13 +177,25 @@ impl Member {
         let machine = &mut *machine.borrow_mut();
         let sleeps = self.phase != Phase::Awake;
         self.phase = Phase::Awake;
-        match self.cycle(machine, sleeps, now, index, net, random) {
-            Ok(work) => work,
-            Err(error) => {
-                machine.fail(error.kind());
+        // As a thread that drives an engine: an error of the driver's or a panic of the handler's ends it.
+        let cycle = || {
+            self.cycle(machine, sleeps, now, index, net, random).unwrap_or_else(|error| {
                 (self.phase, self.failed) = (Phase::Finished, true);
+                machine.fail(error.kind());
                 0
+            })
+        };
+        match catch_unwind(AssertUnwindSafe(cycle)) {
+            Ok(work) => work,
+            Err(panic) if panic.is::<Planned>() => {
+                machine.fall_silent();
+                match self.failed {
+                    true => machine.fail(io::ErrorKind::Other),
+                    false => self.turn_after(TURN, index, net),
+                }
+                1
             }
+            Err(panic) => resume_unwind(panic),
         }
     }
 

@@ -19,7 +19,7 @@ use super::witness::{Habits, Witness};
 use super::{FREE_TOKEN, Shareable, World};
 use crate::config::{Config, SameId};
 use crate::driver::SlotId;
-use crate::driver::sim::{End, Faults, Random};
+use crate::driver::sim::{End, Faults, Random, take_allocations};
 use crate::session::directory::Directory;
 use crate::session::peer::Peer;
 use crate::wire::PeerId;
@@ -160,6 +160,7 @@ impl Storm {
             pass_on: some(400, 300),
             pause: some(300, 60),
             disconnect: some(300, 30),
+            panic: some(200, 200),
             message_max: config.message_max,
             sole: some(300, 1) > 0,
         };
@@ -224,7 +225,7 @@ impl Storm {
         if self.world.steps.is_multiple_of(16) {
             self.look_around()?;
         }
-        match self.ledger.borrow_mut().failure.take() {
+        match self.ledger.borrow_mut().failure.take().or_else(take_allocations) {
             Some(what) => Err(what),
             None => Ok(()),
         }

@@ -4,10 +4,12 @@
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
+use std::panic::resume_unwind;
 use std::rc::Rc;
 
 use super::ledger::{Ledger, compose};
-use crate::driver::sim::{End, Random, connection_of};
+use super::member::Planned;
+use crate::driver::sim::{End, Random, Whose, connection_of, in_library};
 use crate::engine::Context;
 use crate::error::{Disconnection, Rejection};
 use crate::handler::Handler;
@@ -21,6 +23,7 @@ pub(super) struct Habits {
     pub(super) pass_on: u32,
     pub(super) pause: u32,
     pub(super) disconnect: u32,
+    pub(super) panic: u32,
     pub(super) message_max: usize,
     /// Nobody has a handle on its sessions, so none may be given away.
     pub(super) sole: bool,
@@ -52,7 +55,9 @@ impl Witness {
         let len = self.random.of_any_size(1, self.habits.message_max as u64 + 1) as usize - 1;
         let n = self.ledger.borrow_mut().accepted(end);
         compose(end, n, len, &mut self.scratch);
-        let outcome = if self.random.happens(self.habits.claim) {
+        let claims = self.random.happens(self.habits.claim);
+        let library = Whose::library();
+        let outcome = if claims {
             match peer.claim(len) {
                 // It changes its mind.
                 Ok(claim) if self.random.happens(200) => return drop(claim),
@@ -65,6 +70,7 @@ impl Witness {
         } else {
             peer.send(&self.scratch)
         };
+        drop(library);
         self.ledger.borrow_mut().sent(end, len, outcome);
     }
 
@@ -76,7 +82,7 @@ impl Witness {
         let (end, len) = (found.unwrap_or(End { connection: u32::MAX, side: 1 }), 24);
         let n = if found.is_some() { self.ledger.borrow_mut().accepted(end) } else { 0 };
         compose(end, n, len.min(self.habits.message_max), &mut self.scratch);
-        let outcome = peer.send_to(&id, &self.scratch);
+        let outcome = in_library(|| peer.send_to(&id, &self.scratch));
         let mut ledger = self.ledger.borrow_mut();
         match found {
             Some(end) => ledger.sent(end, self.scratch.len(), outcome),
@@ -86,18 +92,30 @@ impl Witness {
             None => {}
         }
     }
+
+    /// Its engine has to end without it, if so. There are fewer events of one kind than of another.
+    fn may_panic(&mut self, times: u32) {
+        if !self.ledger.borrow().calm && self.random.happens(self.habits.panic * times) {
+            self.ledger.borrow_mut().silence(self.node);
+            // Nothing is printed, as there would be for `panic!`.
+            resume_unwind(Box::new(Planned));
+        }
+    }
 }
 
 impl Handler for Witness {
     fn on_connected(&mut self, peer: &mut Context<'_>) {
+        let _handler = Whose::others();
         let end = self.end(peer);
         self.ledger.borrow_mut().connected(end, self.node, peer.id());
         if self.random.happens(self.habits.answer) {
             self.answer(end, peer);
         }
+        self.may_panic(10);
     }
 
     fn on_message(&mut self, peer: &mut Context<'_>, message: &[u8]) {
+        let _handler = Whose::others();
         let end = self.end(peer);
         self.ledger.borrow_mut().heard(end, self.node, message);
         if self.ledger.borrow().calm {
@@ -109,6 +127,7 @@ impl Handler for Witness {
         if self.server && self.random.happens(self.habits.pass_on) {
             self.pass_on(peer);
         }
+        self.may_panic(1);
         if !self.habits.sole && self.random.happens(self.habits.pause) {
             peer.pause();
             self.ledger.borrow_mut().pause(end, true);
@@ -121,6 +140,7 @@ impl Handler for Witness {
     }
 
     fn on_disconnected(&mut self, peer: &mut Context<'_>, why: &Disconnection) {
+        let _handler = Whose::others();
         let end = self.end(peer);
         self.ledger.borrow_mut().disconnected(end, self.node, why);
         // Nothing can be sent any more.
@@ -128,10 +148,13 @@ impl Handler for Witness {
         if outcome.is_ok() {
             self.ledger.borrow_mut().fail(format!("{end:?} accepted a message when it was over"));
         }
+        self.may_panic(10);
     }
 
     fn on_rejected(&mut self, address: SocketAddr, _: &Rejection) {
+        let _handler = Whose::others();
         let end = End { connection: connection_of(address), side: 1 };
         self.ledger.borrow_mut().rejected(end, self.node);
+        self.may_panic(10);
     }
 }

@@ -88,7 +88,7 @@ impl Faults {
             idle_wake_ups: some(300, 300),
             full_rings: some(300, 30),
             accept_errors: some(300, 300),
-            driver_failures: some(150, 300),
+            driver_failures: some(200, 1000),
             ..Faults::none()
         };
         Faults {

@@ -14,6 +14,7 @@ use super::address::{address_of, listening_address};
 use super::faults::Faults;
 use super::pipe::Pipe;
 use super::random::Random;
+use super::whose::Others;
 use crate::cursor::Cursor;
 
 /// So many connections wait at a listener to be accepted.
@@ -158,8 +159,9 @@ impl Net {
         HERE.with(Net::clone)
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What is done with it is the kernel's doing, which allocates as it likes.
+    fn state(&self) -> Others<MutexGuard<'_, State>> {
+        Others::of(self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     // For whoever drives it.

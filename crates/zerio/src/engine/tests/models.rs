@@ -123,13 +123,15 @@ fn a_message_that_comes_as_its_engine_is_stopped_is_sent_or_counted_or_refused()
         let stop = thread::spawn(move || shared.stop());
         let mut sent = 0;
         while !engine.is_finished() {
-            if engine.turn(clock()).unwrap() == 0 && engine.driver.completions.is_empty() {
-                thread::yield_now();
-            }
+            let work = engine.turn(clock()).unwrap();
             sent += engine.driver.sends[0].iter().count();
             engine.driver.takes_all(0);
             if engine.core.table.sessions[0].state == State::Draining && engine.driver.rooms[0].is_some() {
                 engine.driver.receives(0, b"");
+            }
+            if work == 0 && engine.driver.completions.is_empty() && !engine.is_finished() {
+                engine.park(clock()).unwrap();
+                thread::yield_now();
             }
         }
         stop.join().unwrap();

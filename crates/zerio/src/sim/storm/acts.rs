@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::Storm;
-use crate::driver::sim::{End, connection_of};
+use crate::driver::sim::{End, Whose, connection_of, in_library};
 use crate::error::SendError;
 use crate::session::peer::{Peer, Sender};
 use crate::sim::ledger::compose;
@@ -166,7 +166,7 @@ impl Storm {
         compose(end, n, len, &mut self.scratch);
         let client = &self.clients[at];
         let index = client.session.map_or(0, |id| id.index as usize);
-        let outcome = client.engine.borrow_mut().core().try_send(index, &self.scratch);
+        let outcome = in_library(|| client.engine.borrow_mut().core().try_send(index, &self.scratch));
         self.ledger.borrow_mut().sent(end, len, outcome);
         Some(outcome)
     }
@@ -175,6 +175,7 @@ impl Storm {
     fn send_on(&mut self, end: End, peer: &Peer, len: usize) -> Option<Result<(), SendError>> {
         let n = self.ledger.borrow_mut().accepted(end);
         compose(end, n, len, &mut self.scratch);
+        let library = Whose::library();
         let outcome = match self.random.below(4) {
             0 => match peer.try_claim(len) {
                 Ok(claim) if self.random.happens(200) => {
@@ -193,6 +194,7 @@ impl Storm {
             }),
             _ => peer.try_send(&self.scratch),
         };
+        drop(library);
         self.ledger.borrow_mut().sent(end, len, outcome);
         if self.handles.len() < 32 {
             self.handles.push((end, peer.clone()));
@@ -213,7 +215,7 @@ impl Storm {
             let len = self.len();
             let n = self.ledger.borrow_mut().accepted(end);
             compose(end, n, len, &mut self.scratch);
-            let outcome = engine.borrow_mut().core().try_send_to(&id, &self.scratch);
+            let outcome = in_library(|| engine.borrow_mut().core().try_send_to(&id, &self.scratch));
             return self.ledger.borrow_mut().sent(end, len, outcome);
         }
         let sender = Sender::new(server.directory.clone());
@@ -221,7 +223,7 @@ impl Storm {
             let len = self.len();
             let n = self.ledger.borrow_mut().accepted(end);
             compose(end, n, len, &mut self.scratch);
-            let outcome = sender.try_send(&id, &self.scratch);
+            let outcome = in_library(|| sender.try_send(&id, &self.scratch));
             return self.ledger.borrow_mut().sent(end, len, outcome);
         }
         if let Ok(peer) = sender.peer(&id) {
@@ -251,7 +253,7 @@ impl Storm {
             let n = self.ledger.borrow_mut().accepted(end);
             compose(end, n, len, &mut self.scratch);
             claim.copy_from_slice(&self.scratch);
-            let outcome = claim.commit();
+            let outcome = in_library(|| claim.commit());
             self.ledger.borrow_mut().sent(end, len, outcome);
         }
         Ok(())
