@@ -122,6 +122,12 @@ impl World {
         self.net.with_faults(|faults, _| faults.clone())
     }
 
+    /// For peers that know nothing of zerio.
+    #[cfg(any(test, feature = "fuzz"))]
+    pub(crate) fn net(&self) -> &Net {
+        &self.net
+    }
+
     /// How old it is.
     pub fn now(&self) -> Duration {
         Duration::from_nanos(self.net.now())

@@ -5,11 +5,15 @@
 
 mod framer;
 mod handshake;
+#[cfg(feature = "sim")]
+mod network;
 mod ring;
 mod server;
 
 pub use framer::framer;
 pub use handshake::handshake;
+#[cfg(feature = "sim")]
+pub use network::network;
 pub use ring::ring;
 pub use server::server;
 
@@ -71,6 +75,12 @@ mod tests {
     #[test]
     fn the_handshakes_corpus_finds_no_fault() {
         replay("handshake", super::handshake);
+    }
+
+    #[cfg(feature = "sim")]
+    #[test]
+    fn the_networks_corpus_finds_no_fault() {
+        replay("network", super::network);
     }
 
     #[test]

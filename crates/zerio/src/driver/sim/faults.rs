@@ -42,7 +42,7 @@ pub struct Faults {
     pub full_rings: u32,
     /// Accepts that fail.
     pub accept_errors: u32,
-    /// Engines whose driver fails at some time within their first tenth of a second.
+    /// Engines whose driver fails at some time within their first 20 ms.
     pub driver_failures: u32,
     /// Whether senders may send without the driver, as on sockets; without it, as on Registered I/O.
     pub direct_sends: bool,

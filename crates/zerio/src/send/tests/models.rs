@@ -68,15 +68,20 @@ fn a_message_is_committed_before_a_close_and_counted_or_it_is_refused() {
         model(move || {
             let (path, _) = path();
             let closes = path.clone();
-            let closes = thread::spawn(move || closes.close());
+            let closes = thread::spawn(move || {
+                closes.close();
+                // As the engine counts it, whoever still has a claim.
+                closes.left().messages
+            });
             let outcome = match by_claim {
                 false => path.try_send(1, b"message"),
                 true => path.try_claim(1, 7).and_then(Claim::commit),
             };
-            closes.join().unwrap();
+            let left = closes.join().unwrap();
             assert!(matches!(outcome, Ok(()) | Err(SendError::Closed)), "{outcome:?}");
             assert!(!path.is_taken());
-            assert_eq!(path.left().messages, u64::from(outcome.is_ok()));
+            assert_eq!(left, u64::from(outcome.is_ok()));
+            assert_eq!(path.try_send(1, b"late"), Err(SendError::Closed));
             assert_eq!(path.counters().messages_accepted, u64::from(outcome.is_ok()));
         });
     }

@@ -1,0 +1,4 @@
+//! A whole server on a simulated network, fed arbitrary bytes.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| zerio::fuzz::network(data));
