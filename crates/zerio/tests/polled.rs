@@ -17,7 +17,7 @@ use zerio::{
 
 /// One test over each driver.
 fn over_drivers(test: impl Fn(Config)) {
-    for driver in [DriverKind::Poll, DriverKind::Uring, DriverKind::RioModel] {
+    for driver in [DriverKind::Poll, DriverKind::Uring, DriverKind::Rio, DriverKind::RioModel] {
         run(driver, Drive::Polled, |case| {
             let mut config = case.config();
             // The first of two ends to be dropped waits for the other, which nobody polls any more.
