@@ -21,7 +21,7 @@ const LAYERS: [&[&str]; 8] = [
 ];
 
 /// What goes beside the layers or up, each with its reason.
-const BESIDE: [(&str, &str, &str); 9] = [
+const BESIDE: [(&str, &str, &str); 10] = [
     ("server", "builder", "a builder becomes a server when it starts"),
     ("client", "builder", "a builder becomes a client when it starts"),
     ("server", "polled", "what a polled server is made of"),
@@ -30,6 +30,7 @@ const BESIDE: [(&str, &str, &str); 9] = [
     ("client", "report", "what stopping gives"),
     ("polled", "report", "what stopping gives"),
     ("client", "server", "both explain a refused socket option in the same words"),
+    ("fuzz", "sim", "one target's server is in a simulated world"),
     ("handler", "engine", "a handler's argument is the engine's context: the one name that goes up"),
 ];
 

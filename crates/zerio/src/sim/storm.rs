@@ -310,8 +310,9 @@ impl Storm {
         }
         for (node, engine, server) in gone {
             let mut engine = engine.borrow_mut();
-            self.ledger.borrow_mut().close_book(node, &engine.shared().counters(), server);
-            if !self.world.members[node].has_failed() {
+            let failed = self.world.members[node].has_failed();
+            self.ledger.borrow_mut().close_book(node, &engine.shared().counters(), server, failed);
+            if !failed {
                 if let Some(what) = engine.fault_at_rest(receive_buffer) {
                     return Err(format!("engine {node} has ended: {what}"));
                 }
