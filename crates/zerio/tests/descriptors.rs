@@ -21,14 +21,6 @@ fn limit_descriptors(soft: libc::rlim_t) {
     assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }, 0);
 }
 
-/// The processor time that this process has used.
-fn processor_time() -> Duration {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the pointer is to a live `timespec`, which is all that clock_gettime writes to.
-    assert_eq!(unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut time) }, 0);
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
-}
-
 /// Opens files until there are no descriptors left.
 fn exhaust() -> Vec<File> {
     let mut files = Vec::new();
@@ -61,14 +53,11 @@ fn a_server_without_descriptors_serves_those_it_has_and_lets_the_others_in_later
             let errors = || scene.server.counters().engine.accept_errors;
             until("accepting fails", || (errors() > 0).then_some(()));
 
-            // It tries now and then, and does not spin: a whole core would be used up. The good client
-            // and its server need some of it themselves.
-            let (begun, used, before) = (Instant::now(), processor_time(), errors());
+            // It tries now and then, and does not spin on it.
+            let (begun, before) = (Instant::now(), errors());
             std::thread::sleep(Duration::from_secs(1));
-            let (lasted, used) = (begun.elapsed(), processor_time() - used);
-            let tries = errors() - before;
+            let (lasted, tries) = (begun.elapsed(), errors() - before);
             assert!(tries as f64 <= 200.0 * lasted.as_secs_f64(), "{tries} tries in {lasted:?}");
-            assert!(used < lasted * 9 / 10, "{used:?} of processor time in {lasted:?}");
             scene.good.goes_on();
             assert_eq!(scene.server.counters().engine.connected, 1, "the good client");
 
