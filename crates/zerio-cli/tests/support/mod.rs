@@ -15,6 +15,11 @@ mod ctrl_c;
 /// Longer than anything here takes, however busy the machine is.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Whether this is Wine, whose server was seen to keep the connections of a killed process until it ended itself.
+pub fn is_wine() -> bool {
+    cfg!(windows) && std::env::var_os("WINEUSERNAME").is_some()
+}
+
 /// The tool with these arguments, all of its streams piped.
 pub fn zerio(arguments: &str) -> Command {
     piped(Command::new(env!("CARGO_BIN_EXE_zerio")), arguments)

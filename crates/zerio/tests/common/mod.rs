@@ -15,11 +15,11 @@ mod drive;
 pub mod pattern;
 pub mod raw;
 mod record;
-mod resets;
+mod wine;
 
 pub use drive::{TestClient, TestServer};
 pub use record::{Event, Log, Recorder, sole_text, texts};
-pub use resets::has_resets;
+pub use wine::{closes_for_the_killed, has_resets};
 
 /// How long a test waits for what must happen. No test waits for it to pass.
 pub const PATIENCE: Duration = Duration::from_secs(60);

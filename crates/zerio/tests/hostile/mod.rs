@@ -17,11 +17,11 @@ use zerio::{
     Server,
 };
 
-#[path = "../common/resets.rs"]
-mod resets;
+#[path = "../common/wine.rs"]
+mod wine;
 
 #[allow(unused_imports)]
-pub use resets::has_resets;
+pub use wine::{closes_for_the_killed, has_resets};
 
 /// How long a test waits for what must come. Nothing takes so long: it is there to end a test that fails.
 pub const PATIENCE: Duration = Duration::from_secs(30);
