@@ -260,7 +260,7 @@ matrix! {
     }
 
     fn four_threads_at_each_end_send_at_once_and_each_keeps_its_order(case) {
-        const EACH: u64 = 12_500;
+        const EACH: u64 = 5_000;
         const MAX: usize = 2048;
         let mut config = case.config();
         (config.message_max, config.send_ring, config.receive_buffer) = (MAX, 16 * 1024, 16 * 1024);
