@@ -1,0 +1,48 @@
+//! The peers: each plays the same tasks, as a server and as a client. All but zmq speak zerio's wire, so that one
+//! load can be put on all of their servers.
+#![forbid(unsafe_code)]
+
+pub(crate) mod bare;
+pub(crate) mod tokio;
+pub(crate) mod zerio;
+#[cfg(feature = "zmq")]
+pub(crate) mod zmq;
+
+use crate::failure::Failure;
+use crate::job::{Job, Outcome, Peer};
+
+/// Whether this build has a peer.
+pub(crate) fn has(peer: Peer) -> bool {
+    peer != Peer::Zmq || cfg!(feature = "zmq")
+}
+
+#[cfg(not(feature = "zmq"))]
+fn missing() -> Failure {
+    Failure::new("this build has no libzmq; build it with the feature `zmq`")
+}
+
+/// Serves until the process is ended, or until its clients have gone.
+pub(crate) fn serve(job: &Job) -> Result<(), Failure> {
+    match job.peer {
+        Peer::Bare => bare::serve(job),
+        Peer::Zerio => zerio::serve(job),
+        Peer::Tokio => tokio::serve(job),
+        #[cfg(feature = "zmq")]
+        Peer::Zmq => zmq::serve(job),
+        #[cfg(not(feature = "zmq"))]
+        Peer::Zmq => Err(missing()),
+    }
+}
+
+/// Plays the clients.
+pub(crate) fn play(job: &Job) -> Result<Outcome, Failure> {
+    match job.load {
+        Peer::Bare => bare::play(job),
+        Peer::Zerio => zerio::play(job),
+        Peer::Tokio => tokio::play(job),
+        #[cfg(feature = "zmq")]
+        Peer::Zmq => zmq::play(job),
+        #[cfg(not(feature = "zmq"))]
+        Peer::Zmq => Err(missing()),
+    }
+}
