@@ -47,7 +47,8 @@ impl Metric {
             }
             Metric::CpuPercent => Some(100.0 * cpu? / seconds?),
             Metric::SlowestByFastest => {
-                let most = *outcome.shares.iter().max().filter(|most| **most > 0)?;
+                let most =
+                    *outcome.shares.iter().max().filter(|most| **most > 0 && outcome.shares.len() > 1)?;
                 Some(*outcome.shares.iter().min()? as f64 / most as f64)
             }
             Metric::ResidentPerSession => {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use crate::allocations;
 use crate::failure::{During, Failure};
-use crate::job::{BEGIN, END, Job, Peer, Said};
+use crate::job::{BEGIN, END, Job, Peer, Said, Task};
 use crate::measure::allocations_since;
 use crate::peers;
 use crate::system;
@@ -23,7 +23,7 @@ pub(crate) fn run(side: Side, job: &str) -> ExitCode {
         if let Some(core) = job.core {
             system::pin(core)?;
         }
-        system::descriptors()?;
+        system::raise_descriptors()?;
         match side {
             Side::Server => serve(&job),
             Side::Client => play(&job),
@@ -49,6 +49,9 @@ fn serve(job: &Job) -> Result<(), Failure> {
 }
 
 fn play(job: &Job) -> Result<(), Failure> {
+    if job.task == Task::Paced {
+        system::sleep_exactly()?;
+    }
     if job.load == Peer::Zerio {
         allocations::count_from_now();
     }

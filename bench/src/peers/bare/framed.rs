@@ -41,6 +41,15 @@ pub(super) struct In {
 }
 
 impl In {
+    /// The next message, if there is a whole one in the buffer already.
+    #[inline]
+    pub(super) fn at_hand(&mut self) -> Option<&[u8]> {
+        let length = self.whole()?;
+        let start = self.from + HEADER;
+        self.from = start + length;
+        Some(&self.buffer[start..start + length])
+    }
+
     /// The next message, if there is a whole one in the buffer or one read brings it; `None` says that nothing has
     /// come, and only where it spins.
     #[inline]
@@ -48,10 +57,7 @@ impl In {
         if self.whole().is_none() {
             self.read_some()?;
         }
-        let Some(length) = self.whole() else { return Ok(None) };
-        let start = self.from + HEADER;
-        self.from = start + length;
-        Ok(Some(&self.buffer[start..start + length]))
+        Ok(self.at_hand())
     }
 
     /// The next message.

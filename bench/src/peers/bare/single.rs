@@ -33,12 +33,16 @@ fn spins(job: &Job) -> bool {
     job.drive == Drive::Spin
 }
 
+/// All that one read has brought goes back with one write.
 fn echo(read: &mut In, write: &mut Out, job: &Job) -> Result<(), Failure> {
-    let mut frame = Vec::with_capacity(HEADER + job.size);
+    let mut frames = Vec::with_capacity(RECEIVE.max(HEADER + job.size));
     loop {
-        wire::put(read.next()?, &mut frame);
-        write.write(&frame)?;
-        frame.clear();
+        wire::put(read.next()?, &mut frames);
+        while let Some(message) = read.at_hand() {
+            wire::put(message, &mut frames);
+        }
+        write.write(&frames)?;
+        frames.clear();
     }
 }
 
@@ -133,11 +137,20 @@ fn blocking(job: &Job, mut read: In, mut write: Out) -> Result<Outcome, Failure>
             while arrivals.take(read.next()?)? {}
             Ok(arrivals.outcome())
         });
-        let mut frame = wire::frame(&script::message(job.size, kind::ECHO));
-        for number in 0..pace.total {
-            pace.wait(number);
-            script::set_number(&mut frame[HEADER..], number);
-            write.write(&frame)?;
+        let mut message = script::message(job.size, kind::ECHO);
+        let mut frames = Vec::with_capacity(RECEIVE);
+        let mut next = 0;
+        while next < pace.total {
+            pace.wait(next);
+            // What has become due meanwhile goes with one write.
+            let now = Instant::now();
+            while next < pace.total && pace.due(next) <= now {
+                script::set_number(&mut message, next);
+                wire::put(&message, &mut frames);
+                next += 1;
+            }
+            write.write(&frames)?;
+            frames.clear();
         }
         receiver.join().unwrap_or_else(|_| Err(Failure::new("the receiving thread panicked")))
     })

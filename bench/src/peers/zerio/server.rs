@@ -54,12 +54,12 @@ fn ready(port: u16, driver: &str) {
 /// One call for each message and each client, by peer id. A loop that drives its server polls it now and then: here
 /// after as many rounds as the control gathers messages before it writes them.
 fn fan_polled(job: &Job) -> Result<(), Failure> {
+    let ids: Vec<String> = (0..job.clients).map(wire::id).collect();
+    let mut message = script::message(job.size, kind::COUNTED);
     let mut server = polled(job, Echo)?;
     while server.connected() < job.clients {
         server.poll()?;
     }
-    let ids: Vec<String> = (0..job.clients).map(wire::id).collect();
-    let mut message = script::message(job.size, kind::COUNTED);
     for number in 0.. {
         script::set_number(&mut message, number);
         for id in &ids {
@@ -81,12 +81,12 @@ fn fan_polled(job: &Job) -> Result<(), Failure> {
 
 /// One call for each message and each client, from a thread of the user's, through handles.
 fn fan(job: &Job) -> Result<(), Failure> {
+    let mut message = script::message(job.size, kind::COUNTED);
     let all = Arc::new(Handover::default());
     let gather = Gather { peers: Vec::with_capacity(job.clients), all: all.clone() };
     let server = Server::bind(ANY)?.config(config(job)).handler(gather).start()?;
     ready(server.local_addr().port(), server.driver().name);
     let peers = all.take(GRACE)?;
-    let mut message = script::message(job.size, kind::COUNTED);
     for number in 0.. {
         script::set_number(&mut message, number);
         for peer in &peers {
