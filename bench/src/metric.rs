@@ -92,6 +92,10 @@ impl Metric {
         }
     }
 
+    pub(crate) fn more_is_better(self) -> bool {
+        matches!(self, Metric::MessagesPerSecond | Metric::BytesPerSecond | Metric::SlowestByFastest)
+    }
+
     /// Whether a ratio of two values says anything.
     pub(crate) fn has_ratio(self) -> bool {
         !matches!(self, Metric::SlowestByFastest | Metric::Allocations | Metric::Max)

@@ -145,7 +145,7 @@ fn load(job: &Job, streams: Vec<TcpStream>) -> Result<(Outcome, hdrhistogram::Hi
     }
 }
 
-fn interrupted(error: std::io::Error) -> Result<(), std::io::Error> {
+pub(super) fn interrupted(error: std::io::Error) -> Result<(), std::io::Error> {
     if error.kind() == ErrorKind::Interrupted { Ok(()) } else { Err(error) }
 }
 

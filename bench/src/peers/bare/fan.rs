@@ -96,7 +96,7 @@ pub(super) fn receive(job: &Job) -> Result<Outcome, Failure> {
     let mut expected = script::message(job.size, kind::COUNTED);
     let mut window = Window::new(job);
     loop {
-        poll.poll(&mut events, Some(GRACE))?;
+        poll.poll(&mut events, Some(GRACE)).or_else(crowd::interrupted)?;
         if events.is_empty() {
             return Err(Failure::new("no message came for a long time"));
         }

@@ -17,7 +17,7 @@ use crate::script::Sink;
 pub(crate) fn serve(job: &Job) -> Result<(), Failure> {
     match job.task {
         Task::RoundTrip | Task::Paced | Task::Stream => single::serve(job),
-        Task::Crowd | Task::Hold => epoll::serve(|message, out| crate::wire::put(message, out)),
+        Task::Crowd | Task::Hold => epoll::serve(crate::wire::put),
         Task::Connect => {
             let mut sink = Sink::new(job);
             epoll::serve(move |message, out| {

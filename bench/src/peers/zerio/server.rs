@@ -10,7 +10,7 @@ use super::handlers::{Echo, Gather, Handover};
 use crate::failure::Failure;
 use crate::job::{Drive, Job, Said, Task};
 use crate::measure::GRACE;
-use crate::role::say;
+use crate::role::{rest, say};
 use crate::script::{self, Sink, kind};
 use crate::wire;
 
@@ -36,9 +36,7 @@ fn with<H: Handler + Send + 'static>(job: &Job, make: impl Fn(usize) -> H) -> Re
     }
     let server = Server::bind(ANY)?.config(config(job)).start_each(make)?;
     ready(server.local_addr().port(), server.driver().name);
-    loop {
-        std::thread::park();
-    }
+    rest()
 }
 
 fn polled<H: Handler>(job: &Job, handler: H) -> Result<PolledServer<H>, Failure> {
@@ -68,7 +66,7 @@ fn fan_polled(job: &Job) -> Result<(), Failure> {
                     Ok(()) => break,
                     Err(SendError::Full) => server.poll()?,
                     // The clients have gone.
-                    Err(_) => return Ok(()),
+                    Err(_) => rest(),
                 };
             }
         }
@@ -92,7 +90,7 @@ fn fan(job: &Job) -> Result<(), Failure> {
         for peer in &peers {
             if peer.send(&message).is_err() {
                 // The clients have gone.
-                return Ok(());
+                rest();
             }
         }
     }
