@@ -30,7 +30,7 @@ impl Machine {
             cpu: read("/proc/cpuinfo").and_then(model),
             cores: std::thread::available_parallelism().ok().map(usize::from),
             congestion: read("/proc/sys/net/ipv4/tcp_congestion_control"),
-            load: read("/proc/loadavg").and_then(|text| text.split(' ').next()?.parse().ok()),
+            load: load(),
             debug_build: cfg!(debug_assertions),
         }
     }
@@ -53,6 +53,11 @@ impl fmt::Display for Machine {
         }
         Ok(())
     }
+}
+
+/// How many threads wanted to run, over the last minute.
+pub(crate) fn load() -> Option<f64> {
+    read("/proc/loadavg")?.split(' ').next()?.parse().ok()
 }
 
 fn read(path: &str) -> Option<String> {

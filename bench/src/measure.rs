@@ -38,10 +38,14 @@ pub(crate) fn nanos(from: Instant, to: Instant) -> u64 {
     to.saturating_duration_since(from).as_nanos() as u64
 }
 
-/// The time that is measured: after a warm-up, for so long. Whoever counts asks it for each message.
+/// The time that is measured: after a warm-up, for so long, and until at least one message was counted: on a busy
+/// machine a core can be away for longer than a short run takes, and a run of nothing would have no figures. Whoever
+/// counts asks it for each message.
 pub(crate) struct Window {
     begins: Instant,
+    run: Duration,
     ends: Instant,
+    counted: bool,
     server: Option<i32>,
     open: bool,
     opened: Instant,
@@ -65,7 +69,9 @@ impl Window {
         let now = Instant::now();
         Window {
             begins: now + job.warm_up,
+            run: job.run,
             ends: now + job.warm_up + job.run,
+            counted: false,
             server: job.server.map(|server| server.1),
             open: false,
             opened: now,
@@ -77,7 +83,9 @@ impl Window {
     #[inline]
     pub(crate) fn look(&mut self, now: Instant) -> Result<Counts, Failure> {
         if self.open {
-            return Ok(if now < self.ends { Counts::Yes } else { Counts::Over });
+            let over = now >= self.ends && self.counted;
+            self.counted = true;
+            return Ok(if over { Counts::Over } else { Counts::Yes });
         }
         if now < self.begins {
             return Ok(Counts::Not);
@@ -89,7 +97,8 @@ impl Window {
     #[cold]
     fn open(&mut self, now: Instant) -> Result<(), Failure> {
         self.open = true;
-        self.opened = now;
+        // It may be later than it should be, and is not shorter for that.
+        (self.opened, self.ends) = (now, now + self.run);
         self.allocations = allocations::counted();
         if let Some(process) = self.server {
             self.cpu = system::cpu_of(process)?;
@@ -115,6 +124,26 @@ pub(crate) fn allocations_since(before: Option<u64>) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_window_is_as_long_however_late_it_opens_and_counts_at_least_one() {
+        let run = Duration::from_secs(1);
+        let begins = Instant::now();
+        let mut window = Window {
+            begins,
+            run,
+            ends: begins + run,
+            counted: false,
+            server: None,
+            open: false,
+            opened: begins,
+            cpu: Duration::ZERO,
+            allocations: None,
+        };
+        assert_eq!(window.look(begins + 5 * run), Ok(Counts::Not));
+        assert_eq!(window.look(begins + 7 * run), Ok(Counts::Yes));
+        assert_eq!(window.look(begins + 7 * run), Ok(Counts::Over));
+    }
 
     #[test]
     fn percentiles_are_those_of_what_was_recorded() {

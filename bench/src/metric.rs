@@ -31,7 +31,9 @@ impl Metric {
     /// Its value, where a run has one; `clients` is how many there were.
     pub(crate) fn of(self, outcome: &Outcome, clients: usize) -> Option<f64> {
         let micros = |nanos: u64| nanos as f64 / 1000.0;
-        let latency = outcome.latency.as_ref();
+        // A run that has counted nothing says nothing: its zeros are no latencies and no rates.
+        let counted = outcome.messages > 0;
+        let latency = outcome.latency.as_ref().filter(|_| counted);
         let seconds = Some(outcome.seconds).filter(|seconds| *seconds > 0.0);
         let cpu = outcome.server_cpu.map(|cpu| cpu.as_secs_f64());
         match self {
@@ -39,8 +41,8 @@ impl Metric {
             Metric::P99 => latency.map(|latency| micros(latency.p99)),
             Metric::P999 => latency.map(|latency| micros(latency.p999)),
             Metric::Max => latency.map(|latency| micros(latency.max)),
-            Metric::MessagesPerSecond => seconds.map(|seconds| outcome.messages as f64 / seconds),
-            Metric::BytesPerSecond => seconds.map(|seconds| outcome.bytes as f64 / seconds),
+            Metric::MessagesPerSecond => seconds.filter(|_| counted).map(|it| outcome.messages as f64 / it),
+            Metric::BytesPerSecond => seconds.filter(|_| counted).map(|it| outcome.bytes as f64 / it),
             Metric::CpuPerMessage => {
                 let messages = Some(outcome.messages).filter(|messages| *messages > 0);
                 Some(1e6 * cpu? / messages? as f64)
@@ -99,5 +101,21 @@ impl Metric {
     /// Whether a ratio of two values says anything.
     pub(crate) fn has_ratio(self) -> bool {
         !matches!(self, Metric::SlowestByFastest | Metric::Allocations | Metric::Max)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::Latency;
+
+    #[test]
+    fn a_run_that_counted_nothing_has_no_figures() {
+        let latency = Some(Latency::default());
+        let nothing = Outcome { seconds: 1.0, latency, ..Outcome::default() };
+        for metric in [Metric::P50, Metric::MessagesPerSecond, Metric::BytesPerSecond, Metric::CpuPerMessage]
+        {
+            assert_eq!(metric.of(&nothing, 1), None, "{metric:?}");
+        }
     }
 }

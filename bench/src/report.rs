@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::failure::{During, Failure};
 use crate::job::{Outcome, Peer};
-use crate::machine::Machine;
+use crate::machine::{self, Machine};
 use crate::metric::Metric;
 use crate::plan::{Against, Bound, Extent, Target, Workload};
 use crate::run::{Measured, Runs};
@@ -22,6 +22,8 @@ pub(crate) struct Report {
     seconds: f64,
     pub(crate) lines: Vec<ReportedLine>,
     targets: Vec<Reached>,
+    /// The machine's load after the last run, which has two threads of this program's own in it.
+    load_after: Option<f64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -83,7 +85,14 @@ struct Reached {
 impl Report {
     pub(crate) fn new(extent: &Extent) -> Report {
         let (rounds, seconds) = (extent.rounds, extent.run.as_secs_f64());
-        Report { machine: Machine::new(), rounds, seconds, lines: Vec::new(), targets: Vec::new() }
+        Report {
+            machine: Machine::new(),
+            rounds,
+            seconds,
+            lines: Vec::new(),
+            targets: Vec::new(),
+            load_after: None,
+        }
     }
 
     /// Takes a line in; gives its index.
@@ -170,6 +179,7 @@ impl Report {
     /// What the issue wants beside what was measured, and how often zerio allocated.
     pub(crate) fn print_targets(&mut self) -> Result<(), Failure> {
         self.targets.extend(allocations(&self.lines));
+        self.load_after = machine::load();
         let mut table = table();
         table.set_header(["", "what", "to reach", "measured", ""]);
         for target in &self.targets {
@@ -182,6 +192,10 @@ impl Report {
             table.add_row([&workload, &target.what, &target.to_reach, &target.shown, verdict]);
         }
         writeln!(io::stdout().lock(), "\n{table}")?;
+        if let Some(load) = self.load_after {
+            let own = "about two of it are this program's own; more makes bad figures";
+            writeln!(io::stdout().lock(), "Load after the last run: {load} ({own}).")?;
+        }
         Ok(())
     }
 
