@@ -1,4 +1,4 @@
-//! What is measured: lines, who contends in each, and what issue 5 wants to see reached.
+//! What is measured: lines, who contends in each, and what is to be reached.
 #![forbid(unsafe_code)]
 
 use std::time::Duration;
@@ -9,7 +9,7 @@ use crate::job::{Drive, Driver, Job, Peer, Task};
 use crate::metric::Metric;
 use crate::peers;
 
-/// The families of lines, by the names of the issue.
+/// The families of lines, by the names that the documentation uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Workload {
@@ -185,7 +185,7 @@ impl Extent {
                 title: format!("one way, {size} B, defaults, plain `send` from one thread"),
                 contenders: job.all_four(),
                 metrics: metrics.clone(),
-                // The issue asks for the smallest messages only: of large ones the kernel's copying is all there is.
+                // For the smallest messages only: of large ones the kernel's copying is all there is.
                 targets: if size == 32 { targets } else { Vec::new() },
             });
         }

@@ -176,7 +176,7 @@ impl Report {
         Ok(())
     }
 
-    /// What the issue wants beside what was measured, and how often zerio allocated.
+    /// What is to be reached beside what was measured, and how often zerio allocated.
     pub(crate) fn print_targets(&mut self) -> Result<(), Failure> {
         self.targets.extend(allocations(&self.lines));
         self.load_after = machine::load();

@@ -62,6 +62,9 @@
 mod builder;
 mod client;
 mod config;
+#[cfg(feature = "cost")]
+#[doc(hidden)]
+pub mod cost;
 mod counters;
 mod cursor;
 mod driver;

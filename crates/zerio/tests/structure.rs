@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 /// From the top to the bottom: a line's modules may import what stands on later lines, and the leaves.
 /// Those on one line do not know each other, but for what `BESIDE` says.
 const LAYERS: [&[&str]; 8] = [
-    &["server", "client", "builder", "polled", "report", "sim", "fuzz"],
+    &["server", "client", "builder", "polled", "report", "sim", "fuzz", "cost"],
     &["thread"],
     &["engine"],
     &["handler"],

@@ -1,0 +1,172 @@
+//! What instructions are counted of (`.ci/cost`): each step of the hot path done so many times, on a kernel that
+//! costs next to nothing. The counts are the same on each run, so a regression shows in the change that brings it.
+//! No part of the library's interface.
+#![forbid(unsafe_code)]
+
+use std::hint::black_box;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use crate::config::Config;
+use crate::driver::told::{self, Told};
+use crate::driver::{Completion, Driver as _, SlotId, Waker};
+use crate::engine::{Context, Engine, Role, ServerRole};
+use crate::handler::Handler;
+use crate::recv::framer::Framer;
+use crate::region::Region;
+use crate::send::ring::Ring;
+use crate::send::{Doorbell, SendPath, Sole};
+use crate::session::Shared;
+use crate::session::directory::Directory;
+use crate::session::inbox::inboxes;
+use crate::time::{Clock, Time};
+use crate::wire;
+
+/// The message of each step, in bytes.
+const MESSAGE: [u8; 32] = [0x5a; 32];
+
+/// Room for what the longest run commits and nobody takes.
+const RING: usize = 1 << 20;
+
+/// The session that everything is about.
+const ID: SlotId = SlotId { index: 0, generation: 1 };
+
+/// A step, and what does it so many times: at most 20,000.
+pub type Step = (&'static str, fn(usize));
+
+/// Every step that is counted.
+pub const STEPS: [Step; 7] = [
+    ("send, held and committed", send),
+    ("send by a sole sender", send_sole),
+    ("claim, filled and committed", claim),
+    ("frame found", frame),
+    ("message through the pump", pump),
+    ("turn that finds nothing", idle_turn),
+    ("turn with a message echoed", echo),
+];
+
+/// A send path of one session, whose engine is awake.
+fn path() -> (SendPath, Told) {
+    let (region, mut cutter) = Region::new(RING).expect("a small region");
+    let bell = Arc::new(Doorbell::new(1));
+    bell.connect(Waker::new(|| {}));
+    let path = SendPath::new(Ring::new(region.clone(), cutter.cut(RING)), bell, 0, MESSAGE.len());
+    path.open(ID.generation);
+    (path, Told::new(region, 1).expect("it needs nothing"))
+}
+
+fn send(times: usize) {
+    let (path, _) = path();
+    for _ in 0..times {
+        path.try_send(ID.generation, black_box(&MESSAGE)).expect("there is room");
+    }
+}
+
+fn send_sole(times: usize) {
+    let ((path, _), mut sole) = (path(), Sole::new());
+    for _ in 0..times {
+        path.try_send_sole(&mut sole, black_box(&MESSAGE)).expect("there is room");
+    }
+}
+
+fn claim(times: usize) {
+    let (path, _) = path();
+    for _ in 0..times {
+        let mut claim = path.try_claim(ID.generation, MESSAGE.len()).expect("there is room");
+        claim.copy_from_slice(black_box(&MESSAGE));
+        claim.commit().expect("it is open");
+    }
+}
+
+fn frame(times: usize) {
+    let bytes = [&wire::header(MESSAGE.len() as u32)[..], &MESSAGE].concat().repeat(times);
+    let mut framer = Framer::new(MESSAGE.len() as u32);
+    while let Some(message) = framer.next(black_box(&bytes)).expect("each is in order") {
+        black_box(message);
+    }
+    assert_eq!(framer.framed(), bytes.len());
+}
+
+fn pump(times: usize) {
+    let ((path, mut driver), mut sole) = (path(), Sole::new());
+    for _ in 0..times {
+        path.try_send_sole(&mut sole, black_box(&MESSAGE)).expect("there is room");
+        path.pump(ID, &mut driver, false).expect("the connection lives");
+        let (_, span) = driver.sends[0].take().expect("it was asked for");
+        let all = span.len();
+        path.sent(span, Ok(all)).expect("the connection lives");
+    }
+}
+
+/// Sends back what comes.
+struct Echo;
+
+impl Handler for Echo {
+    fn on_message(&mut self, peer: &mut Context<'_>, message: &[u8]) {
+        peer.send(message).expect("there is room");
+    }
+}
+
+fn clock() -> Time {
+    Time::from_nanos(told::nanos())
+}
+
+/// A server's polled engine with one session.
+fn server() -> (Engine<Told, Echo>, Arc<Region>) {
+    let config = Config { sessions_max: 1, ..Config::default() };
+    let memory = Shared::new(&config, Clock::System(clock)).expect("a small region");
+    let region = memory.1.clone();
+    let directory = Arc::new(Directory::new(vec![memory.0.clone()], config.sessions_max));
+    let role = Role::Server(ServerRole { directory, engine: 0, same_id: config.same_id, sessions_max: 1 });
+    let slots = config.slots_per_engine();
+    let driver = Told::new(region.clone(), slots).expect("it needs nothing");
+    let inboxes = inboxes(1, slots);
+    let mut engine = Engine::new(&config, driver, Echo, role, memory, inboxes, Some(Sole::new()));
+    engine.listen((Ipv4Addr::LOCALHOST, 0).into()).expect("it is no network");
+    assert!(engine.kernels_view().0.accepts((Ipv4Addr::LOCALHOST, 1).into()));
+    turn(&mut engine);
+    receive(&mut engine, &region, b"peer");
+    turn(&mut engine);
+    take(&mut engine);
+    turn(&mut engine);
+    (engine, region)
+}
+
+fn turn(engine: &mut Engine<Told, Echo>) {
+    engine.turn(clock()).expect("the driver does not fail");
+}
+
+/// The kernel brings the frame of a message.
+fn receive(engine: &mut Engine<Told, Echo>, region: &Region, message: &[u8]) {
+    let driver = engine.kernels_view().0;
+    let (id, mut room) = driver.rooms[0].take().expect("it is asked for");
+    let bytes = region.bytes_mut(&mut room);
+    let (header, rest) = bytes.split_at_mut(wire::HEADER);
+    header.copy_from_slice(&wire::header(message.len() as u32));
+    rest[..message.len()].copy_from_slice(message);
+    driver.completions.push_back(Completion::Received(id, room, Ok(wire::HEADER + message.len())));
+}
+
+/// The kernel takes all that it was given.
+fn take(engine: &mut Engine<Told, Echo>) {
+    let driver = engine.kernels_view().0;
+    let (id, span) = driver.sends[0].take().expect("it was asked for");
+    let all = span.len();
+    driver.completions.push_back(Completion::Sent(id, span, Ok(all)));
+}
+
+fn idle_turn(times: usize) {
+    let (mut engine, _) = server();
+    for _ in 0..times {
+        turn(&mut engine);
+    }
+}
+
+fn echo(times: usize) {
+    let (mut engine, region) = server();
+    for _ in 0..times {
+        receive(&mut engine, &region, black_box(&MESSAGE));
+        turn(&mut engine);
+        take(&mut engine);
+    }
+}
