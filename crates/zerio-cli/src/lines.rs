@@ -22,6 +22,10 @@ use crate::terminal;
 /// How often it is looked whether the engine lives, and how far sending has come.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// How long the end of an input that nobody types may take to come when the session has ended: a server that has
+/// heard all that it wanted may leave before this side has read that there is no more.
+const LAST_LINE: Duration = Duration::from_secs(5);
+
 /// What the main thread is told.
 enum Event {
     /// All lines were accepted, or why not.
@@ -65,7 +69,11 @@ pub(crate) fn send(args: &args::Send) -> Result<(), Failure> {
             Ok(Event::Sent(outcome)) => break outcome,
             Ok(Event::Ended(why)) => {
                 ended = Some(why);
-                break Err(Failure::new(format!("the server ended the session: {why}")));
+                let patience = if stdin().is_terminal() { Duration::ZERO } else { LAST_LINE };
+                break match happened.recv_timeout(patience) {
+                    Ok(Event::Sent(outcome)) => outcome,
+                    _ => Err(Failure::new(format!("the server ended the session: {why}"))),
+                };
             }
             Ok(Event::Interrupted) => break Ok(()),
             Ok(Event::Output(_) | Event::Enough) => {}

@@ -87,6 +87,18 @@ fn send_ends_at_an_interrupt_and_delivers_what_it_had_read() {
 }
 
 #[test]
+fn send_failed_where_listen_had_heard_the_last_line_and_left_before_the_input_was_seen_to_end() {
+    let mut listen = Tool::start("listen 127.0.0.1:0 --count 1");
+    let address = address(&line(&mut listen.stderr()));
+    let mut send = Tool::start(&format!("send {address}"));
+    send.write(b"one\n");
+    assert_eq!(listen.wait().code(), Some(0));
+    // Its input ends only now.
+    let output = send.finish(b"");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+}
+
+#[test]
 fn listen_goes_on_when_nobody_reads_who_comes_and_goes() {
     let mut listen = Tool::start("listen 127.0.0.1:0 --count 2");
     let address = address(&line(&mut listen.stderr()));
