@@ -31,16 +31,17 @@ const RING: usize = 1 << 20;
 /// The session that everything is about.
 const ID: SlotId = SlotId { index: 0, generation: 1 };
 
-/// A step, and what does it so many times: at most 20,000.
+/// A step, and what does it so many times: thousands, and at most 20,000.
 pub type Step = (&'static str, fn(usize));
 
 /// Every step that is counted.
-pub const STEPS: [Step; 7] = [
+pub const STEPS: [Step; 8] = [
     ("send, held and committed", send),
     ("send by a sole sender", send_sole),
     ("claim, filled and committed", claim),
     ("frame found", frame),
     ("message through the pump", pump),
+    ("message of a batch, handed out", batch),
     ("turn that finds nothing", idle_turn),
     ("turn with a message echoed", echo),
 ];
@@ -79,7 +80,7 @@ fn claim(times: usize) {
 }
 
 fn frame(times: usize) {
-    let bytes = [&wire::header(MESSAGE.len() as u32)[..], &MESSAGE].concat().repeat(times);
+    let bytes = frame_of(&MESSAGE).repeat(times);
     let mut framer = Framer::new(MESSAGE.len() as u32);
     while let Some(message) = framer.next(black_box(&bytes)).expect("each is in order") {
         black_box(message);
@@ -98,12 +99,15 @@ fn pump(times: usize) {
     }
 }
 
-/// Sends back what comes.
-struct Echo;
+/// Sends back what comes, or hears it and does nothing.
+struct Echo(bool);
 
 impl Handler for Echo {
     fn on_message(&mut self, peer: &mut Context<'_>, message: &[u8]) {
-        peer.send(message).expect("there is room");
+        if self.0 {
+            peer.send(message).expect("there is room");
+        }
+        black_box(message);
     }
 }
 
@@ -112,7 +116,7 @@ fn clock() -> Time {
 }
 
 /// A server's polled engine with one session.
-fn server() -> (Engine<Told, Echo>, Arc<Region>) {
+fn server(echoes: bool) -> (Engine<Told, Echo>, Arc<Region>) {
     let config = Config { sessions_max: 1, ..Config::default() };
     let memory = Shared::new(&config, Clock::System(clock)).expect("a small region");
     let region = memory.1.clone();
@@ -121,11 +125,11 @@ fn server() -> (Engine<Told, Echo>, Arc<Region>) {
     let slots = config.slots_per_engine();
     let driver = Told::new(region.clone(), slots).expect("it needs nothing");
     let inboxes = inboxes(1, slots);
-    let mut engine = Engine::new(&config, driver, Echo, role, memory, inboxes, Some(Sole::new()));
+    let mut engine = Engine::new(&config, driver, Echo(echoes), role, memory, inboxes, Some(Sole::new()));
     engine.listen((Ipv4Addr::LOCALHOST, 0).into()).expect("it is no network");
     assert!(engine.kernels_view().0.accepts((Ipv4Addr::LOCALHOST, 1).into()));
     turn(&mut engine);
-    receive(&mut engine, &region, b"peer");
+    receive(&mut engine, &region, &frame_of(b"peer"));
     turn(&mut engine);
     take(&mut engine);
     turn(&mut engine);
@@ -136,15 +140,16 @@ fn turn(engine: &mut Engine<Told, Echo>) {
     engine.turn(clock()).expect("the driver does not fail");
 }
 
-/// The kernel brings the frame of a message.
-fn receive(engine: &mut Engine<Told, Echo>, region: &Region, message: &[u8]) {
+fn frame_of(message: &[u8]) -> Vec<u8> {
+    [&wire::header(message.len() as u32)[..], message].concat()
+}
+
+/// The kernel brings some bytes.
+fn receive(engine: &mut Engine<Told, Echo>, region: &Region, bytes: &[u8]) {
     let driver = engine.kernels_view().0;
     let (id, mut room) = driver.rooms[0].take().expect("it is asked for");
-    let bytes = region.bytes_mut(&mut room);
-    let (header, rest) = bytes.split_at_mut(wire::HEADER);
-    header.copy_from_slice(&wire::header(message.len() as u32));
-    rest[..message.len()].copy_from_slice(message);
-    driver.completions.push_back(Completion::Received(id, room, Ok(wire::HEADER + message.len())));
+    region.bytes_mut(&mut room)[..bytes.len()].copy_from_slice(bytes);
+    driver.completions.push_back(Completion::Received(id, room, Ok(bytes.len())));
 }
 
 /// The kernel takes all that it was given.
@@ -156,16 +161,24 @@ fn take(engine: &mut Engine<Told, Echo>) {
 }
 
 fn idle_turn(times: usize) {
-    let (mut engine, _) = server();
+    let (mut engine, _) = server(true);
     for _ in 0..times {
         turn(&mut engine);
     }
 }
 
+fn batch(times: usize) {
+    let ((mut engine, region), frames) = (server(false), frame_of(&MESSAGE).repeat(1000));
+    for _ in 0..times / 1000 {
+        receive(&mut engine, &region, black_box(&frames));
+        turn(&mut engine);
+    }
+}
+
 fn echo(times: usize) {
-    let (mut engine, region) = server();
+    let ((mut engine, region), frame) = (server(true), frame_of(&MESSAGE));
     for _ in 0..times {
-        receive(&mut engine, &region, black_box(&MESSAGE));
+        receive(&mut engine, &region, black_box(&frame));
         turn(&mut engine);
         take(&mut engine);
     }
