@@ -127,45 +127,6 @@ matrix! {
         assert_eq!(report.left, [], "the stop itself left nothing");
     }
 
-    fn a_peer_that_reads_just_in_time_is_not_cut(case) {
-        let log = Log::new();
-        let limit = Duration::from_secs(4);
-        let server = case.server(slow_config(case, Some(limit)), Recorder::new(&log));
-        let mut raw = Raw::connect_small(server.address(), "slow");
-        let peer = server.sender().peer("slow").unwrap();
-        // Full again and again for longer than the limit, and never for as long as the limit at once.
-        let begun = Instant::now();
-        std::thread::scope(|scope| {
-            let sender = scope.spawn(|| {
-                let mut accepted = 0;
-                while begun.elapsed() < limit + limit / 2 {
-                    peer.send(&numbered(accepted)).unwrap();
-                    accepted += 1;
-                }
-                accepted
-            });
-            let mut number = 0;
-            while !sender.is_finished() {
-                std::thread::sleep(Duration::from_millis(100));
-                for _ in 0..40 {
-                    if raw.0.peek(&mut [0; 4]).is_ok() {
-                        assert_eq!(raw.receive().unwrap(), numbered(number));
-                        number += 1;
-                    }
-                    if sender.is_finished() {
-                        break;
-                    }
-                }
-            }
-            let accepted = sender.join().unwrap();
-            for number in number..accepted {
-                assert_eq!(raw.receive().unwrap(), numbered(number));
-            }
-        });
-        assert!(peer.counters().sent.full_rings > 1);
-        assert_eq!(log.of("slow").len(), 1, "connected, and nothing else");
-    }
-
     fn a_peer_that_resets_leaves_a_count_too(case) {
         let log = Log::new();
         let server = case.server(slow_config(case, None), Recorder::new(&log));

@@ -140,6 +140,34 @@ fn a_slow_handler_made_its_peer_a_slow_peer_at_once() {
     assert_eq!(engine.handler.ended, [Reason::SlowPeer]);
 }
 
+#[test]
+fn a_peer_that_reads_just_in_time_again_and_again_is_not_cut_and_one_that_does_not_is() {
+    let mut engine = server();
+    for _ in 0..3 {
+        engine.driver.receives(0, &frame(b"fill"));
+        engine.turn(clock()).unwrap();
+        assert!(engine.core.shared.slots[0].send.stuck().is_some(), "it is full");
+        pass(LIMIT - TICK);
+        engine.turn(clock()).unwrap();
+        while engine.driver.sends[0].is_some() {
+            engine.driver.takes_all(0);
+            engine.turn(clock()).unwrap();
+        }
+        pass(LIMIT);
+        engine.turn(clock()).unwrap();
+        assert_eq!(engine.core.table.sessions[0].state, State::Open);
+    }
+    engine.driver.receives(0, &frame(b"fill"));
+    engine.turn(clock()).unwrap();
+    // A peer that takes next to nothing has not read in time.
+    engine.driver.takes(0, |_| 1);
+    engine.turn(clock()).unwrap();
+    pass(LIMIT);
+    engine.turn(clock()).unwrap();
+    engine.turn(clock()).unwrap();
+    assert_eq!(engine.handler.ended, [Reason::SlowPeer]);
+}
+
 #[cfg(loom)]
 mod models;
 mod streams;
