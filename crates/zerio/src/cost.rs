@@ -81,8 +81,8 @@ fn claim(times: usize) {
 
 fn frame(times: usize) {
     let bytes = frame_of(&MESSAGE).repeat(times);
-    let mut framer = Framer::new(MESSAGE.len() as u32);
-    while let Some(message) = framer.next(black_box(&bytes)).expect("each is in order") {
+    let mut framer = Framer::new(black_box(&bytes), MESSAGE.len() as u32);
+    while let Some(message) = framer.next().expect("each is in order") {
         black_box(message);
     }
     assert_eq!(framer.framed(), bytes.len());

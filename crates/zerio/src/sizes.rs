@@ -15,8 +15,8 @@ fn what_moves_for_each_message_is_small() {
     assert_eq!(size_of::<Span>(), 16);
     // A span, two positions, its path and two flags; `try_send` does without one.
     assert_eq!(size_of::<Claim<'_>>(), 48);
-    // A limit and a cursor: made anew for each batch.
-    assert_eq!(size_of::<Framer>(), 16);
+    // A slice, a limit and a length: made anew for each batch.
+    assert_eq!(size_of::<Framer<'_>>(), 32);
 }
 
 #[test]

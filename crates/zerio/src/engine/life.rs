@@ -208,10 +208,10 @@ impl<D: Driver, H: Handler> Engine<D, H> {
     /// server has been told so.
     fn judge(&self, index: usize) -> Option<(Verdict, usize)> {
         let bytes = self.buffers[index].bytes(&self.region);
-        let mut framer = Framer::new(HELLO_MAX as u32);
-        let frame = match framer.next(bytes) {
+        let mut framer = Framer::new(bytes, HELLO_MAX as u32);
+        let frame = match framer.next() {
             Ok(None) => return None,
-            Ok(Some(frame)) => Some(&bytes[frame]),
+            Ok(Some(frame)) => Some(frame),
             Err(_) => None,
         };
         let verdict = match &self.core.role {

@@ -446,23 +446,24 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         }
         let _in_handler = InHandler::enter();
         let bytes = self.buffers[index].bytes(&self.region);
-        let mut framer = Framer::new(self.core.limits.message_max);
+        let mut framer = Framer::new(bytes, self.core.limits.message_max);
         self.handed.index = index;
-        let mut next = framer.next(bytes);
+        let mut next = framer.next();
         while let Ok(Some(message)) = next {
             self.handed.bytes = framer.framed();
             self.handed.messages += 1;
-            next = framer.next(bytes);
+            next = framer.next();
             let batch_end = !matches!(next, Ok(Some(_)));
             let mut context = Context::new(&mut self.core, index, batch_end);
-            self.handler.on_message(&mut context, &bytes[message]);
+            self.handler.on_message(&mut context, message);
             if !self.core.table.sessions[index].hears() {
                 next = Ok(None);
             }
         }
+        let outcome = next.map(drop).map_err(Reason::BadFrame);
         self.buffers[index].consume(self.handed.bytes);
         self.count_handed();
-        next.map(drop).map_err(Reason::BadFrame)
+        outcome
     }
 
     /// Counts what the handler was given: after a batch, or after a panic in the middle of one.

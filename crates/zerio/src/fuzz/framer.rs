@@ -61,12 +61,12 @@ pub fn framer(data: &[u8]) {
         // Where nothing came, no handler is paused: all that is there is handled.
         let handle = if brought == 0 { usize::MAX } else { handle };
         let bytes = buffer.bytes(&region);
-        let mut framer = Framer::new(max as u32);
+        let mut framer = Framer::new(bytes, max as u32);
         let mut handled = 0;
         while handled < handle {
-            match framer.next(bytes) {
+            match framer.next() {
                 Ok(Some(message)) => {
-                    assert_eq!(&bytes[message], expected[messages], "message {messages}");
+                    assert_eq!(message, expected[messages], "message {messages}");
                     messages += 1;
                     handled += 1;
                 }

@@ -2,45 +2,45 @@
 //! bytes.
 #![forbid(unsafe_code)]
 
-use std::ops::Range;
-
 use crate::error::FrameError;
 use crate::wire::{self, HEADER};
 
 /// Where in some bytes the next frame starts.
 #[derive(Debug)]
-pub(crate) struct Framer {
+pub(crate) struct Framer<'a> {
+    /// From there on. A slice that grows shorter, in place of an index: so each bound is checked once.
+    rest: &'a [u8],
     /// The longest message, in bytes.
     max: u32,
-    framed: usize,
+    /// How many bytes there were.
+    all: usize,
 }
 
-impl Framer {
+impl<'a> Framer<'a> {
     /// A framer at the start of some bytes.
     #[inline]
-    pub(crate) fn new(max: u32) -> Framer {
-        Framer { max, framed: 0 }
+    pub(crate) fn new(bytes: &'a [u8], max: u32) -> Framer<'a> {
+        Framer { rest: bytes, max, all: bytes.len() }
     }
 
-    /// The place of the next message, without its header; `None` where its bytes have not all come.
+    /// The next message, without its header; `None` where its bytes have not all come.
     #[inline]
-    pub(crate) fn next(&mut self, bytes: &[u8]) -> Result<Option<Range<usize>>, FrameError> {
-        let Some((header, rest)) = bytes[self.framed..].split_first_chunk::<HEADER>() else {
+    pub(crate) fn next(&mut self) -> Result<Option<&'a [u8]>, FrameError> {
+        let Some((header, rest)) = self.rest.split_first_chunk::<HEADER>() else {
             return Ok(None);
         };
         let len = wire::message_len(*header, self.max)? as usize;
-        if rest.len() < len {
+        let Some((message, rest)) = rest.split_at_checked(len) else {
             return Ok(None);
-        }
-        let start = self.framed + HEADER;
-        self.framed = start + len;
-        Ok(Some(start..self.framed))
+        };
+        self.rest = rest;
+        Ok(Some(message))
     }
 
     /// Where the next frame starts.
     #[inline]
     pub(crate) fn framed(&self) -> usize {
-        self.framed
+        self.all - self.rest.len()
     }
 }
 

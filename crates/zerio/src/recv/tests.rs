@@ -47,11 +47,11 @@ impl Path {
     /// Handles at most so many messages.
     fn handle(&mut self, most: usize) -> Result<usize, FrameError> {
         let bytes = self.buffer.bytes(&self.region);
-        let mut framer = Framer::new(self.max);
+        let mut framer = Framer::new(bytes, self.max);
         let (mut handled, mut outcome) = (0, Ok(0));
         while handled < most {
-            match framer.next(bytes) {
-                Ok(Some(message)) => self.messages.push(bytes[message].to_vec()),
+            match framer.next() {
+                Ok(Some(message)) => self.messages.push(message.to_vec()),
                 Ok(None) => break,
                 Err(error) => {
                     outcome = Err(error);
@@ -150,21 +150,21 @@ proptest! {
 fn a_framer_gives_nothing_of_a_frame_before_its_last_byte() {
     let stream = frames(&[b"abc".to_vec()]);
     for end in 0..stream.len() {
-        let mut framer = Framer::new(MAX);
-        assert_eq!(framer.next(&stream[..end]), Ok(None), "{end} bytes");
+        let mut framer = Framer::new(&stream[..end], MAX);
+        assert_eq!(framer.next(), Ok(None), "{end} bytes");
         assert_eq!(framer.framed(), 0);
     }
-    let mut framer = Framer::new(MAX);
-    assert_eq!(framer.next(&stream), Ok(Some(4..7)));
-    assert_eq!(framer.next(&stream), Ok(None));
+    let mut framer = Framer::new(&stream, MAX);
+    assert_eq!(framer.next(), Ok(Some(&stream[4..7])));
+    assert_eq!(framer.next(), Ok(None));
     assert_eq!(framer.framed(), 7);
 }
 
 #[test]
 fn a_length_at_the_limit_is_waited_for_and_one_above_is_refused_before_a_byte_of_it_came() {
-    let mut framer = Framer::new(MAX);
-    assert_eq!(framer.next(&MAX.to_le_bytes()), Ok(None));
-    let error = framer.next(&(MAX + 1).to_le_bytes());
+    let (longest, longer) = (MAX.to_le_bytes(), (MAX + 1).to_le_bytes());
+    assert_eq!(Framer::new(&longest, MAX).next(), Ok(None));
+    let error = Framer::new(&longer, MAX).next();
     assert_eq!(error, Err(FrameError::TooLong { len: MAX + 1, max: MAX }));
 }
 
