@@ -4,6 +4,7 @@ or which of the models does.
 
     tests/mutations/run.py                 every mutation for the simulation, a table in Markdown
     tests/mutations/run.py --models        every mutation for the models
+    tests/mutations/run.py --check         nothing is broken: whether each mutation's text still stands once in its file
     tests/mutations/run.py skip 'short'    those whose names have one of these words in them
 
 It needs python3, git and cargo. A mutation whose text is not in its file any more is a failure of this script."""
@@ -77,8 +78,8 @@ MUTATIONS = [
      "if self.core.table.sessions[index].state == State::Closing {\n                    return;\n                }\n"
      "                if let Err(kind) = self.core.shared"),
     ("the last byte of a frame is waited for once more", "recv/framer.rs",
-     "if rest.len() < len {",
-     "if rest.len() <= len {"),
+     "rest.split_at_checked(len) else {",
+     "rest.split_at_checked(len).filter(|(_, rest)| !rest.is_empty()) else {"),
     ("what the handler had heard when it panicked is not counted", "engine/life.rs",
      "self.silent = true;\n        self.count_handed();",
      "self.silent = true;"),
@@ -163,6 +164,10 @@ def simulate(folder):
     found = re.search(r"^seed (0x[0-9a-f]+), step (\d+): (.*)", output, re.MULTILINE)
     if not found:
         return None, f"{SEEDS} seeds did not see it"
+    again = re.search(r"^again with: .*zerio.*(sim --seed .*)", output, re.MULTILINE)
+    _, repeated = run([tool, *again[1].split()], folder, PATIENCE)
+    if found[0] not in repeated:
+        return None, f"the command that is printed, {again[0]}, does not repeat it"
     return int(found[1], 16) - FIRST + 1, found[3].split("\n")[0][:100]
 
 
@@ -181,6 +186,12 @@ def model(folder):
 
 
 def main():
+    if sys.argv[1:] == ["--check"]:
+        misfits = [(name, file) for name, file, old, _ in MUTATIONS + MODELS
+                   if (ROOT / SOURCE / file).read_text().count(old) != 1]
+        for name, file in misfits:
+            print(f"{name}: its text does not stand once in {file}")
+        sys.exit(1 if misfits else 0)
     words = [word for word in sys.argv[1:] if word != "--models"]
     models = "--models" in sys.argv[1:]
     mutations, look = (MODELS, model) if models else (MUTATIONS, simulate)

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use indicatif::ProgressBar;
-use zerio::sim::{Failure as Fault, storm};
+use zerio::sim::{Again, Failure as Fault, storm};
 
 use crate::args;
 use crate::failure::Failure;
@@ -18,8 +18,14 @@ use crate::terminal;
 /// How many seeds are tried where nobody says how many, nor for how long.
 const SEEDS: u64 = 100;
 
+/// How often it is looked whether all is done.
+const LOOK: Duration = Duration::from_millis(20);
+
 /// How long that takes, at the most: whether to show progress goes by it.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A storm that takes so long does not come to an end: most take some hundredths of a second.
+const ENDLESS: Duration = Duration::from_secs(120);
 
 /// What all storms together did.
 #[derive(Default)]
@@ -50,23 +56,57 @@ pub(crate) fn run(args: &args::Sim) -> Result<(), Failure> {
     let (begun, sum) = (Instant::now(), Sum::default());
     let jobs = std::thread::available_parallelism().map_or(1, usize::from).min(seeds.min(1024) as usize);
     let next = AtomicU64::new(0);
+    let watches: Vec<Watch> = (0..jobs).map(|_| Watch::default()).collect();
     std::thread::scope(|scope| {
-        for _ in 0..jobs {
-            scope.spawn(|| {
-                while !sum.over.load(Ordering::Relaxed) {
-                    let n = next.fetch_add(1, Ordering::Relaxed);
-                    if n >= seeds || until.is_some_and(|until| begun.elapsed() >= until) || interrupt::seen()
-                    {
-                        return;
+        let workers: Vec<_> = watches
+            .iter()
+            .map(|watch| {
+                let (next, sum, bar) = (&next, &sum, &bar);
+                scope.spawn(move || {
+                    while !sum.over.load(Ordering::Relaxed) {
+                        let n = next.fetch_add(1, Ordering::Relaxed);
+                        if n >= seeds
+                            || until.is_some_and(|until| begun.elapsed() >= until)
+                            || interrupt::seen()
+                        {
+                            return;
+                        }
+                        watch.begin(Again { seed: first.wrapping_add(n), steps: args.steps });
+                        sum.add(storm(first.wrapping_add(n), args.steps));
+                        show(bar, sum, (seeds == u64::MAX).then(|| begun.elapsed()));
                     }
-                    sum.add(storm(first.wrapping_add(n), args.steps));
-                    show(&bar, &sum, (seeds == u64::MAX).then(|| begun.elapsed()));
-                }
-            });
+                })
+            })
+            .collect();
+        while !workers.iter().all(|worker| worker.is_finished()) {
+            std::thread::sleep(LOOK);
+            watches.iter().for_each(Watch::look);
         }
     });
     bar.finish_and_clear();
     sum.report(first, begun.elapsed())
+}
+
+/// The storm that a thread is at, and since when; `None` once it was told of.
+#[derive(Default)]
+struct Watch(Mutex<Option<(Again, Instant)>>);
+
+impl Watch {
+    fn begin(&self, storm: Again) {
+        *self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some((storm, Instant::now()));
+    }
+
+    /// Tells of a storm that goes on for ever, which could not tell itself.
+    fn look(&self) {
+        let mut watched = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some((storm, _)) = watched.take_if(|(_, since)| since.elapsed() > ENDLESS) {
+            let Again { seed, .. } = storm;
+            terminal::note(format_args!(
+                "seed {seed:#x} has not come to an end for {} s, a fault too; again with: {storm}",
+                ENDLESS.as_secs()
+            ));
+        }
+    }
 }
 
 fn seed_of_the_clock() -> u64 {

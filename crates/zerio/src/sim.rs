@@ -73,6 +73,8 @@ mod witness;
 
 pub use crate::driver::sim::{Faults, allocated};
 pub use party::{Client, Server};
+#[doc(hidden)]
+pub use storm::Again;
 pub use storm::{Failure, Figures, storm};
 
 use member::{Member, Pace};

@@ -5,8 +5,10 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
-use zerio::sim::storm;
+use zerio::sim::{Again, storm};
 
 /// The system's allocator, which tells of what it is asked for.
 struct Telling;
@@ -34,6 +36,9 @@ unsafe impl GlobalAlloc for Telling {
     }
 }
 
+/// A storm that takes so long does not come to an end: most take some hundredths of a second.
+const ENDLESS: Duration = Duration::from_secs(120);
+
 const SEEDS: u64 = 200;
 const STEPS: u64 = 10_000;
 
@@ -52,18 +57,48 @@ fn first_seed() -> u64 {
     })
 }
 
+/// Ends the process where a storm goes on for ever, which could not tell itself; with the command that repeats it.
+struct Watch(Arc<Mutex<Option<(Again, Instant)>>>);
+
+impl Watch {
+    fn start() -> Watch {
+        let watched = Arc::new(Mutex::new(None::<(Again, Instant)>));
+        let weak = Arc::downgrade(&watched);
+        std::thread::spawn(move || {
+            while let Some(watched) = weak.upgrade() {
+                if let Some((storm, since)) = *watched.lock().unwrap()
+                    && since.elapsed() > ENDLESS
+                {
+                    eprintln!("a storm has not come to an end for {ENDLESS:?}; again with: {storm}");
+                    std::process::abort();
+                }
+                drop(watched);
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        });
+        Watch(watched)
+    }
+
+    fn begin(&self, storm: Again) {
+        *self.0.lock().unwrap() = Some((storm, Instant::now()));
+    }
+}
+
 #[test]
 fn two_hundred_storms_lose_nothing_and_break_nothing() {
     let (first, next) = (first_seed(), AtomicU64::new(0));
     let (sessions, messages) = (AtomicU64::new(0), AtomicU64::new(0));
+    let begun = Instant::now();
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
             scope.spawn(|| {
+                let watch = Watch::start();
                 loop {
                     let n = next.fetch_add(1, Ordering::Relaxed);
                     if n >= SEEDS {
                         return;
                     }
+                    watch.begin(Again { seed: first.wrapping_add(n), steps: STEPS });
                     match storm(first.wrapping_add(n), STEPS) {
                         Ok(figures) => {
                             assert!(figures.steps >= STEPS);
@@ -77,7 +112,7 @@ fn two_hundred_storms_lose_nothing_and_break_nothing() {
         }
     });
     let (sessions, messages) = (sessions.into_inner(), messages.into_inner());
-    println!("seeds from {first:#x}: {sessions} sessions, {messages} messages");
+    println!("seeds from {first:#x}: {sessions} sessions, {messages} messages in {:.1?}", begun.elapsed());
     // Otherwise the storms do not do what they are for.
     assert!(sessions > SEEDS && messages > 100 * SEEDS, "{sessions} sessions, {messages} messages");
 }

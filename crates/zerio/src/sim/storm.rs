@@ -70,10 +70,24 @@ pub struct Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Failure { seed, steps, step, what } = self;
-        write!(
-            f,
-            "seed {seed:#x}, step {step}: {what}\nagain with: zerio sim --seed {seed:#x} --steps {steps}"
-        )
+        write!(f, "seed {seed:#x}, step {step}: {what}\nagain with: {}", Again { seed: *seed, steps: *steps })
+    }
+}
+
+/// The command that lets the storm of a seed happen again.
+#[derive(Clone, Copy, Debug)]
+#[allow(missing_docs, reason = "they are a storm's arguments")]
+#[doc(hidden)]
+pub struct Again {
+    pub seed: u64,
+    pub steps: u64,
+}
+
+impl fmt::Display for Again {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // What an assertion of the library's has seen, only a build with assertions sees again.
+        let tool = if cfg!(debug_assertions) { "cargo run -p zerio-cli -- sim" } else { "zerio sim" };
+        write!(f, "{tool} --seed {:#x} --steps {}", self.seed, self.steps)
     }
 }
 
@@ -457,5 +471,19 @@ fn draw_config(random: &mut Random) -> Config {
         peer_timeout: Duration::from_secs(10_000),
         same_id,
         ..Config::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_says_how_to_see_it_again() {
+        let failure = Failure { seed: 0x1f, steps: 500, step: 7, what: "something".into() };
+        let printed = failure.to_string();
+        let (what, again) = printed.split_once("\nagain with: ").unwrap();
+        assert_eq!(what, "seed 0x1f, step 7: something");
+        assert!(again.ends_with("sim --seed 0x1f --steps 500"), "{again}");
     }
 }
