@@ -204,7 +204,10 @@ impl<T: Table> Driver for Rio<T> {
 
     fn shut_down(&mut self, id: SlotId) {
         if let Some(socket) = &self.connections[id.index as usize].socket {
-            // It fails only where the connection is gone, which a receive will tell.
+            // The page quoted at `direct` does not name it among what may be done with the socket besides, nor
+            // forbids it, and Registered I/O has no other way to end one direction (docs/windows.md asks whoever has
+            // a Windows). It fails where the connection is gone, which a receive will tell; where it did nothing,
+            // the drain's deadline would close the socket.
             let _ = socket.shutdown(Shutdown::Write);
         }
     }
@@ -218,10 +221,13 @@ impl<T: Table> Driver for Rio<T> {
         let before = done.len();
         self.hand_over(done);
         self.skimmed += 1;
-        if !wait.is_zero() || self.skimmed == SKIMS {
-            // Nobody else says so to an engine that never waits.
-            self.accept_ready |= self.skimmed == SKIMS;
+        let looks = self.skimmed >= SKIMS;
+        if looks {
+            // Nobody else says so to an engine that never waits, or whose every wait completions end.
+            self.accept_ready = true;
             self.skimmed = 0;
+        }
+        if looks || !wait.is_zero() {
             self.control(done);
         }
         self.drain(done)?;

@@ -3,8 +3,8 @@
 //! for function; its lower half is what a driver needs besides: making and closing sockets, accepting and
 //! connecting, and a wait for all of it.
 //!
-//! The rules stand at each function, with the page of learn.microsoft.com that has them, all under
-//! `windows/win32/api/`. One rule is for all of them: queues are "not protected by synchronization primitives"
+//! The rules stand at each function, with the page of learn.microsoft.com that has them, under
+//! `windows/win32/api/`; those that begin with `winsock/` are under `windows/win32/`. One rule is for all of them: queues are "not protected by synchronization primitives"
 //! (mswsock/nc-mswsock-lpfn_riocreaterequestqueue), so one thread owns them, the driver's. One of the files
 //! with `unsafe`.
 #![allow(unsafe_code)]

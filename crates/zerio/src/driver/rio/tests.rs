@@ -409,6 +409,32 @@ fn a_driver_that_never_waits_accepts_and_connects_all_the_same() {
 }
 
 #[test]
+fn a_driver_whose_every_wait_a_completion_ended_never_accepted() {
+    let mut rig = Rig::new();
+    let listener = socket::bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    socket::listen(&listener, &options()).unwrap();
+    let address = listener.local_addr().unwrap().as_socket().unwrap();
+    rig.driver.listen(listener).unwrap();
+    rig.driver.accept();
+    (0..2 * SKIMS).for_each(|_| rig.turn(Duration::ZERO));
+    let _client = TcpStream::connect(address).unwrap();
+    let mut accepted = false;
+    for _ in 0..2 * SKIMS {
+        rig.receive();
+        rig.peer.write_all(b"8 bytes.").unwrap();
+        match rig.next() {
+            Completion::Received(_, span, Ok(8)) => rig.spans.push(span),
+            Completion::Accepted(outcome) => {
+                accepted = outcome.is_ok();
+                break;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(accepted, "a connection waits, and everything else goes on");
+}
+
+#[test]
 fn a_listener_that_fails_says_so_once_for_each_time_it_is_asked() {
     let mut rig = Rig::new();
     // It does not listen.
