@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 use zerio::WaitStrategy;
 
-use crate::settings::{address, bytes, duration, minutes, seed, wait};
+use crate::settings::{address, bytes, duration, measured_bytes, minutes, seed, wait};
 
 /// Small messages between one server and several clients over TCP, in microseconds.
 #[derive(Debug, Parser)]
@@ -39,7 +39,7 @@ pub(crate) enum Command {
     zerio bench --wait park,sleep:50us --json")]
 pub(crate) struct Bench {
     /// Sizes of the messages, in bytes: 32, 4k
-    #[arg(long, value_delimiter = ',', value_parser = bytes)]
+    #[arg(long, value_delimiter = ',', value_parser = measured_bytes)]
     pub(crate) size: Vec<usize>,
     /// What the engines' threads do when idle: busy-spin, spin-then-park:20us, yield, sleep:50us, park
     #[arg(long, value_delimiter = ',', value_parser = wait)]

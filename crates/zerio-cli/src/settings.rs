@@ -36,6 +36,15 @@ pub(crate) fn bytes(text: &str) -> Result<usize, String> {
     number.checked_mul(1 << shift).ok_or_else(|| "it is too large; give less".to_owned())
 }
 
+/// A size that `bench` can measure: its messages carry a mark, and no configuration allows longer ones.
+pub(crate) fn measured_bytes(text: &str) -> Result<usize, String> {
+    match bytes(text)? {
+        0 => Err("its messages carry a mark; give 1 or more".to_owned()),
+        size if size > 1 << 28 => Err("no message is longer than 256M; give less".to_owned()),
+        size => Ok(size),
+    }
+}
+
 /// A time with its unit: `20us`, `500ms`, `2s`, `1m`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let (digits, unit) = split(text);
@@ -46,6 +55,7 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         "ms" => 1e-3,
         "s" => 1.0,
         "m" => 60.0,
+        "" => return Err(format!("{text} has no unit; {instead}")),
         _ => return Err(format!("{unit:?} is no unit of time; {instead}")),
     };
     let number: f64 = digits.parse().map_err(|_| instead.to_owned())?;

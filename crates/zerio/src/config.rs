@@ -40,7 +40,7 @@ pub struct Config {
     /// After how long without a sign of life a connection counts as dead: unacknowledged bytes
     /// (TCP_USER_TIMEOUT, where the system has it) and keepalive probes, which have a resolution of
     /// seconds. A peer whose system answers and whose program does not read is alive: that is
-    /// `slow_peer_timeout`'s matter. Default 10 s.
+    /// `slow_peer_timeout`'s matter. Default 10 s, at most 65,534 s.
     pub peer_timeout: Duration,
     /// How long a session that is closed by this side may take to hand its accepted messages to the
     /// kernel and to hear that the peer has closed too; one whose reading is paused can't hear that, and
@@ -169,6 +169,12 @@ impl ConfigError {
     }
 }
 
+/// Twice the longest TCP_KEEPIDLE that Linux takes, 32,767 s (tcp(7), MAX_TCP_KEEPIDLE).
+const PEER_TIMEOUT_MAX: Duration = Duration::from_secs(2 * 32_767);
+
+/// The longest sleep between two turns.
+const SLEEP_MAX: Duration = Duration::from_secs(1);
+
 /// The largest ring or buffer, and so the largest span, in bytes.
 const RING_LIMIT: usize = 1 << 30;
 
@@ -264,6 +270,17 @@ impl Config {
                 let why = "nothing could be done in no time";
                 return Err(ConfigError::new(setting, Duration::ZERO, why, "1 ms or more would do"));
             }
+        }
+        if self.peer_timeout > PEER_TIMEOUT_MAX {
+            let why = "the systems take no longer time before the first keepalive probe, which is half of it";
+            let instead = format!("{} s would do", PEER_TIMEOUT_MAX.as_secs());
+            return Err(ConfigError::new("peer_timeout", self.peer_timeout, why, instead));
+        }
+        if let WaitStrategy::Sleep(pause) = self.wait
+            && pause > SLEEP_MAX
+        {
+            let why = "nothing wakes a sleep, so each message and each stop would wait for it";
+            return Err(ConfigError::new("wait", self.wait, why, "sleep a second at the most, or say Park"));
         }
         if let WaitStrategy::Sleep(Duration::ZERO) = self.wait {
             let why = "a sleep of no time is a busy spin";
@@ -392,10 +409,14 @@ mod tests {
         refused("engines", |c| c.engines = 0);
         refused("handshake_timeout", |c| c.handshake_timeout = Duration::ZERO);
         refused("peer_timeout", |c| c.peer_timeout = Duration::ZERO);
+        check(|c| c.peer_timeout = Duration::from_secs(65_534)).unwrap();
+        refused("peer_timeout", |c| c.peer_timeout = Duration::from_millis(65_534_001));
         refused("drain_timeout", |c| c.drain_timeout = Duration::ZERO);
         refused("send_timeout", |c| c.send_timeout = Duration::ZERO);
         refused("slow_peer_timeout", |c| c.slow_peer_timeout = Some(Duration::ZERO));
         refused("wait", |c| c.wait = WaitStrategy::Sleep(Duration::ZERO));
+        check(|c| c.wait = WaitStrategy::Sleep(Duration::from_secs(1))).unwrap();
+        refused("wait", |c| c.wait = WaitStrategy::Sleep(Duration::from_millis(1001)));
         check(|c| c.cores = vec![0]).unwrap();
         refused("cores", |c| c.cores = vec![0, 1]);
         refused("socket_send_buffer", |c| c.socket_send_buffer = Some(0));

@@ -30,7 +30,7 @@ pub enum WaitStrategy {
     /// nobody does, a whole core in the eyes of the system. Idle 100 %, loaded 8.9 µs.
     Yield,
     /// Sleeps so long between turns: a bounded latency for a bounded cost, whatever happens. Nothing
-    /// wakes it early. With 50 µs: idle 4 %, loaded 113 µs, as the system's timer adds its own 50.
+    /// wakes it early, a stop neither; at most 1 s. With 50 µs: idle 4 %, loaded 113 µs, as the system's timer adds its own 50.
     Sleep(Duration),
     /// Parks in the kernel at once: no processor time when idle, and each message that meets it asleep
     /// pays a wake-up (20 to 50 µs on a virtual machine). Idle 0.01 %, loaded 20 µs.

@@ -110,6 +110,9 @@ fn set_congestion(socket: &Socket, options: &Options) -> io::Result<()> {
 /// What each session's socket needs: no delay, and an end when the peer is gone.
 pub(crate) fn set_session_options(socket: &Socket, options: &Options) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
+    // There a send has no flag against the signal (`Direct::send`), which would end a program that does not ignore it.
+    #[cfg(target_vendor = "apple")]
+    socket.set_nosigpipe(true)?;
     socket.set_tcp_keepalive(&keepalive(options.peer_timeout))?;
     #[cfg(target_os = "linux")]
     socket.set_tcp_user_timeout(Some(options.peer_timeout))?;

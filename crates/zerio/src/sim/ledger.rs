@@ -71,11 +71,15 @@ pub(super) struct Book {
     disconnected: u64,
     rejected: u64,
     heard: u64,
+    /// The bytes of their frames.
+    heard_bytes: u64,
     accepted: u64,
     undelivered: Undelivered,
     /// More was told to be left than was, which a driver that fails makes true: what it had in flight counts as
     /// not taken.
     overcounted: Option<String>,
+    /// It was told that its driver has failed.
+    failure_told: bool,
 }
 
 /// The longest message of any storm.
@@ -163,7 +167,9 @@ impl Ledger {
         self.check(phase == Phase::Open && of == node, || format!("{end:?} heard a message {phase:?}"));
         self.check(!muted, || format!("{end:?} heard a message after its handler had disconnected it"));
         self.check(!paused, || format!("{end:?} heard a message while its handler had paused it"));
-        self.book(node).heard += 1;
+        let book = self.book(node);
+        book.heard += 1;
+        book.heard_bytes += (HEADER + message.len()) as u64;
         self.figures.messages += 1;
         if raw {
             return;
@@ -243,7 +249,9 @@ impl Ledger {
         let taken = self.net.bytes_sent(end.other());
         let whole = self.net.is_whole(end.connection);
         let (replaces, hurries) = (self.replaces, self.hurries);
-        let stopped = self.book(node).stopped;
+        let book = self.book(node);
+        book.failure_told |= matches!(reason, Reason::DriverFailed(_));
+        let stopped = book.stopped;
         let session = self.session(end);
         let (heard, muted, asked, raw) = (session.heard, session.muted, session.asked_to_end, session.raw);
         let other = self.session(end.other());
@@ -259,6 +267,7 @@ impl Ledger {
             Reason::Disconnected => asked || muted,
             Reason::Replaced => replaces,
             Reason::Stopped => stopped,
+            // Whether it has, the engine's end shows.
             Reason::DriverFailed(_) => true,
         };
         self.check(right, || {
@@ -374,12 +383,16 @@ impl Ledger {
         if let (Some(what), false) = (book.overcounted, failed) {
             self.fail(what);
         }
+        self.check(failed || !book.failure_told, || {
+            format!("engine {node} told of a driver that has not failed")
+        });
         let not_sessions = engine.refused + engine.failed_handshakes;
         for (what, counted, happened) in [
             ("connected", engine.connected, book.connected),
             ("disconnected", engine.disconnected, book.disconnected),
             ("messages_accepted", sessions.sent.messages_accepted, book.accepted),
             ("messages_received", sessions.received.messages_received, book.heard),
+            ("bytes_received", sessions.received.bytes_received, book.heard_bytes),
             ("messages_undelivered", engine.messages_undelivered, book.undelivered.messages),
             ("bytes_undelivered", engine.bytes_undelivered, book.undelivered.bytes),
             ("refused and failed_handshakes", if server { not_sessions } else { 0 }, book.rejected),

@@ -66,6 +66,21 @@ fn sessions_max_of_none_is_refused_by_a_server() {
 }
 
 #[test]
+fn with_the_longest_peer_timeout_nobody_could_get_in() {
+    // As with any longer one: the socket's options were refused when somebody came.
+    let longest = config(|c| c.peer_timeout = Duration::from_secs(65_534));
+    let server = Server::bind("127.0.0.1:0").unwrap().config(longest.clone()).start().unwrap();
+    let client = Client::connect(server.local_addr(), "client").unwrap().config(longest).start().unwrap();
+    client.send(b"x").unwrap();
+    assert_eq!(client.stop().delivered, 1);
+    let longer = config(|c| c.peer_timeout = Duration::from_secs(65_536));
+    for error in refusals(&longer) {
+        assert_eq!(error.setting, "peer_timeout");
+        assert!(error.instead.contains("65534 s would do"), "{error}");
+    }
+}
+
+#[test]
 fn what_would_do_does() {
     let config = config(|c| (c.message_max, c.send_ring) = (65_536, 100_000));
     let error = config.memory().expect_err("no power of two");
