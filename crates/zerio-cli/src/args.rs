@@ -10,7 +10,8 @@ use crate::settings::{address, bytes, duration, measured_bytes, minutes, seed, w
 
 /// Small messages between one server and several clients over TCP, in microseconds.
 #[derive(Debug, Parser)]
-#[command(version, about, after_help = "Example:\n  zerio bench\n  zerio serve & zerio ping 127.0.0.1:7000")]
+#[command(name = "zerio", version, about)]
+#[command(after_help = "Example:\n  zerio bench\n  zerio serve & zerio ping 127.0.0.1:7000")]
 pub(crate) struct Args {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -136,7 +137,7 @@ pub(crate) struct Ping {
     #[arg(long, short)]
     pub(crate) count: Option<u64>,
     /// From one send to the next; 0ms sends when the answer has come
-    #[arg(long, short, default_value = "1s", value_parser = duration)]
+    #[arg(long, short, default_value = "1s", value_parser = duration, allow_negative_numbers = true)]
     pub(crate) interval: Duration,
     /// Bytes of each message
     #[arg(long, short, default_value = "32", value_parser = bytes)]
@@ -176,7 +177,8 @@ pub(crate) struct Send {
 
 /// A server that prints each message as a line on standard output; who comes and goes, on standard error.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  zerio listen 127.0.0.1:7000 --count 1000 > lines.txt")]
+#[command(after_help = "Examples:\n  zerio listen 127.0.0.1:7000 --count 1000 > lines.txt\n  \
+    zerio listen --json")]
 pub(crate) struct Listen {
     /// Where to listen; port 0 finds a free one
     #[arg(default_value = "127.0.0.1:7000", value_parser = address)]
@@ -184,6 +186,9 @@ pub(crate) struct Listen {
     /// End after so many messages; without it, at Ctrl-C
     #[arg(long, short, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) count: Option<u64>,
+    /// Print each message as JSON, a line each, with who sent it, and the counts at the end
+    #[arg(long)]
+    pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) server: ServerSettings,
     #[command(flatten)]
@@ -285,6 +290,7 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     pub(crate) receive_buffer: Option<usize>,
     /// What an engine's thread does when idle: busy-spin, spin-then-park:20us, yield, sleep:50us, park
+    /// [default: spin-then-park:20us]
     #[arg(long, value_name = "STRATEGY", value_parser = wait)]
     pub(crate) wait: Option<WaitStrategy>,
     /// The way to the kernel

@@ -34,6 +34,14 @@ impl Failure {
         }
     }
 
+    /// What the user is told.
+    pub(crate) fn text(&self) -> &str {
+        match self {
+            Failure::Usage(text) | Failure::Failed(text) => text,
+            Failure::NobodyReads => "",
+        }
+    }
+
     /// Tells the user, and gives the exit code.
     pub(crate) fn report(self) -> ExitCode {
         match self {
@@ -88,7 +96,6 @@ fn next_step(error: &Error) -> &'static str {
             RefusalCode::Stopping => "; try again when it is back",
             _ => "; is the server of this version?",
         },
-        Error::NotZerio { .. } => "; is this the right port?",
         Error::System { .. } if cfg!(windows) => "; ask for less (`zerio serve --explain` has the bill)",
         Error::System { .. } => "; see `ulimit -a`, or ask for less (`zerio serve --explain` has the bill)",
         Error::Driver { .. } => " (--driver auto)",

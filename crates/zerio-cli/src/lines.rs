@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use indicatif::ProgressBar;
 use serde_json::json;
-use zerio::{Client, Context, Disconnection, Handler, Peer, Rejection, SendError, Server};
+use zerio::{Client, Context, Disconnection, Handler, Peer, Reason, Rejection, SendError, Server};
 
 use crate::args;
 use crate::failure::Failure;
@@ -85,12 +85,15 @@ pub(crate) fn send(args: &args::Send) -> Result<(), Failure> {
     };
     progress.finish_and_clear();
     let report = terminal::patiently("handing over what was accepted", || client.stop());
-    // A session that ended while lines were accepted is the better reason than their refusal.
     let told = happened.try_iter().find_map(|event| match event {
         Event::Ended(why) => Some(why),
         _ => None,
     });
-    let ended = ended.or(told).map(|why| why.reason.to_string());
+    let ended = ended.or(told).map(|why| why.reason);
+    // A session that ended while lines were accepted is the better reason than their refusal; that this side
+    // has stopped it is none.
+    let better = ended.filter(|reason| *reason != Reason::Stopped).map(|reason| reason.to_string());
+    let ended = ended.map(|reason| reason.to_string());
     let undelivered = report.undelivered;
     if args.json {
         let line = json!({
@@ -102,7 +105,7 @@ pub(crate) fn send(args: &args::Send) -> Result<(), Failure> {
         terminal::note(&report);
     }
     match outcome {
-        Err(Failure::Failed(what)) => match ended {
+        Err(Failure::Failed(what)) => match better {
             Some(why) if !what.contains(&why) => Err(Failure::new(format!("{what}: {why}"))),
             _ => Err(Failure::Failed(what)),
         },
@@ -129,6 +132,12 @@ fn send_lines(peer: &Peer, message_max: usize, accepted: &AtomicU64) -> Result<(
             line.pop();
         }
         let number = accepted.load(Ordering::Relaxed) + 1;
+        if line.len() > message_max {
+            let what = format!(
+                "line {number} and what follows it was not sent: it is longer than {message_max} bytes"
+            );
+            return Err(Failure::new(format!("{what}; give a higher --message-max, here and at the server")));
+        }
         peer.send(&line).map_err(|error| refused(error, number))?;
         accepted.store(number, Ordering::Relaxed);
     }
@@ -137,7 +146,6 @@ fn send_lines(peer: &Peer, message_max: usize, accepted: &AtomicU64) -> Result<(
 /// Why a line was not accepted, and what to do.
 fn refused(error: SendError, number: u64) -> Failure {
     let next = match error {
-        SendError::TooLarge { .. } => "; give a higher --message-max, here and at the server",
         SendError::TimedOut => "; the server reads too slowly: give a longer --send-timeout",
         _ => "",
     };
@@ -151,7 +159,10 @@ pub(crate) fn listen(args: &args::Listen) -> Result<(), Failure> {
     let interrupts = events.clone();
     interrupt::catch(move || drop(interrupts.send(Event::Interrupted)))?;
     let text_only = cfg!(windows) && stdout().is_terminal();
-    let writer = Writer { out: BufWriter::new(stdout()), text_only, events, left: args.count, failed: false };
+    let shape = if args.json { Shape::Json } else { Shape::Line { text_only } };
+    let (out, counts) = (BufWriter::new(stdout()), Arc::new(Counts::default()));
+    let (left, failed) = (args.count, false);
+    let writer = Writer { out, shape, counts: counts.clone(), events, left, failed };
     let server = Server::bind(args.address.as_str())?.config(config).handler(writer).start()?;
     terminal::note(format_args!(
         "listening on {}, driver {}; Ctrl-C ends it",
@@ -169,18 +180,48 @@ pub(crate) fn listen(args: &args::Listen) -> Result<(), Failure> {
         }
     };
     let report = terminal::patiently("closing the sessions", || server.stop());
-    match report.failure {
+    let outcome = match report.failure {
         Some(failure) => Err(Failure::new(format!("the server's engine has failed: {failure}"))),
         None => outcome,
+    };
+    if let Err(Failure::NobodyReads) = outcome {
+        return outcome;
     }
+    let [messages, sessions] =
+        [&counts.messages, &counts.sessions].map(|count| count.load(Ordering::Relaxed));
+    if args.json {
+        let reason = outcome.as_ref().err().map(Failure::text);
+        let line = json!({ "messages": messages, "sessions": sessions, "reason": reason });
+        outcome.and(writeln!(stdout(), "{line}").map_err(Failure::output))
+    } else {
+        terminal::note(format_args!("{messages} messages of {sessions} sessions"));
+        outcome
+    }
+}
+
+/// How a message is printed.
+#[derive(Clone, Copy)]
+enum Shape {
+    /// As it is, with a newline. Windows' console refuses bytes that are no text.
+    Line {
+        text_only: bool,
+    },
+    Json,
+}
+
+/// What there was so far.
+#[derive(Default)]
+struct Counts {
+    messages: AtomicU64,
+    sessions: AtomicU64,
 }
 
 /// Writes each message as a line. It waits for standard output, and so does its engine: TCP then pushes
 /// back on the senders, and nothing piles up here.
 struct Writer {
     out: BufWriter<Stdout>,
-    /// Standard output is Windows' console, which refuses bytes that are no text.
-    text_only: bool,
+    shape: Shape,
+    counts: Arc<Counts>,
     events: Sender<Event>,
     /// How many are still to come; `None` for no end.
     left: Option<u64>,
@@ -188,14 +229,29 @@ struct Writer {
 }
 
 impl Writer {
-    fn write(&mut self, message: &[u8], batch_end: bool) -> io::Result<()> {
-        self.out.write_all(&shown(message, self.text_only))?;
+    fn write(&mut self, peer: &str, message: &[u8], batch_end: bool) -> io::Result<()> {
+        match self.shape {
+            Shape::Line { text_only } => self.out.write_all(&shown(message, text_only))?,
+            Shape::Json => write!(self.out, "{}", described(peer, message))?,
+        }
         self.out.write_all(b"\n")?;
+        self.counts.messages.fetch_add(1, Ordering::Relaxed);
         if batch_end || self.left == Some(0) { self.out.flush() } else { Ok(()) }
     }
 }
 
-/// A message as it is printed.
+/// A message as a program reads it: text, or the bytes in hexadecimal where they are none.
+fn described(peer: &str, message: &[u8]) -> serde_json::Value {
+    match std::str::from_utf8(message) {
+        Ok(text) => json!({ "peer": peer, "text": text }),
+        Err(_) => {
+            let hex = message.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+            json!({ "peer": peer, "hex": hex })
+        }
+    }
+}
+
+/// A message as a line has it.
 fn shown(message: &[u8], text_only: bool) -> Cow<'_, [u8]> {
     match text_only {
         true => Cow::Owned(String::from_utf8_lossy(message).into_owned().into_bytes()),
@@ -205,6 +261,7 @@ fn shown(message: &[u8], text_only: bool) -> Cow<'_, [u8]> {
 
 impl Handler for Writer {
     fn on_connected(&mut self, peer: &mut Context<'_>) {
+        self.counts.sessions.fetch_add(1, Ordering::Relaxed);
         terminal::note(format_args!("{} ({}) is here", peer.id(), peer.address()));
     }
 
@@ -213,7 +270,7 @@ impl Handler for Writer {
             return;
         }
         self.left = self.left.map(|left| left - 1);
-        if let Err(error) = self.write(message, peer.is_batch_end()) {
+        if let Err(error) = self.write(peer.id(), message, peer.is_batch_end()) {
             self.failed = true;
             let _ = self.events.send(Event::Output(error));
         } else if self.left == Some(0) {

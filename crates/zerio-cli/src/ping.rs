@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
+use indicatif::ProgressBar;
 use serde_json::json;
 use zerio::{Client, Context, Disconnection, Handler};
 
@@ -41,14 +42,28 @@ pub(crate) fn run(args: &args::Ping) -> Result<(), Failure> {
         took: Histogram::new_with_bounds(1, LONGEST, 3).map_err(Failure::new)?,
         sent: 0,
         total: Duration::ZERO,
+        bar: progress(args),
     };
     let end = session.ping_on();
+    session.bar.finish_and_clear();
     // A summary that nobody reads is no reason to hide why it ended.
     let summary = match end {
         Err(Failure::NobodyReads) => Ok(()),
         _ => session.summary(end.as_ref().err()),
     };
     end.and(summary)
+}
+
+/// How far it is, where no line each tells.
+fn progress(args: &args::Ping) -> ProgressBar {
+    match args.count {
+        Some(count) if args.json => {
+            let time = args.interval.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX));
+            // Without an interval an answer may take any time.
+            terminal::bar(count, if args.interval.is_zero() { Duration::MAX } else { time })
+        }
+        _ => ProgressBar::hidden(),
+    }
 }
 
 /// What the main thread is told.
@@ -91,6 +106,7 @@ struct Session<'a> {
     took: Histogram<u64>,
     sent: u64,
     total: Duration,
+    bar: ProgressBar,
 }
 
 /// How long a session that is closed may take to say why.
@@ -180,6 +196,7 @@ impl Session<'_> {
     fn answered(&mut self, took: Duration) -> Result<(), Failure> {
         self.took.saturating_record(took.as_nanos() as u64);
         self.total += took;
+        self.bar.inc(1);
         if self.args.json {
             return Ok(());
         }
@@ -196,15 +213,15 @@ impl Session<'_> {
         let (min, max) = (micros(self.took.min()), micros(self.took.max()));
         let mean = micros(self.total.as_nanos() as u64 / received.max(1));
         let (p50, p90, p99, p999) = (p(0.5), p(0.9), p(0.99), p(0.999));
+        // Of no round trips there is no shortest one.
+        let known = |micros: f64| (received > 0).then_some(micros);
         let text = if self.args.json {
-            let reason = why.map(|why| match why {
-                Failure::Failed(text) | Failure::Usage(text) => text.as_str(),
-                Failure::NobodyReads => "",
-            });
+            let reason = why.map(Failure::text);
             json!({
                 "address": address, "driver": self.client.driver().name, "size": self.args.size,
-                "sent": sent, "received": received, "min_us": min, "mean_us": mean, "p50_us": p50,
-                "p90_us": p90, "p99_us": p99, "p999_us": p999, "max_us": max, "reason": reason,
+                "sent": sent, "received": received, "min_us": known(min), "mean_us": known(mean),
+                "p50_us": known(p50), "p90_us": known(p90), "p99_us": known(p99), "p999_us": known(p999),
+                "max_us": known(max), "reason": reason,
             })
             .to_string()
         } else {

@@ -47,6 +47,9 @@ pub(crate) fn measured_bytes(text: &str) -> Result<usize, String> {
 
 /// A time with its unit: `20us`, `500ms`, `2s`, `1m`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    if text.starts_with('-') {
+        return Err("a time is 0 or longer".to_owned());
+    }
     let (digits, unit) = split(text);
     let instead = "give a number and its unit (ns, us, ms, s, m), as in 500ms";
     let seconds = match unit {

@@ -51,9 +51,26 @@ fn a_line_of_the_longest_length_is_sent_and_one_byte_more_is_not() {
         let sent = run(&format!("send {address} --message-max 100"), longer.as_bytes());
         assert_eq!(sent.status.code(), Some(1));
         let why = text(&sent.stderr);
-        assert!(why.contains("line 2") && why.contains("--message-max"), "{why}");
+        assert!(why.contains("line 2") && why.contains("longer than 100 bytes"), "{why}");
+        assert!(why.contains("--message-max") && !why.contains("stopped"), "{why}");
         assert_eq!(line(&mut out), "before");
     }
+}
+
+#[test]
+fn listen_tells_a_program_who_said_what_and_how_much_it_was() {
+    let mut listen = Tool::start("listen 127.0.0.1:0 --json --count 3");
+    let mut err = listen.stderr();
+    let address = address(&line(&mut err));
+    let sent = run(&format!("send {address} --id me"), b"a \"word\"\n\xff\x00\n\n");
+    assert!(sent.status.success(), "{}", text(&sent.stderr));
+    let lines: Vec<serde_json::Value> =
+        listen.stdout().lines().map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect();
+    let said = |key: &str, what: &str| serde_json::json!({ "peer": "me", key: what });
+    assert_eq!(lines[..3], [said("text", "a \"word\""), said("hex", "ff00"), said("text", "")]);
+    let end = serde_json::json!({ "messages": 3, "sessions": 1, "reason": null });
+    assert_eq!(lines[3..], [end]);
+    assert_eq!(listen.wait().code(), Some(0));
 }
 
 #[test]

@@ -31,6 +31,17 @@ fn ping_counts_its_round_trips_and_gives_percentiles() {
 }
 
 #[test]
+fn a_summary_of_no_round_trips_has_no_times() {
+    let (_server, address, _out) = server("");
+    let output = run(&format!("ping {address} --count 0 --json"), b"");
+    assert!(output.status.success());
+    let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
+    for name in ["min_us", "mean_us", "p50_us", "p90_us", "p99_us", "p999_us", "max_us"] {
+        assert_eq!(summary.get(name), Some(&Value::Null), "{name}: {summary}");
+    }
+}
+
+#[test]
 fn ping_prints_a_line_for_each_answer_and_a_summary() {
     let (_server, address, _out) = server("");
     let output = run(&format!("ping {address} --count 2 --interval 0ms --size 0"), b"");

@@ -31,6 +31,7 @@ fn nonsense_is_wrong_usage() {
         ("serve 127.0.0.1:70000", &["no port"]),
         ("ping", &["ADDRESS"]),
         ("ping 127.0.0.1:1 --interval 5", &["5 has no unit"]),
+        ("ping 127.0.0.1:1 --interval -1", &["0 or longer"]),
         ("ping 127.0.0.1:1 --size 65537", &["--message-max"]),
         ("listen --count 0", &["0"]),
         ("serve 127.0.0.1:0 --send-ring 200000", &["262144 would do"]),

@@ -19,6 +19,7 @@ use zerio::{DriverInfo, DriverKind, Server};
 use crate::args;
 use crate::failure::Failure;
 use crate::interrupt;
+use crate::settings;
 use crate::terminal;
 use plan::{Case, Plan};
 use report::{IdleLine, OneWayLine, Report, RoundTripLine};
@@ -27,6 +28,9 @@ pub(crate) fn run(args: &args::Bench) -> Result<(), Failure> {
     // Between two runs somebody looks whether there was one.
     interrupt::catch(|| {})?;
     let driver = probe(DriverKind::Auto)?;
+    for &asked in &args.driver {
+        probe(settings::driver(asked))?;
+    }
     let others: Vec<DriverKind> = [DriverKind::Poll, DriverKind::Uring]
         .into_iter()
         .filter(|kind| kind.to_string() != driver.name && probe(*kind).is_ok())
