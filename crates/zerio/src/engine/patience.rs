@@ -40,7 +40,7 @@ impl Core {
 
     #[cfg(target_os = "linux")]
     fn look_at_session(&mut self, index: usize) {
-        use crate::driver::socket::Flow;
+        use crate::driver::socket::{Flow, user_timeout};
         use crate::session::State;
 
         let session = &mut self.table.sessions[index];
@@ -56,7 +56,7 @@ impl Core {
             session.settled = (flow == Flow::Settled).then_some(sent);
             let patient = flow == Flow::Closed;
             if patient != session.patient {
-                let timeout = (!patient).then_some(self.limits.options.peer_timeout);
+                let timeout = (!patient).then(|| user_timeout(self.limits.options.peer_timeout));
                 let told = send.look(|direct| direct.set_user_timeout(timeout));
                 session.patient = told.map_or(session.patient, |()| patient);
             }

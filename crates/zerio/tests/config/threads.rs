@@ -6,7 +6,7 @@
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use zerio::{Config, DriverKind, Error, Server, WaitStrategy};
+use zerio::{DriverKind, Error, Server, WaitStrategy};
 
 use crate::echo;
 use crate::hostile::{config, drivers, until};
@@ -53,7 +53,7 @@ fn a_longer_spin_turns_longer_before_it_parks() {
 #[cfg(any(target_os = "linux", windows))]
 /// A server that runs `look` on its engine's thread when a peer comes, and tells what it gave.
 pub(crate) fn looking<T: Send + 'static>(
-    config: Config,
+    config: zerio::Config,
     look: impl Fn() -> T + Send + 'static,
 ) -> (Server, Receiver<T>) {
     let (sender, seen) = channel();
