@@ -21,7 +21,8 @@ use crate::send::Sole;
 use crate::send::claim::Claim;
 use crate::server::refused_option;
 use crate::session::inbox::inboxes;
-use crate::session::peer::Peer;
+use crate::session::peer::{Peer, make_request};
+use crate::session::request;
 use crate::thread::{self, DriverInfo, Plan, Running};
 use crate::wire::PeerId;
 
@@ -49,14 +50,16 @@ pub struct Client {
 /// Where a client is to connect, and as whom.
 #[derive(Debug)]
 pub struct Connect {
-    address: SocketAddr,
+    /// One at least.
+    addresses: Vec<SocketAddr>,
     peer: PeerId,
 }
 
 impl Client {
     /// A client of the server at `address`, under a peer id: 1 to 255 bytes of UTF-8 without control
-    /// characters. A host name is resolved here, which may take up to 5 s; of several addresses the first
-    /// is taken.
+    /// characters. A host name is resolved here, which may take up to 5 s. Of several addresses the first
+    /// that takes the connection is the server's: they are tried in their order, each for its share of the
+    /// `handshake_timeout` that is left.
     ///
     /// # Errors
     ///
@@ -68,17 +71,17 @@ impl Client {
         let peer = PeerId::new(id).map_err(|why| Error::BadPeerId { id: id.to_owned(), why })?;
         let text = format!("{address:?}");
         let resolved = thread::within(RESOLVE_TIMEOUT, move || {
-            address.to_socket_addrs().map(|mut addresses| addresses.next())
+            address.to_socket_addrs().map(|addresses| addresses.collect::<Vec<_>>())
         });
-        let address = match resolved {
-            Some(Ok(Some(address))) => address,
-            Some(Ok(None)) => {
-                return Err(Error::Resolve { address: text, why: std::io::ErrorKind::NotFound.into() });
+        let why = match resolved {
+            Some(Ok(addresses)) if !addresses.is_empty() => {
+                return Ok(Builder::new(Connect { addresses, peer }));
             }
-            Some(Err(why)) => return Err(Error::Resolve { address: text, why }),
-            None => return Err(Error::Resolve { address: text, why: std::io::ErrorKind::TimedOut.into() }),
+            Some(Ok(_)) => std::io::ErrorKind::NotFound.into(),
+            Some(Err(why)) => why,
+            None => std::io::ErrorKind::TimedOut.into(),
         };
-        Ok(Builder::new(Connect { address, peer }))
+        Err(Error::Resolve { address: text, why })
     }
 
     /// Its session with the server: a handle to clone and give to other threads.
@@ -173,7 +176,8 @@ impl Client {
 
     /// What its session has done so far.
     pub fn session_counters(&self) -> SessionCounters {
-        self.peer.counters()
+        // Nobody else ever has its place.
+        self.peer.counters().unwrap_or_default()
     }
 
     /// Which driver it has, and why not a better one.
@@ -214,15 +218,15 @@ impl<H: Handler> Builder<Connect, H> {
         let (sender, outcome) = sync_channel(1);
         let mut running = Running::start("zerio-client", vec![plan], vec![handler], Some(sender))?;
         match thread::await_outcome(&outcome, config.handshake_timeout) {
-            Some(Ok(id)) => {
+            Some((address, Ok(id))) => {
                 let shared = running.engines[0].clone();
-                Ok(Client { peer: Peer::new(shared, id, target.peer, target.address), running })
+                Ok(Client { peer: Peer::new(shared, id, target.peer, address), running })
             }
-            Some(Err(failure)) => Err(explain(failure, target.address, &config)),
+            Some((address, Err(failure))) => Err(explain(failure, address, &config)),
             // The engine ended before it could tell: its handler panicked, or its driver failed.
             None => Err(match running.stop().into_iter().find_map(|ended| ended.failure) {
                 Some(failure) => Error::Engine(failure),
-                None => explain(Failure::TimedOut, target.address, &config),
+                None => explain(Failure::TimedOut, target.addresses[0], &config),
             }),
         }
     }
@@ -249,8 +253,10 @@ fn plan(target: &Connect, config: &Config, sole: Option<Sole>) -> Result<Plan, E
         return Err(ConfigError::new("engines", config.engines, why, "1 would do").into());
     }
     // Tells now what the engine could only find out later.
-    socket::for_connecting(target.address, &options(&config)).map_err(|why| refused_option(&config, why))?;
-    let role = ClientRole { hello: target.peer, address: target.address, outcome: None, concluded: false };
+    let options = options(&config);
+    let made = target.addresses.iter().map(|&address| socket::for_connecting(address, &options));
+    made.reduce(Result::or).transpose().map_err(|why| refused_option(&config, why))?;
+    let role = ClientRole::new(target.peer, target.addresses.clone());
     let memory = thread::memory(&config)?;
     let inboxes = inboxes(1, 0);
     Ok(Plan { config, role: Role::Client(role), memory, inboxes, listener: None, sole })
@@ -274,7 +280,7 @@ pub struct PolledClient<H: Handler> {
     polled: Polled<H>,
     target: Connect,
     config: Config,
-    session: Option<SlotId>,
+    session: Option<(SlotId, SocketAddr)>,
     /// Some drivers are bound to the thread that made them.
     here: PhantomData<*const ()>,
 }
@@ -300,11 +306,11 @@ impl<H: Handler> PolledClient<H> {
     fn look(&mut self) -> Result<(), Error> {
         match self.polled.core().take_outcome() {
             None => Ok(()),
-            Some(Ok(id)) => {
-                self.session = Some(id);
+            Some((address, Ok(id))) => {
+                self.session = Some((id, address));
                 Ok(())
             }
-            Some(Err(failure)) => Err(explain(failure, self.target.address, &self.config)),
+            Some((address, Err(failure))) => Err(explain(failure, address, &self.config)),
         }
     }
 
@@ -320,7 +326,7 @@ impl<H: Handler> PolledClient<H> {
     /// `Full`, `TooLarge`, or `Closed`, also before the session has begun. Nothing was sent.
     #[inline]
     pub fn try_send(&mut self, message: &[u8]) -> Result<(), SendError> {
-        let Some(id) = self.session else { return Err(SendError::Closed) };
+        let Some((id, _)) = self.session else { return Err(SendError::Closed) };
         self.polled.core().try_send(id.index as usize, message)
     }
 
@@ -330,17 +336,45 @@ impl<H: Handler> PolledClient<H> {
     ///
     /// `Full`, `TooLarge`, or `Closed`, also before the session has begun.
     pub fn try_claim(&mut self, len: usize) -> Result<Claim<'_>, SendError> {
-        let Some(id) = self.session else { return Err(SendError::Closed) };
+        let Some((id, _)) = self.session else { return Err(SendError::Closed) };
         self.polled.core().try_claim(id.index as usize, len)
+    }
+
+    /// Reads no more, from the next `poll` on, until [`resume`](PolledClient::resume).
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Closed`] where the session has ended or has not begun.
+    pub fn pause(&mut self) -> Result<(), SendError> {
+        self.request(request::PAUSE, 0)
+    }
+
+    /// Reads again.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Closed`] where the session has ended or has not begun.
+    pub fn resume(&mut self) -> Result<(), SendError> {
+        self.request(0, request::PAUSE)
+    }
+
+    fn request(&self, set: u32, clear: u32) -> Result<(), SendError> {
+        let Some((id, _)) = self.session else { return Err(SendError::Closed) };
+        make_request(&self.polled.shared(), id, set, clear)
+    }
+
+    /// The server's address, once the session has begun.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.session.map(|(_, address)| address)
     }
 
     /// Its session with the server: a handle to clone and give to other threads; `None` before it has
     /// begun. From the first one on, this client's own sends reckon with other threads and are a little
     /// slower. Its `send` must not be waited for on this thread, which alone makes room.
     pub fn peer(&mut self) -> Option<Peer> {
-        let id = self.session?;
+        let (id, address) = self.session?;
         self.polled.core().share();
-        Some(Peer::new(self.polled.shared(), id, self.target.peer, self.target.address))
+        Some(Peer::new(self.polled.shared(), id, self.target.peer, address))
     }
 
     /// The handler.
@@ -358,7 +392,16 @@ impl<H: Handler> PolledClient<H> {
         self.polled.info()
     }
 
-    /// Stops it, as [`Client::stop`] does.
+    /// What its session has done so far; zeros before it has begun.
+    pub fn session_counters(&self) -> SessionCounters {
+        let of = |(id, _): (SlotId, _)| {
+            self.polled.shared().slots[id.index as usize].session_counters(id.generation)
+        };
+        self.session.and_then(of).unwrap_or_default()
+    }
+
+    /// Stops it, as [`Client::stop`] does. A server that the same thread polls can't answer meanwhile: then it
+    /// takes the whole `drain_timeout`.
     pub fn stop(mut self) -> Report {
         self.polled.stop()
     }

@@ -176,7 +176,7 @@ pub enum BadPeerId {
 pub enum SendError {
     /// The session's ring has no room for it now, because the peer reads more slowly than you send; or
     /// another thread holds a claim on it. Try later, or use `send`, which waits.
-    #[error("the peer's send ring is full: it reads more slowly than you send")]
+    #[error("the peer's send ring is full: it reads more slowly than you send, or a claim is held open")]
     Full,
     /// The session's ring had no room for it until the deadline.
     #[error("the peer's send ring was full until the deadline")]
@@ -317,7 +317,8 @@ impl fmt::Display for Disconnection {
 pub enum RefusalCode {
     /// 1: another connection has that id.
     AlreadyConnected,
-    /// 2: `sessions_max` sessions are open.
+    /// 2: `sessions_max` sessions are open; or the connection made room for others, as the one that has been
+    /// silent for the longest.
     ServerFull,
     /// 3: the server does not let this id in.
     NotAllowed,

@@ -11,7 +11,7 @@ use socket2::Socket;
 
 use crate::builder::Builder;
 use crate::config::{Config, ConfigError};
-use crate::counters::Counters;
+use crate::counters::{Counters, SessionCounters};
 use crate::driver::socket;
 use crate::engine::{Role, ServerRole, options};
 use crate::error::{Error, SendError};
@@ -23,6 +23,7 @@ use crate::send::claim::Claim;
 use crate::session::directory::Directory;
 use crate::session::inbox::inboxes;
 use crate::session::peer::{Peer, Sender};
+use crate::session::request;
 use crate::thread::{self, DriverInfo, Plan, Running};
 
 /// A server that runs on threads of its own. Dropping it stops it, as [`stop`](Server::stop) does.
@@ -305,12 +306,7 @@ fn plans(
     let inboxes = inboxes(config.engines, config.slots_per_engine());
     let mut listener = Some(listener);
     let plan = |(engine, memory)| {
-        let role = ServerRole {
-            directory: directory.clone(),
-            engine,
-            same_id: config.same_id,
-            sessions_max: config.sessions_max,
-        };
+        let role = ServerRole { directory: directory.clone(), engine, same_id: config.same_id };
         let (listener, sole) = (listener.take(), sole.take());
         let inboxes = inboxes.clone();
         Plan { config: config.clone(), role: Role::Server(role), memory, inboxes, listener, sole }
@@ -407,6 +403,49 @@ impl<H: Handler> PolledServer<H> {
         self.directory.len()
     }
 
+    /// The ids of all who are connected, in no order. It allocates; `on_connected` and `on_disconnected` tell
+    /// without.
+    pub fn peers(&self) -> Vec<String> {
+        self.directory.all().iter().map(|(peer, _)| peer.as_str().to_owned()).collect()
+    }
+
+    /// Ends a peer's session, as [`Peer::disconnect`] does, during the next `poll`s.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::UnknownPeer`] where nobody with that id is connected; [`SendError::Closed`] where its
+    /// session is just ending.
+    pub fn disconnect(&mut self, id: &str) -> Result<(), SendError> {
+        self.polled.core().request(id, request::DISCONNECT, 0)
+    }
+
+    /// Reads no more from a peer, from the next `poll` on: TCP pushes back on it, and on no other.
+    ///
+    /// # Errors
+    ///
+    /// As [`disconnect`](PolledServer::disconnect).
+    pub fn pause(&mut self, id: &str) -> Result<(), SendError> {
+        self.polled.core().request(id, request::PAUSE, 0)
+    }
+
+    /// Reads from a peer again.
+    ///
+    /// # Errors
+    ///
+    /// As [`disconnect`](PolledServer::disconnect).
+    pub fn resume(&mut self, id: &str) -> Result<(), SendError> {
+        self.polled.core().request(id, 0, request::PAUSE)
+    }
+
+    /// What a peer's session has done so far.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::UnknownPeer`] where nobody with that id is connected.
+    pub fn session_counters(&mut self, id: &str) -> Result<SessionCounters, SendError> {
+        self.polled.core().session_counters(id)
+    }
+
     /// A handle that sends by peer id, to clone and give to other threads. From the first one on, this
     /// server's own sends reckon with other threads and are a little slower. Its `send` must not be
     /// waited for on this thread, which alone makes room.
@@ -430,7 +469,8 @@ impl<H: Handler> PolledServer<H> {
         self.polled.info()
     }
 
-    /// Stops it, as [`Server::stop`] does.
+    /// Stops it, as [`Server::stop`] does. Clients that the same thread polls can't answer meanwhile: then it
+    /// takes the whole `drain_timeout`.
     pub fn stop(mut self) -> Report {
         self.polled.stop()
     }

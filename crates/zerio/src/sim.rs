@@ -245,15 +245,11 @@ impl World {
         let mut listener = Some(Socket::listening(&self.net, address, false));
         let mut engines = Vec::new();
         for (engine, (handler, memory)) in handlers.into_iter().zip(memories).enumerate() {
-            let role = Role::Server(ServerRole {
-                directory: directory.clone(),
-                engine,
-                same_id: config.same_id,
-                sessions_max: config.sessions_max,
-            });
+            let role = ServerRole { directory: directory.clone(), engine, same_id: config.same_id };
             let driver = Sim::on(&self.net, memory.1.clone(), memory.0.slots.len());
             let token = sole.then(Sole::new);
-            let mut made = Engine::new(config, driver, handler, role, memory, inboxes.clone(), token);
+            let mut made =
+                Engine::new(config, driver, handler, Role::Server(role), memory, inboxes.clone(), token);
             if let Some(listener) = listener.take() {
                 let system = |why| Error::System { what: "to watch the listening socket", why };
                 made.listen(listener).map_err(system)?;
@@ -273,7 +269,7 @@ impl World {
     ) -> Result<Shareable<H>, Error> {
         let config = Config { engines: 1, cores: Vec::new(), ..config.clone().for_client() };
         config.validate()?;
-        let role = Role::Client(ClientRole { hello, address, outcome: None, concluded: false });
+        let role = Role::Client(ClientRole::new(hello, vec![address]));
         let memory = self.memory(&config)?;
         let driver = Sim::on(&self.net, memory.1.clone(), memory.0.slots.len());
         let token = sole.then(Sole::new);

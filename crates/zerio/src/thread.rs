@@ -22,8 +22,8 @@ use crate::driver::rio::model::Model;
 use crate::driver::rio::windows::Windows;
 #[cfg(target_os = "linux")]
 use crate::driver::uring::Uring;
-use crate::driver::{Corrupt, Driver, SlotId};
-use crate::engine::{Core, Engine, Failure, Report as Left, Role};
+use crate::driver::{Corrupt, Driver};
+use crate::engine::{Core, Engine, Outcome, Report as Left, Role};
 use crate::error::{EngineFailure, Error};
 use crate::handler::Handler;
 use crate::recv::buffer::Buffer;
@@ -139,7 +139,7 @@ impl<H: Handler> Driven<H> {
             },
             #[cfg(not(windows))]
             DriverKind::Rio => {
-                Err(Error::Driver { driver: "rio", why: "Registered I/O is Windows'".to_owned() })
+                Err(Error::Driver { driver: "rio", why: "only Windows has Registered I/O".to_owned() })
             }
             #[cfg(feature = "rio-model")]
             DriverKind::RioModel => {
@@ -309,7 +309,7 @@ impl Running {
         name: &str,
         plans: Vec<Plan>,
         handlers: Vec<H>,
-        outcome: Option<SyncSender<Result<SlotId, Failure>>>,
+        outcome: Option<SyncSender<Outcome>>,
     ) -> Result<Running, Error> {
         let mut running = Running {
             engines: Vec::with_capacity(plans.len()),
@@ -360,10 +360,7 @@ fn died() -> Error {
 
 /// Waits for a client's outcome: the engine's own deadline tells first, the bound is for an engine that
 /// died. `None` where it has.
-pub(crate) fn await_outcome(
-    outcome: &Receiver<Result<SlotId, Failure>>,
-    within: Duration,
-) -> Option<Result<SlotId, Failure>> {
+pub(crate) fn await_outcome(outcome: &Receiver<Outcome>, within: Duration) -> Option<Outcome> {
     outcome.recv_timeout(within.saturating_add(Duration::from_secs(2))).ok()
 }
 
@@ -385,7 +382,7 @@ fn run<H: Handler>(
     plan: Plan,
     handler: H,
     ready: &SyncSender<Result<DriverInfo, Error>>,
-    mut outcome: Option<SyncSender<Result<SlotId, Failure>>>,
+    mut outcome: Option<SyncSender<Outcome>>,
 ) -> Ended {
     let strategy = plan.config.wait;
     let mut driven = match pin(&plan.config, engine).and_then(|()| Driven::new(plan, handler)) {
@@ -423,7 +420,7 @@ fn run<H: Handler>(
 fn cycle<D: Driver, H: Handler>(
     engine: &mut Engine<D, H>,
     idler: &mut Idler,
-    outcome: &mut Option<SyncSender<Result<SlotId, Failure>>>,
+    outcome: &mut Option<SyncSender<Outcome>>,
 ) -> io::Result<()> {
     let mut begun = now();
     while !engine.is_finished() || outcome.is_some() {

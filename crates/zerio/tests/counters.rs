@@ -42,7 +42,7 @@ matrix! {
         assert!((1..=5).contains(&received.batches_received), "{received:?}");
         // The same by the session's own handle, at both ends.
         assert_eq!(client.session_counters().sent, sent);
-        let at_server = server.sender().peer("a").unwrap().counters();
+        let at_server = server.sender().peer("a").unwrap().counters().unwrap();
         assert_eq!(at_server.received, received);
         assert_eq!((at_server.sent.messages_accepted, at_server.sent.bytes_sent), (0, GREETING));
         assert_eq!(client.counters().sessions.received, SessionCounters::default().received);
@@ -57,7 +57,7 @@ matrix! {
             quiet(&server, "all have come", |counters| {
                 counters.sessions.received.messages_received == 10 * round
             });
-            let session = server.sender().peer("a").unwrap().counters();
+            let session = server.sender().peer("a").unwrap().counters().unwrap();
             assert_eq!((session.received.messages_received, session.received.bytes_received), (10, 120));
             assert_eq!(session.sent.bytes_sent, GREETING);
             drop(raw);
@@ -65,6 +65,25 @@ matrix! {
         }
         let all = server.counters().sessions;
         assert_eq!((all.received.bytes_received, all.sent.bytes_sent), (360, 3 * GREETING));
+    }
+
+    fn a_departed_peers_handle_has_its_own_counters_or_none(case) {
+        let log = Log::new();
+        let server = case.server(case.config(), Recorder::new(&log));
+        let mut raw = Raw::connect(server.address(), "a");
+        raw.send(b"12345678");
+        quiet(&server, "it has come", |counters| counters.sessions.received.messages_received == 1);
+        let a = server.sender().peer("a").unwrap();
+        drop(raw);
+        quiet(&server, "it has left", |counters| counters.engine.disconnected == 1);
+        let last = a.counters().expect("nobody has its place yet");
+        assert_eq!((last.received.messages_received, last.received.bytes_received), (1, 12));
+        let mut raw = Raw::connect(server.address(), "b");
+        (0..3).for_each(|_| raw.send(b"1"));
+        quiet(&server, "they have come", |counters| counters.sessions.received.messages_received == 4);
+        assert_eq!(a.counters(), None, "what another session has done is not its");
+        let b = server.sender().peer("b").unwrap().counters().unwrap();
+        assert_eq!(b.received.messages_received, 3);
     }
 
     fn comings_and_goings_are_counted_by_how_they_went(case) {
@@ -104,17 +123,17 @@ matrix! {
         let server = case.server(case.tight(), Recorder::new(&log));
         let raw = Raw::connect_small(server.address(), "a");
         let peer = server.sender().peer("a").unwrap();
-        assert_eq!(peer.counters().sent.full_rings, 0);
+        assert_eq!(peer.counters().unwrap().sent.full_rings, 0);
         let mut accepted = 0;
         while peer.send_timeout(&[1; 1000], Duration::from_secs(1)).is_ok() {
             accepted += 1;
         }
-        let full = peer.counters().sent;
+        let full = peer.counters().unwrap().sent;
         assert!(full.full_rings > 0, "{full:?}");
         assert_eq!(full.messages_accepted, accepted);
         for more in 1..=5 {
             assert_eq!(peer.try_send(&[1; 1000]), Err(SendError::Full));
-            assert_eq!(peer.counters().sent.full_rings, full.full_rings + more);
+            assert_eq!(peer.counters().unwrap().sent.full_rings, full.full_rings + more);
         }
         assert_eq!(server.counters().sessions.sent.full_rings, full.full_rings + 5);
         drop(raw);
@@ -133,7 +152,7 @@ matrix! {
         let peer = server.sender().peer("a").unwrap();
         peer.send(b"fits").unwrap();
         quiet(&server, "it is taken", |counters| counters.sessions.sent.bytes_sent == GREETING + 8);
-        assert_eq!(peer.counters().sent.short_sends, 0);
+        assert_eq!(peer.counters().unwrap().sent.short_sends, 0);
         peer.send(&[1; 65_536]).unwrap();
         let whole = case.takes_sends_whole();
         quiet(&server, "some of it is taken", |counters| whole || counters.sessions.sent.short_sends > 0);
@@ -142,7 +161,7 @@ matrix! {
         quiet(&server, "all of it is counted", |counters| {
             counters.sessions.sent.bytes_sent == GREETING + 8 + 65_540
         });
-        let sent = peer.counters().sent;
+        let sent = peer.counters().unwrap().sent;
         assert!(whole || sent.short_sends < sent.batches_sent, "the last one brought all that was left: {sent:?}");
     }
 

@@ -235,7 +235,7 @@ matrix! {
                     closed.fetch_add(1, Ordering::SeqCst);
                 });
             }
-            eventually("its ring is full", || peer.counters().sent.full_rings > 0);
+            eventually("its ring is full", || peer.counters().unwrap().sent.full_rings > 0);
             raw.send(b"panic");
         });
         assert_eq!(closed.load(Ordering::SeqCst), 2);

@@ -96,6 +96,49 @@ fn both_ends_on_one_thread_send_without_a_lock() {
 }
 
 #[test]
+fn peers_are_listed_paused_resumed_and_disconnected_without_a_handle() {
+    over_drivers(|config| {
+        let (at_server, at_client) = (Log::new(), Log::new());
+        let (mut server, mut client) = pair(&config, Recorder::new(&at_server), Recorder::new(&at_client));
+        assert_eq!(server.peers(), ["a"]);
+        assert_eq!(client.address(), Some(server.local_addr()));
+        // Paused, each side's messages stay where they are.
+        server.pause("a").unwrap();
+        client.pause().unwrap();
+        (0..10).for_each(|_| _ = (server.poll().unwrap(), client.poll().unwrap()));
+        client.try_send(b"up").unwrap();
+        server.try_send("a", b"down").unwrap();
+        let sent = |counters: zerio::Counters| counters.sessions.sent.bytes_sent;
+        poll_until(&mut server, &mut client, |server, client| {
+            (sent(server.counters()), sent(client.counters())) == (5 + 8, 5 + 6)
+        });
+        (0..100).for_each(|_| _ = (server.poll().unwrap(), client.poll().unwrap()));
+        // One receive had been asked for already, and brings what it brings.
+        server.resume("a").unwrap();
+        client.resume().unwrap();
+        poll_until(&mut server, &mut client, |server, client| {
+            let received = |counters: zerio::Counters| counters.sessions.received.messages_received;
+            received(server.counters()) == 1 && received(client.counters()) == 1
+        });
+        assert_eq!(server.session_counters("a").unwrap().received.messages_received, 1);
+        assert_eq!(client.session_counters().received.messages_received, 1);
+        for error in [server.disconnect("b"), server.pause("b"), server.resume("b")] {
+            assert_eq!(error, Err(SendError::UnknownPeer));
+        }
+        assert_eq!(server.session_counters("b"), Err(SendError::UnknownPeer));
+        server.disconnect("a").unwrap();
+        poll_until(&mut server, &mut client, |server, client| {
+            let ended = |counters: zerio::Counters| counters.engine.disconnected == 1;
+            ended(server.counters()) && ended(client.counters())
+        });
+        assert!(server.connected() == 0 && !client.is_connected() && server.peers().is_empty());
+        assert_eq!(client.pause(), Err(SendError::Closed));
+        assert_eq!(at_server.wait_disconnected("a").reason, Reason::Disconnected);
+        assert_eq!(at_client.wait_disconnected("a").reason, Reason::PeerClosed);
+    });
+}
+
+#[test]
 fn a_stream_between_two_polled_ends_keeps_its_order_and_its_bytes() {
     over_drivers(|mut config| {
         const COUNT: u64 = 30_000;

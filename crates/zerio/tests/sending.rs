@@ -316,7 +316,7 @@ matrix! {
         for number in 0..COUNT {
             peer.send(&pattern::message(1, number, pattern::len(1, number, max))).unwrap();
         }
-        let sent = peer.counters().sent;
+        let sent = peer.counters().unwrap().sent;
         assert!(sent.full_rings > 0, "{sent:?}");
         assert_eq!(client.stop().delivered, COUNT);
         log.wait_disconnected("a");
@@ -341,7 +341,7 @@ matrix! {
         for number in 0..COUNT {
             peer.send(&pattern::message(1, number, pattern::len(1, number, max))).unwrap();
         }
-        let sent = peer.counters().sent;
+        let sent = peer.counters().unwrap().sent;
         // Registered I/O takes each request as a whole, in its own time, unless chance wants it otherwise.
         assert!(sent.short_sends > 0 || case.takes_sends_whole(), "{sent:?}");
         assert_eq!(client.stop().delivered, COUNT);

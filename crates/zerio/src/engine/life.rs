@@ -7,12 +7,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::{ACCEPT_PAUSE, Engine, Failure, Role};
-use crate::config::SameId;
+use crate::config::{SPARE_SLOTS, SameId};
 use crate::driver::{Driver, SlotId};
 use crate::error::{Disconnection, Reason, RefusalCode, Rejection};
 use crate::handler::Handler;
 use crate::recv::framer::Framer;
-use crate::session::directory::Entry;
+use crate::session::directory::{Entry, NoPlace};
 use crate::session::peer::make_request;
 use crate::session::{Session, State, request};
 use crate::time::Time;
@@ -46,14 +46,43 @@ impl<D: Driver, H: Handler> Engine<D, H> {
     /// A client's engine begins to connect.
     pub(crate) fn connect(&mut self, now: Time) {
         self.core.now = now;
-        let Role::Client(client) = &self.core.role else { return };
-        let address = client.address;
+        let Role::Client(client) = &mut self.core.role else { return };
+        client.deadline = now.after(self.core.limits.handshake_timeout);
+        self.connect_next();
+    }
+
+    /// To the next address of a client's: each has its share of the time that is left.
+    fn connect_next(&mut self) {
+        let now = self.core.shared.clock.now();
+        let Role::Client(client) = &mut self.core.role else { return };
+        let shares = client.others.len() as u32;
+        let Some(address) = client.others.pop() else { return };
+        client.address = address;
+        let within = client.deadline.since(now) / shares;
         let Some(index) = self.open_slot(State::Connecting, address) else { return };
+        self.core.set_deadline(index, within);
         let id = self.core.table.sessions[index].id;
         if let Err(error) = self.driver.connect(id, address, &self.core.limits.options) {
             self.take_back_slot(index);
-            self.conclude(Err(Failure::Connect(error)));
+            match self.has_another_address() {
+                true => self.connect_next(),
+                false => self.conclude(Err(Failure::Connect(error))),
+            }
         }
+    }
+
+    /// Whether a client has an address left that it has not tried.
+    fn has_another_address(&self) -> bool {
+        matches!(&self.core.role, Role::Client(client) if !client.others.is_empty())
+    }
+
+    /// A client's connection did not come about in its state `Connecting`. When it is closed, another address
+    /// is tried if there is one.
+    fn not_connected(&mut self, index: usize, failure: Failure) {
+        if !self.has_another_address() {
+            self.conclude(Err(failure));
+        }
+        self.abort(index, Reason::Stopped);
     }
 
     pub(super) fn connected(&mut self, id: SlotId, outcome: io::Result<()>) {
@@ -61,12 +90,14 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         if self.core.table.sessions[index].state != State::Connecting {
             return;
         }
-        let Role::Client(client) = &self.core.role else { return };
-        let hello = client.hello;
         if let Err(error) = outcome {
-            self.conclude(Err(Failure::Connect(error)));
-            return self.abort(index, Reason::Stopped);
+            return self.not_connected(index, Failure::Connect(error));
         }
+        let now = self.core.shared.clock.now();
+        let Role::Client(client) = &mut self.core.role else { return };
+        client.others.clear();
+        let (hello, left) = (client.hello, client.deadline.since(now));
+        self.core.set_deadline(index, left);
         let session = &mut self.core.table.sessions[index];
         session.state = State::Handshaking;
         session.peer = hello;
@@ -95,12 +126,7 @@ impl<D: Driver, H: Handler> Engine<D, H> {
             self.driver.accept();
         }
         let Role::Server(server) = &self.core.role else { return };
-        let directory = server.directory.clone();
-        let (own, full) = (server.engine, directory.counted.get() >= server.sessions_max as u64);
-        if full || self.core.stopping {
-            return self.begin_accepted(socket, address, false);
-        }
-        directory.counted.add_shared(1);
+        let (directory, own) = (server.directory.clone(), server.engine);
         // One that ends, or has ended because its handler panicked, takes nobody.
         let loads = directory.engines.iter().enumerate().filter(|(_, engine)| !engine.stopping.get());
         let least = loads.min_by_key(|(_, engine)| engine.load.get()).map_or(own, |(engine, _)| engine);
@@ -117,13 +143,16 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         }
         if let Some(socket) = mine {
             directory.engines[own].load.add_shared(1);
-            self.begin_accepted(socket, address, true);
+            self.begin_accepted(socket, address);
         }
     }
 
-    /// An accepted connection becomes a session of this engine's, or hears that the server is full.
-    /// `counted` connections count among `sessions_max`.
-    pub(super) fn begin_accepted(&mut self, socket: D::Socket, address: SocketAddr, counted: bool) {
+    /// An accepted connection begins its handshake, or hears that the server is full.
+    pub(super) fn begin_accepted(&mut self, socket: D::Socket, address: SocketAddr) {
+        let hopeless = self.is_closed_to_all();
+        if !hopeless {
+            self.make_room();
+        }
         let begun = match self.open_slot(State::Handshaking, address) {
             None => {
                 // Not even a slot to refuse it in.
@@ -142,22 +171,45 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         let index = match begun {
             Ok(index) => index,
             Err(rejection) => {
-                if counted {
-                    self.uncount();
-                }
+                self.lighten();
                 return self.rejected(address, rejection);
             }
         };
-        let session = &mut self.core.table.sessions[index];
-        session.counted = counted;
-        let direct = self.driver.direct(session.id);
+        let direct = self.driver.direct(self.core.table.sessions[index].id);
         self.core.shared.slots[index].send.connect(direct);
         if self.core.stopping {
             self.refuse(index, RefusalCode::Stopping);
-        } else if !counted {
+        } else if hopeless {
             self.refuse(index, RefusalCode::ServerFull);
         }
         self.receive(index);
+    }
+
+    /// Whether a server has no place, for whoever comes: one whose newer session replaces the older has to
+    /// hear who it is before it can tell.
+    fn is_closed_to_all(&self) -> bool {
+        match &self.core.role {
+            Role::Server(server) => server.same_id == SameId::RefuseNew && server.directory.is_full(),
+            Role::Client(_) => true,
+        }
+    }
+
+    /// Connections that say nothing don't keep others out until their deadlines: when slots run short, the one
+    /// that has been silent for the longest is refused, and in the end does not get the time to read why.
+    fn make_room(&mut self) {
+        let free = self.core.table.free();
+        if free > SPARE_SLOTS / 2 {
+            return;
+        }
+        if let Some(index) = self.core.table.soonest(|session| session.state == State::Handshaking) {
+            self.refuse(index, RefusalCode::ServerFull);
+        }
+        let told = |session: &Session| session.state == State::Draining && session.refusal.is_some();
+        if free <= 1
+            && let Some(index) = self.core.table.soonest(told)
+        {
+            self.abort(index, Reason::Disconnected);
+        }
     }
 
     /// A free slot, opened for a session in its first state.
@@ -229,10 +281,11 @@ impl<D: Driver, H: Handler> Engine<D, H> {
                         };
                         match server.directory.enter(&peer, entry, welcome) {
                             Ok(()) => Verdict::Welcome(peer),
-                            Err(old) if old.gone || server.same_id == SameId::ReplaceOld => {
+                            Err(NoPlace::Taken(old)) if old.gone || server.same_id == SameId::ReplaceOld => {
                                 Verdict::Await(old)
                             }
-                            Err(_) => Verdict::Refuse(RefusalCode::AlreadyConnected),
+                            Err(NoPlace::Taken(_)) => Verdict::Refuse(RefusalCode::AlreadyConnected),
+                            Err(NoPlace::Full) => Verdict::Refuse(RefusalCode::ServerFull),
                         }
                     }
                 }
@@ -378,13 +431,14 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         let undelivered = self.core.shared.slots[index].send.left();
         let session = &self.core.table.sessions[index];
         let (id, address, peer) = (session.id, session.address, session.peer);
-        let (announced, counted, refusal) = (session.announced, session.counted, session.refusal);
+        let (announced, refusal) = (session.announced, session.refusal);
         let reason = session.reason.unwrap_or(Reason::Disconnected);
         self.core.shared.slots[index].requests.reset(id.generation.wrapping_add(1));
         self.buffers[index].reset();
         self.core.table.give_back(id.index);
-        if counted {
-            self.uncount();
+        self.lighten();
+        if self.has_another_address() && !self.core.stopping {
+            return self.connect_next();
         }
         if !announced {
             let rejection = match refusal {
@@ -411,9 +465,9 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         }
     }
 
-    fn uncount(&mut self) {
-        if let Role::Server(server) = &self.core.role {
-            server.directory.counted.add_shared(u64::MAX);
+    /// A server's engine has one connection less.
+    fn lighten(&mut self) {
+        if let Role::Server(_) = &self.core.role {
             self.core.shared.load.add_shared(u64::MAX);
         }
     }
@@ -431,12 +485,12 @@ impl<D: Driver, H: Handler> Engine<D, H> {
     }
 
     /// A client's connection has become a session, or has not. The first word counts.
-    fn conclude(&mut self, outcome: Result<SlotId, Failure>) {
+    fn conclude(&mut self, what: Result<SlotId, Failure>) {
         if let Role::Client(client) = &mut self.core.role
             && !client.concluded
         {
             client.concluded = true;
-            client.outcome = Some(outcome);
+            client.outcome = Some((client.address, what));
         }
     }
 
@@ -449,6 +503,9 @@ impl<D: Driver, H: Handler> Engine<D, H> {
             }
             match session.state {
                 State::Connecting | State::Handshaking => match &self.core.role {
+                    Role::Client(_) if session.state == State::Connecting => {
+                        self.not_connected(index, Failure::TimedOut);
+                    }
                     Role::Client(_) => {
                         self.conclude(Err(Failure::TimedOut));
                         self.abort(index, Reason::Stopped);
@@ -478,7 +535,7 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         self.core.accept_at = Time::NEVER;
         self.driver.stop_listening();
         for (socket, address) in self.inbox().close() {
-            self.begin_accepted(socket, address, true);
+            self.begin_accepted(socket, address);
         }
         for index in 0..self.core.table.sessions.len() {
             match (self.core.table.sessions[index].state, &self.core.role) {
@@ -526,7 +583,7 @@ impl<D: Driver, H: Handler> Engine<D, H> {
     fn turn_away(&mut self) {
         self.core.shared.stopping.set(true);
         for _ in self.inbox().close() {
-            self.uncount();
+            self.lighten();
         }
         if let Role::Server(server) = &self.core.role {
             server.directory.leave_all(server.engine);

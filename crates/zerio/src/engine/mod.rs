@@ -18,6 +18,7 @@ mod streams;
 pub use context::Context;
 
 use crate::config::{Config, SameId};
+use crate::counters::SessionCounters;
 use crate::driver::{self, Completion, Driver, Options, SlotId};
 use crate::error::{Reason, RefusalCode, SendError, Undelivered};
 use crate::handler::Handler;
@@ -28,8 +29,9 @@ use crate::send::Sole;
 use crate::send::claim::Claim;
 use crate::session::directory::Directory;
 use crate::session::inbox::{Inbox, Inboxes};
+use crate::session::peer::make_request;
 use crate::session::table::Table;
-use crate::session::{Shared, State, request};
+use crate::session::{NOWHERE, Shared, State, request};
 use crate::time::Time;
 use crate::wait::InHandler;
 use crate::wire::PeerId;
@@ -110,17 +112,33 @@ pub(crate) struct ServerRole {
     /// Which of the server's engines it is; the first one accepts.
     pub(crate) engine: usize,
     pub(crate) same_id: SameId,
-    pub(crate) sessions_max: usize,
 }
 
 pub(crate) struct ClientRole {
-    pub(crate) hello: PeerId,
-    pub(crate) address: SocketAddr,
+    hello: PeerId,
+    /// Where it connects, or has connected.
+    address: SocketAddr,
+    /// Where else it tries to, the next one last; nowhere else once a connection has come about.
+    others: Vec<SocketAddr>,
+    /// When there must be a session.
+    deadline: Time,
     /// What became of the connection, until somebody asks.
-    pub(crate) outcome: Option<Result<SlotId, Failure>>,
+    outcome: Option<Outcome>,
     /// There has been an outcome.
-    pub(crate) concluded: bool,
+    concluded: bool,
 }
+
+impl ClientRole {
+    /// A client that introduces itself with `hello` to the first of these addresses that takes its connection.
+    pub(crate) fn new(hello: PeerId, mut addresses: Vec<SocketAddr>) -> ClientRole {
+        addresses.reverse();
+        let (outcome, deadline) = (None, Time::NEVER);
+        ClientRole { hello, address: NOWHERE, others: addresses, deadline, outcome, concluded: false }
+    }
+}
+
+/// What became of a client's connection, and to which address.
+pub(crate) type Outcome = (SocketAddr, Result<SlotId, Failure>);
 
 /// Why a client's connection did not become a session.
 #[derive(Debug)]
@@ -232,7 +250,7 @@ impl<D: Driver, H: Handler> Engine<D, H> {
             self.retry_awaiting();
         }
         while let Some((socket, address)) = self.inbox().take() {
-            self.begin_accepted(socket, address, true);
+            self.begin_accepted(socket, address);
         }
         if self.core.shared.stopping.get() && !self.core.stopping {
             self.stop();
@@ -478,7 +496,7 @@ impl<D: Driver, H: Handler> Engine<D, H> {
 
 impl Core {
     /// What became of a client's connection, once.
-    pub(crate) fn take_outcome(&mut self) -> Option<Result<SlotId, Failure>> {
+    pub(crate) fn take_outcome(&mut self) -> Option<Outcome> {
         match &mut self.role {
             Role::Client(client) => client.outcome.take(),
             Role::Server(_) => None,
@@ -521,6 +539,19 @@ impl Core {
             // A polled server has one engine, so nobody who claims by id is elsewhere.
             (Some(_), _) => Err(SendError::UnknownPeer),
         }
+    }
+
+    /// Asks something about a peer's session, or takes it back, as handles do.
+    pub(crate) fn request(&self, peer: &str, set: u32, clear: u32) -> Result<(), SendError> {
+        let (elsewhere, id) = self.find(peer)?;
+        make_request(elsewhere.as_ref().unwrap_or(&self.shared), id, set, clear)
+    }
+
+    /// What a peer's session has done so far.
+    pub(crate) fn session_counters(&self, peer: &str) -> Result<SessionCounters, SendError> {
+        let (elsewhere, id) = self.find(peer)?;
+        let slots = &elsewhere.as_ref().unwrap_or(&self.shared).slots;
+        slots[id.index as usize].session_counters(id.generation).ok_or(SendError::UnknownPeer)
     }
 
     /// A peer's session, and which other engine has it if it is not this one's.

@@ -151,8 +151,8 @@ fn world(input: &mut Input<'_>) -> (World, Arc<Directory>) {
     let keeps_handles = choices & 16 == 0;
     let memory = Shared::new(&config, Clock::System(clock)).expect("a small region");
     let directory = Arc::new(Directory::new(vec![memory.0.clone()], config.sessions_max));
-    let (same_id, sessions_max) = (config.same_id, config.sessions_max);
-    let role = Role::Server(ServerRole { directory: directory.clone(), engine: 0, same_id, sessions_max });
+    let same_id = config.same_id;
+    let role = Role::Server(ServerRole { directory: directory.clone(), engine: 0, same_id });
     let mut driver = Told::new(memory.1.clone(), config.slots_per_engine()).expect("it needs nothing");
     driver.accept();
     let handler = Obedient { keeps_handles, ..Obedient::default() };
@@ -276,7 +276,7 @@ fn check(engine: &mut World, directory: &Directory) {
     assert!(driver.rooms.iter().all(Option::is_none) && driver.sends.iter().all(Option::is_none));
     assert!(driver.adopted.iter().all(|adopted| !adopted) && driver.completions.is_empty());
     let refused = std::mem::take(&mut driver.refused);
-    assert_eq!((directory.len(), directory.counted.get(), engine.shared().load.get()), (0, 0, 0));
+    assert_eq!((directory.len(), directory.is_full(), engine.shared().load.get()), (0, false, 0));
     for (address, last_words) in refused {
         let conversation = &mut engine.handler().conversations[number(address)];
         assert!(conversation.got.is_empty() && conversation.said.is_empty(), "it had no slot");

@@ -7,7 +7,6 @@ use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::Shared;
-use crate::cursor::Tally;
 use crate::driver::SlotId;
 use crate::wire::PeerId;
 
@@ -19,8 +18,16 @@ pub(crate) struct Directory {
     entries: RwLock<HashMap<PeerId, Entry>>,
     /// All engines of the server, in order.
     pub(crate) engines: Vec<Arc<Shared>>,
-    /// Connections that count among `sessions_max`.
-    pub(crate) counted: Tally,
+    sessions_max: usize,
+}
+
+/// Why a session can't be entered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoPlace {
+    /// This older one has its id.
+    Taken(Entry),
+    /// There are `sessions_max` others.
+    Full,
 }
 
 /// Where a peer's session is.
@@ -43,15 +50,18 @@ impl Entry {
 impl Directory {
     pub(crate) fn new(engines: Vec<Arc<Shared>>, sessions_max: usize) -> Directory {
         let entries = RwLock::new(HashMap::with_capacity(2 * sessions_max + 16));
-        Directory { entries, engines, counted: Tally::default() }
+        Directory { entries, engines, sessions_max }
     }
 
-    /// Enters a session under its id, or gives who has it. `welcome` is called in between, while nobody
-    /// can find the session yet: what it sends goes before what anybody else sends.
-    pub(crate) fn enter(&self, peer: &PeerId, entry: Entry, welcome: impl FnOnce()) -> Result<(), Entry> {
+    /// Enters a session under its id, which from here on counts among `sessions_max`. `welcome` is called in
+    /// between, while nobody can find the session yet: what it sends goes before what anybody else sends.
+    pub(crate) fn enter(&self, peer: &PeerId, entry: Entry, welcome: impl FnOnce()) -> Result<(), NoPlace> {
         let mut entries = self.write();
         if let Some(taken) = entries.get(peer) {
-            return Err(*taken);
+            return Err(NoPlace::Taken(*taken));
+        }
+        if entries.len() >= self.sessions_max {
+            return Err(NoPlace::Full);
         }
         welcome();
         entries.insert(*peer, entry);
@@ -82,6 +92,11 @@ impl Directory {
     #[inline]
     pub(crate) fn find(&self, peer: &str) -> Option<Entry> {
         self.read().get(peer).copied().filter(|entry| !entry.gone)
+    }
+
+    /// Whether there is no place for one more, whoever it is.
+    pub(crate) fn is_full(&self) -> bool {
+        self.read().len() >= self.sessions_max
     }
 
     /// How many are connected.
@@ -123,7 +138,7 @@ mod tests {
         let peer = PeerId::new("a").unwrap();
         directory.enter(&peer, entry(0, 1), || {}).unwrap();
         let welcome = || panic!("it is not welcome");
-        assert_eq!(directory.enter(&peer, entry(1, 1), welcome), Err(entry(0, 1)));
+        assert_eq!(directory.enter(&peer, entry(1, 1), welcome), Err(NoPlace::Taken(entry(0, 1))));
         directory.leave(&peer, 0, entry(0, 2).id);
         assert_eq!(directory.find("a"), Some(entry(0, 1)), "another generation does not leave for it");
         directory.leave(&peer, 0, entry(0, 1).id);
@@ -140,7 +155,8 @@ mod tests {
         assert_eq!(directory.find("a"), Some(old), "another engine's slot is another session");
         directory.hide(&peer, 0, old.id);
         assert_eq!((directory.find("a"), directory.len(), directory.all()), (None, 0, vec![]));
-        assert!(directory.enter(&peer, entry(1, 1), || {}).is_err_and(|old| old.gone));
+        let gone = Entry { gone: true, ..old };
+        assert_eq!(directory.enter(&peer, entry(1, 1), || {}), Err(NoPlace::Taken(gone)));
         directory.leave(&peer, 0, old.id);
         directory.enter(&peer, entry(1, 1), || {}).unwrap();
         directory.leave_all(1);
@@ -150,17 +166,34 @@ mod tests {
     }
 
     #[test]
+    fn there_are_as_many_as_may_be_and_whose_id_is_taken_hears_that_first() {
+        let directory = Directory::new(Vec::new(), 2);
+        let [a, b, c] = ["a", "b", "c"].map(|id| PeerId::new(id).unwrap());
+        directory.enter(&a, entry(0, 1), || {}).unwrap();
+        assert!(!directory.is_full());
+        directory.enter(&b, entry(1, 1), || {}).unwrap();
+        assert!(directory.is_full());
+        let welcome = || panic!("it is not welcome");
+        assert_eq!(directory.enter(&c, entry(2, 1), welcome), Err(NoPlace::Full));
+        assert_eq!(directory.enter(&b, entry(2, 1), welcome), Err(NoPlace::Taken(entry(1, 1))));
+        directory.hide(&a, 0, entry(0, 1).id);
+        assert!(directory.is_full(), "one whose end has not been heard of has its place");
+        directory.leave(&a, 0, entry(0, 1).id);
+        directory.enter(&c, entry(2, 1), || {}).unwrap();
+    }
+
+    #[test]
     fn peers_that_come_and_go_never_make_the_table_grow() {
         let directory = Directory::new(Vec::new(), 8);
         let capacity = directory.read().capacity();
         for round in 0..10_000u32 {
-            let peer = PeerId::new(&format!("peer-{round}")).unwrap();
-            directory.enter(&peer, entry(round % 8, round), || {}).unwrap();
             if round >= 8 {
                 let old = round - 8;
                 let peer = PeerId::new(&format!("peer-{old}")).unwrap();
                 directory.leave(&peer, 0, entry(old % 8, old).id);
             }
+            let peer = PeerId::new(&format!("peer-{round}")).unwrap();
+            directory.enter(&peer, entry(round % 8, round), || {}).unwrap();
         }
         assert_eq!(directory.read().capacity(), capacity);
     }

@@ -40,7 +40,7 @@ pub(crate) struct Shared {
     pub(crate) tallies: EngineTallies,
     /// The engine is to drain its sessions and end.
     pub(crate) stopping: Flag,
-    /// Sessions it has, those included that are on their way to it.
+    /// Connections it has, those included that are on their way to it.
     pub(crate) load: Tally,
     /// What time it is, for senders that wait until a deadline.
     pub(crate) clock: Clock,
@@ -52,15 +52,23 @@ pub(crate) struct Slot {
     pub(crate) send: SendPath,
     pub(crate) received: ReceivedTallies,
     pub(crate) requests: Requests,
-    /// The counters when the slot's present session began: they count on over all its sessions.
-    base: Mutex<SessionCounters>,
+    base: Mutex<Base>,
+}
+
+/// The counters when a slot's present session began: they count on over all its sessions.
+#[derive(Default)]
+struct Base {
+    generation: u32,
+    counters: SessionCounters,
 }
 
 impl Slot {
-    /// What its present session has done.
-    pub(crate) fn session_counters(&self) -> SessionCounters {
-        let base = *self.base.lock().unwrap_or_else(PoisonError::into_inner);
-        self.counters().combine(&base, u64::wrapping_sub)
+    /// What its session of this generation has done, unless another has begun since.
+    pub(crate) fn session_counters(&self, generation: u32) -> Option<SessionCounters> {
+        // Held to the end: the slot's next session begins under it.
+        let base = self.base.lock().unwrap_or_else(PoisonError::into_inner);
+        let present = base.generation == generation;
+        present.then(|| self.counters().combine(&base.counters, u64::wrapping_sub))
     }
 
     /// What all its sessions have done.
@@ -70,7 +78,9 @@ impl Slot {
 
     /// Opens it for a new session.
     pub(crate) fn open(&self, generation: u32) {
-        *self.base.lock().unwrap_or_else(PoisonError::into_inner) = self.counters();
+        let mut base = self.base.lock().unwrap_or_else(PoisonError::into_inner);
+        *base = Base { generation, counters: self.counters() };
+        drop(base);
         self.requests.reset(generation);
         self.send.open(generation);
     }
@@ -163,8 +173,6 @@ pub(crate) struct Session {
     pub(crate) announced: bool,
     /// It waits for an older session with its id to end.
     pub(crate) awaiting: bool,
-    /// It counts among `sessions_max`.
-    pub(crate) counted: bool,
     pub(crate) refusal: Option<RefusalCode>,
     pub(crate) reason: Option<Reason>,
     /// When the present state must be over.
@@ -202,7 +210,6 @@ impl Session {
             shut_down: false,
             announced: false,
             awaiting: false,
-            counted: false,
             refusal: None,
             reason: None,
             deadline,
@@ -231,7 +238,7 @@ impl Session {
     }
 }
 
-const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+pub(crate) const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 #[cfg(test)]
 mod tests {

@@ -138,9 +138,9 @@ impl Peer {
         make_request(&self.shared, self.id, set, clear)
     }
 
-    /// What the session has done so far. After its end, what the slot's next one has.
-    pub fn counters(&self) -> SessionCounters {
-        self.slot().session_counters()
+    /// What the session has done so far; `None` some time after its end, when another one has its place.
+    pub fn counters(&self) -> Option<SessionCounters> {
+        self.slot().session_counters(self.id.generation)
     }
 }
 

@@ -33,9 +33,20 @@ impl Table {
         self.free.push(index);
     }
 
+    /// How many slots have no session.
+    pub(crate) fn free(&self) -> usize {
+        self.free.len()
+    }
+
     /// Whether no slot has a session.
     pub(crate) fn is_empty(&self) -> bool {
         self.free.len() == self.sessions.len()
+    }
+
+    /// Of the sessions that `are` so, the one whose deadline is the soonest.
+    pub(crate) fn soonest(&self, are: impl Fn(&Session) -> bool) -> Option<usize> {
+        let some = self.sessions.iter().enumerate().filter(|(_, session)| are(session));
+        some.min_by_key(|(_, session)| session.deadline).map(|(index, _)| index)
     }
 
     /// When the next deadline of any session is.

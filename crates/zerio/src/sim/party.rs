@@ -92,7 +92,9 @@ impl<H: Handler> Client<H> {
     }
 
     fn session(&self) -> Option<SlotId> {
-        if let (None, Some(Ok(id))) = (self.session.get(), self.engine.borrow_mut().core().take_outcome()) {
+        if let (None, Some((_, Ok(id)))) =
+            (self.session.get(), self.engine.borrow_mut().core().take_outcome())
+        {
             self.session.set(Some(id));
         }
         self.session.get()

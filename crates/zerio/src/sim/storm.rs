@@ -376,8 +376,7 @@ impl Storm {
             let member = &self.world.members[*node];
             !member.is_finished() && !self.ledger.borrow_mut().book(*node).stopped
         };
-        let full = server.directory.counted.get() >= self.config.sessions_max as u64;
-        if full || !server.nodes.iter().all(fit) {
+        if server.directory.is_full() || !server.nodes.iter().all(fit) {
             return Ok(());
         }
         let end = self.client_joins("late".into());

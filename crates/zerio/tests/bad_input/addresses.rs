@@ -44,10 +44,15 @@ fn an_address_of_another_machine_can_not_be_listened_on() {
 
 /// Connects over each driver, started and polled, and gives each error, which came within the patience.
 fn errors(address: SocketAddr, handshake_timeout: Duration) -> Vec<Error> {
+    errors_of(&[address], handshake_timeout)
+}
+
+/// The same for a server of several addresses.
+fn errors_of(addresses: &[SocketAddr], handshake_timeout: Duration) -> Vec<Error> {
     let mut errors = Vec::new();
     for driver in drivers() {
         let client = || {
-            Client::connect(address, "client")
+            Client::connect(addresses.to_vec().leak() as &[SocketAddr], "client")
                 .unwrap()
                 .config(config(|c| (c.driver, c.handshake_timeout) = (driver, handshake_timeout)))
         };
@@ -119,6 +124,62 @@ fn a_server_that_does_not_even_accept_is_given_up_at_the_deadline() {
     }
     for error in errors(address, Duration::from_millis(300)) {
         assert!(matches!(&error, Error::TimedOut { .. }), "{error:?}");
+    }
+    // It is given its share of the time, and no more.
+    each_is_tried(&[address, nobodys()], Duration::from_secs(2));
+}
+
+/// An address on which nobody listens.
+fn nobodys() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// A client connects to the server that has the last one of several addresses, over each driver, started and
+/// polled; `dead` are the others.
+#[track_caller]
+fn each_is_tried(dead: &[SocketAddr], handshake_timeout: Duration) {
+    for driver in drivers() {
+        let config = config(|c| (c.driver, c.handshake_timeout) = (driver, handshake_timeout));
+        let server = Server::bind("127.0.0.1:0").unwrap().config(config.clone()).start().unwrap();
+        let addresses: &[SocketAddr] = [dead, &[server.local_addr()]].concat().leak();
+        let client = || Client::connect(addresses, "client").unwrap().config(config.clone());
+        let started = client().start().unwrap();
+        assert_eq!(started.address(), server.local_addr());
+        assert_eq!(started.peer().address(), server.local_addr());
+        started.send(b"oui").unwrap();
+        assert!(started.stop().undelivered.is_empty());
+        let (mut polled, begun) = (client().start_polled().unwrap(), Instant::now());
+        while !polled.is_connected() {
+            polled.poll().unwrap();
+            assert!(begun.elapsed() < PATIENCE);
+        }
+        assert_eq!(polled.address(), Some(server.local_addr()));
+    }
+}
+
+#[test]
+fn of_several_addresses_the_first_that_answers_is_the_servers() {
+    each_is_tried(&[nobodys()], PATIENCE);
+    let dead: Vec<_> = (0..12).map(|_| nobodys()).collect();
+    each_is_tried(&dead, PATIENCE);
+}
+
+#[test]
+fn where_none_of_several_addresses_answers_the_last_ones_error_is_told() {
+    let dead = [nobodys(), nobodys()];
+    for error in errors_of(&dead, PATIENCE) {
+        assert!(matches!(&error, Error::Connect { address, .. } if *address == dead[1]), "{error:?}");
+    }
+}
+
+#[test]
+fn a_server_that_takes_the_connection_is_the_one_whatever_it_answers() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = listener.local_addr().unwrap();
+    let after = Duration::from_millis(300);
+    for error in errors_of(&[silent, nobodys()], after) {
+        let given = matches!(&error, Error::TimedOut { address, after: given } if *given == after && *address == silent.to_string());
+        assert!(given, "{error:?}");
     }
 }
 

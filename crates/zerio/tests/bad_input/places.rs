@@ -1,12 +1,15 @@
 //! More connections than places.
 #![forbid(unsafe_code)]
 
-use zerio::{Client, Error, RefusalCode, Rejection};
+use std::io::ErrorKind;
+use std::time::Duration;
 
-use crate::hostile::{RawPeer, frame, undisturbed, until};
+use zerio::{Client, Error, RefusalCode, Rejection, SameId};
+
+use crate::hostile::{PATIENCE, RawPeer, Scene, frame, undisturbed, until};
 
 /// Connects as `id` until the server has a place for it.
-fn comes_in(scene: &crate::hostile::Scene, id: &str) -> RawPeer {
+fn comes_in(scene: &Scene, id: &str) -> RawPeer {
     until("a place that becomes free", || {
         let mut peer = RawPeer::connect(scene.address);
         peer.say(&frame(id.as_bytes()));
@@ -101,6 +104,81 @@ fn more_clients_at_once_than_there_are_slots_all_learn_that_the_server_is_full()
                     other => panic!("{other:?}"),
                 }
             }
+        },
+    );
+}
+
+/// So many connections that say nothing, which the server has accepted.
+fn silent(scene: &Scene, count: usize) -> Vec<RawPeer> {
+    (0..count).map(|_| RawPeer::connect(scene.address)).collect()
+}
+
+/// Whether the server has said something, or closed.
+fn is_answered(peer: &RawPeer) -> bool {
+    peer.stream.set_nonblocking(true).unwrap();
+    let answered = match peer.stream.peek(&mut [0]) {
+        Err(error) => error.kind() != ErrorKind::WouldBlock,
+        Ok(_) => true,
+    };
+    peer.stream.set_nonblocking(false).unwrap();
+    answered
+}
+
+#[test]
+fn any_number_of_silent_connections_keep_nobody_out() {
+    undisturbed(
+        |c| (c.sessions_max, c.handshake_timeout) = (4, PATIENCE),
+        |scene| {
+            let mut silent = silent(scene, 60);
+            let mut welcome = Vec::new();
+            for id in ["second", "third", "fourth"] {
+                welcome.push(RawPeer::welcome(scene.address, id));
+            }
+            // Those that made room have heard why, if they were not in the last ones' way.
+            silent[0].hears_refusal(RefusalCode::ServerFull);
+            let mut peer = RawPeer::connect(scene.address);
+            peer.say(&frame(b"fifth"));
+            peer.hears_refusal(RefusalCode::ServerFull);
+            for peer in &mut welcome {
+                peer.say(&frame(b"oui"));
+                assert_eq!(peer.hear(), b"oui");
+            }
+        },
+    );
+}
+
+#[test]
+fn a_few_silent_connections_have_their_time() {
+    undisturbed(
+        |c| (c.sessions_max, c.handshake_timeout) = (4, Duration::from_millis(600)),
+        |scene| {
+            // Four places and eight spare slots: with three more peers, four silent ones are in nobody's way.
+            let mut silent = silent(scene, 4);
+            for id in ["second", "third", "fourth"] {
+                RawPeer::welcome(scene.address, id);
+            }
+            for peer in &mut silent {
+                peer.hears_refusal(RefusalCode::TooLate);
+            }
+        },
+    );
+}
+
+#[test]
+fn a_newer_session_replaces_its_older_one_where_the_server_is_full() {
+    undisturbed(
+        |c| (c.sessions_max, c.same_id) = (2, SameId::ReplaceOld),
+        |scene| {
+            let mut old = RawPeer::welcome(scene.address, "second");
+            let silent = silent(scene, 1);
+            let mut peer = RawPeer::connect(scene.address);
+            peer.say(&frame(b"third"));
+            peer.hears_refusal(RefusalCode::ServerFull);
+            let mut new = RawPeer::welcome(scene.address, "second");
+            old.hears_the_end();
+            new.say(&frame(b"oui"));
+            assert_eq!(new.hear(), b"oui");
+            assert!(!is_answered(&silent[0]), "it has until its deadline to say who it is");
         },
     );
 }

@@ -215,7 +215,7 @@ impl TestClient {
     pub fn session_counters(&self) -> SessionCounters {
         match &self.inner {
             ClientInner::Thread(client) => client.session_counters(),
-            ClientInner::Polled(_) => self.peer().counters(),
+            ClientInner::Polled(client) => client.ask(|client| client.session_counters()),
         }
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::network::{Network, Site};
-use crate::driver::{Completion, Direct, Driver, Options, SlotId, completions_max};
+use crate::driver::{Completion, Direct, Options, SlotId, completions_max};
 use crate::region::{Cutter, Region, Span};
 
 /// Longer than anything here takes, however busy the machine is.
@@ -206,7 +206,7 @@ pub(super) fn has_resets() -> bool {
 
 /// Whether this machine lets a driver be used. What else fails is a fault.
 #[cfg(any(target_os = "linux", windows))]
-pub(super) fn is_allowed<D: Driver>() -> bool {
+pub(super) fn is_allowed<D: crate::driver::Driver>() -> bool {
     #[cfg(target_os = "linux")]
     const FORBIDDEN: [i32; 2] = [libc::EPERM, libc::ENOSYS];
     // WSAEOPNOTSUPP and WSAEINVAL: there is no table of functions.

@@ -134,7 +134,7 @@ impl Storm {
         let address = self.address;
         let client = &mut self.clients[at];
         let mut engine = client.engine.borrow_mut();
-        if let (None, Some(Ok(id))) = (client.session, engine.core().take_outcome()) {
+        if let (None, Some((_, Ok(id)))) = (client.session, engine.core().take_outcome()) {
             client.session = Some(id);
         }
         let peer = Peer::new(engine.shared().clone(), client.session?, client.id, address);
