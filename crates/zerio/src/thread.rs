@@ -32,7 +32,7 @@ use crate::send::Sole;
 use crate::session::Shared;
 use crate::session::inbox::Inboxes;
 use crate::time::{Clock, Time};
-use crate::wait::{Idle, Idler};
+use crate::wait::{Idler, Next};
 
 /// What time it is.
 #[inline]
@@ -433,15 +433,19 @@ fn cycle<D: Driver, H: Handler>(
         } else if engine.is_finished() {
             *outcome = None;
         }
-        if work > 0 {
+        let next = if work > 0 {
             engine.shared().tallies.longest_turn_ns.raise(ended.since(begun).as_nanos() as u64);
-            idler.worked(ended);
-        } else if !engine.is_finished() && idler.idle(ended) == Idle::Park {
-            engine.park(ended)?;
-            begun = now();
-            continue;
-        }
-        begun = ended;
+            idler.worked(ended, engine.served_senders(), now)
+        } else if !engine.is_finished() {
+            idler.idle(ended, now)
+        } else {
+            Next::Turn
+        };
+        begun = match next {
+            Next::Turn => ended,
+            Next::Nap => engine.nap().map(|()| now())?,
+            Next::Park => engine.park(ended).map(|()| now())?,
+        };
     }
     Ok(())
 }

@@ -24,7 +24,8 @@ pub enum WaitStrategy {
     BusySpin,
     /// Turns for so long after the last work, giving the core to whoever else wants it between turns, then
     /// parks. The default, with 20 µs: an answer that comes at once is met awake, a sender on the same
-    /// core can fill the ring meanwhile, and an idle engine costs nothing. Idle 0.01 %, loaded 8.4 µs.
+    /// core can fill the ring meanwhile, and an idle engine costs nothing. Where a thread that never sleeps
+    /// has the same core, it parks at once. Idle 0.01 %, loaded 8.4 µs.
     SpinThenPark(Duration),
     /// Gives the core to whoever else wants it between turns: nearly the latency of spinning where
     /// nobody does, a whole core in the eyes of the system. Idle 100 %, loaded 8.9 µs.
@@ -55,11 +56,13 @@ impl fmt::Display for WaitStrategy {
     }
 }
 
-/// What an idle engine is to do next.
+/// What an engine is to do after a turn.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Idle {
+pub(crate) enum Next {
     /// Another turn at once.
     Turn,
+    /// A turn that waits in the kernel for a moment, though senders may take it that the engine is awake.
+    Nap,
     /// A turn that waits in the kernel until something happens.
     Park,
 }
@@ -68,38 +71,96 @@ pub(crate) enum Idle {
 #[derive(Debug)]
 pub(crate) struct Idler {
     strategy: WaitStrategy,
-    /// When the engine last did work.
+    /// When the engine last did work, and when some of it was from other threads.
     worked: Time,
+    served_senders: Time,
+    /// How often in a row somebody who had been given the core kept it.
+    kept: u32,
+    /// Until then the core is somebody else's.
+    crowded_until: Time,
+    crowded_for: Duration,
 }
+
+/// Who has been given the core for so long keeps it until the system takes it away, which is after one to several
+/// milliseconds; who had something to do and then sleeps, as a sender whose ring is full, takes less.
+const KEPT: Duration = Duration::from_micros(500);
+
+/// For so long, at first and at most, a core that was kept twice in a row counts as crowded.
+const CROWDED: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+
+/// Naps for so long after the last message of another thread.
+const STREAMING: Duration = Duration::from_millis(1);
 
 impl Idler {
     pub(crate) fn new(strategy: WaitStrategy, now: Time) -> Idler {
-        Idler { strategy, worked: now }
+        let (long_ago, crowded_for) = (Time::from_nanos(0), Duration::ZERO);
+        Idler {
+            strategy,
+            worked: now,
+            served_senders: long_ago,
+            kept: 0,
+            crowded_until: long_ago,
+            crowded_for,
+        }
     }
 
-    /// The last turn did work.
+    /// The last turn did work, which other threads may have made. `clock` tells what time it is when the core is
+    /// this thread's again.
     #[inline]
-    pub(crate) fn worked(&mut self, now: Time) {
+    pub(crate) fn worked(&mut self, now: Time, served_senders: bool, clock: impl Fn() -> Time) -> Next {
         self.worked = now;
-        // A turn that was short because little had come is followed by more of them, unless whoever makes
-        // the work has the core for a while. It costs next to nothing where nobody wants it.
-        if let WaitStrategy::SpinThenPark(_) | WaitStrategy::Yield | WaitStrategy::Park = self.strategy {
-            std::thread::yield_now();
+        if !served_senders {
+            return Next::Turn;
+        }
+        self.served_senders = now;
+        match self.strategy {
+            WaitStrategy::SpinThenPark(_) | WaitStrategy::Park if now < self.crowded_until => Next::Nap,
+            // A turn that was short because little had come is followed by more of them, unless whoever makes
+            // the work has the core for a while. It costs next to nothing where nobody wants it.
+            WaitStrategy::SpinThenPark(_) | WaitStrategy::Yield | WaitStrategy::Park => {
+                self.give_way(now, clock)
+            }
+            WaitStrategy::BusySpin | WaitStrategy::Sleep(_) => Next::Turn,
         }
     }
 
     /// The last turn did none.
     #[inline]
-    pub(crate) fn idle(&mut self, now: Time) -> Idle {
+    pub(crate) fn idle(&mut self, now: Time, clock: impl Fn() -> Time) -> Next {
+        let crowded = now < self.crowded_until;
         match self.strategy {
             WaitStrategy::BusySpin => std::hint::spin_loop(),
             // The sender whose messages it waits for may need this very core.
-            WaitStrategy::SpinThenPark(spin) if now.since(self.worked) < spin => std::thread::yield_now(),
-            WaitStrategy::SpinThenPark(_) | WaitStrategy::Park => return Idle::Park,
+            WaitStrategy::SpinThenPark(spin) if now.since(self.worked) < spin && !crowded => {
+                return self.give_way(now, clock);
+            }
+            WaitStrategy::SpinThenPark(_) | WaitStrategy::Park => {
+                let streaming = now.since(self.served_senders) < STREAMING;
+                return if crowded && streaming { Next::Nap } else { Next::Park };
+            }
             WaitStrategy::Yield => std::thread::yield_now(),
             WaitStrategy::Sleep(pause) => std::thread::sleep(pause),
         }
-        Idle::Turn
+        Next::Turn
+    }
+
+    /// Gives the core to whoever else wants it. One who never sleeps, as a sender that keeps to a schedule, has it
+    /// until the system takes it away: Linux counts a yield as a whole slice, some milliseconds. Then it
+    /// is better to sleep, out of which the system lets a thread in at once.
+    #[inline]
+    fn give_way(&mut self, now: Time, clock: impl Fn() -> Time) -> Next {
+        std::thread::yield_now();
+        let back = clock();
+        if back.since(now) < KEPT {
+            (self.kept, self.crowded_for) = (0, Duration::ZERO);
+            return Next::Turn;
+        }
+        self.kept += 1;
+        if self.kept >= 2 {
+            self.crowded_for = (2 * self.crowded_for).clamp(CROWDED.0, CROWDED.1);
+            self.crowded_until = back.after(self.crowded_for);
+        }
+        Next::Turn
     }
 }
 
@@ -224,24 +285,61 @@ mod tests {
     fn spin_then_park_spins_for_its_time_and_then_parks() {
         let at = |micros: u64| Time::from_nanos(micros * 1000);
         let mut idler = Idler::new(WaitStrategy::SpinThenPark(Duration::from_micros(20)), at(0));
-        assert_eq!(idler.idle(at(19)), Idle::Turn);
-        assert_eq!(idler.idle(at(20)), Idle::Park);
-        idler.worked(at(100));
-        assert_eq!(idler.idle(at(119)), Idle::Turn);
-        assert_eq!(idler.idle(at(120)), Idle::Park);
+        assert_eq!(idler.idle(at(19), || at(19)), Next::Turn);
+        assert_eq!(idler.idle(at(20), || at(20)), Next::Park);
+        idler.worked(at(100), false, || at(100));
+        assert_eq!(idler.idle(at(119), || at(119)), Next::Turn);
+        assert_eq!(idler.idle(at(120), || at(120)), Next::Park);
+    }
+
+    #[test]
+    fn a_core_that_somebody_keeps_twice_in_a_row_is_not_spun_on_for_a_while() {
+        let at = |micros: u64| Time::from_nanos(micros * 1000);
+        let mut idler = Idler::new(WaitStrategy::SpinThenPark(Duration::from_micros(20)), at(0));
+        let mut idle = |now, back| {
+            assert_eq!(idler.worked(at(now), false, || at(now)), Next::Turn);
+            idler.idle(at(now), || at(back))
+        };
+        // Once may be anything, and is forgotten when the core comes back at once.
+        assert_eq!(idle(10_000, 13_000), Next::Turn);
+        assert_eq!(idle(13_000, 13_001), Next::Turn);
+        assert_eq!(idle(14_000, 14_499), Next::Turn);
+        assert_eq!(idle(15_000, 18_000), Next::Turn);
+        assert_eq!(idle(18_000, 18_500), Next::Turn);
+        // Twice: for a tenth of a second, then for two.
+        assert_eq!(idle(118_499, 0), Next::Park);
+        assert_eq!(idle(118_500, 121_500), Next::Turn);
+        assert_eq!(idle(321_499, 0), Next::Park);
+        assert_eq!(idle(321_500, 321_501), Next::Turn);
+        assert_eq!(idle(321_501, 321_502), Next::Turn);
+    }
+
+    #[test]
+    fn on_a_crowded_core_an_engine_naps_while_others_send_and_parks_a_millisecond_later() {
+        let at = |micros: u64| Time::from_nanos(micros * 1000);
+        let mut idler = Idler::new(WaitStrategy::default(), at(0));
+        assert_eq!(idler.worked(at(10_000), true, || at(13_000)), Next::Turn);
+        assert_eq!(idler.worked(at(13_000), true, || at(16_000)), Next::Turn, "this one found it out");
+        assert_eq!(idler.worked(at(16_000), true, || at(0)), Next::Nap);
+        assert_eq!(idler.idle(at(16_100), || at(0)), Next::Nap);
+        assert_eq!(idler.worked(at(16_200), false, || at(0)), Next::Turn, "what was received is no reason");
+        assert_eq!(idler.idle(at(16_999), || at(0)), Next::Nap);
+        assert_eq!(idler.idle(at(17_000), || at(0)), Next::Park);
+        assert_eq!(idler.worked(at(116_000), true, || at(116_001)), Next::Turn, "it is crowded no more");
+        assert_eq!(idler.idle(at(116_020), || at(0)), Next::Park);
     }
 
     #[test]
     fn only_the_parking_strategies_park() {
         let later = Time::from_nanos(1 << 40);
         for (strategy, idle) in [
-            (WaitStrategy::BusySpin, Idle::Turn),
-            (WaitStrategy::Yield, Idle::Turn),
-            (WaitStrategy::Sleep(Duration::from_micros(1)), Idle::Turn),
-            (WaitStrategy::Park, Idle::Park),
-            (WaitStrategy::default(), Idle::Park),
+            (WaitStrategy::BusySpin, Next::Turn),
+            (WaitStrategy::Yield, Next::Turn),
+            (WaitStrategy::Sleep(Duration::from_micros(1)), Next::Turn),
+            (WaitStrategy::Park, Next::Park),
+            (WaitStrategy::default(), Next::Park),
         ] {
-            assert_eq!(Idler::new(strategy, Time::from_nanos(0)).idle(later), idle, "{strategy}");
+            assert_eq!(Idler::new(strategy, Time::from_nanos(0)).idle(later, || later), idle, "{strategy}");
         }
     }
 

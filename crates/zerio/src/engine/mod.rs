@@ -48,6 +48,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 /// How long a parked engine that has to look again at something may sleep.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
+/// A nap. What another thread sends meanwhile goes to the kernel at its end, all at once.
+const NAP: Duration = Duration::from_micros(50);
+
 /// The longest that a parked engine sleeps in any case.
 const LONGEST_PARK: Duration = Duration::from_secs(60);
 
@@ -66,6 +69,8 @@ pub(crate) struct Engine<D: Driver, H> {
     handed: Handed,
     /// The handler is not called any more: it has panicked.
     silent: bool,
+    /// The last turn had work from other threads.
+    served_senders: bool,
 }
 
 /// Messages that a handler was given and that are not counted yet, of a session, and the bytes of their frames.
@@ -222,14 +227,17 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         };
         let done = Vec::with_capacity(driver::completions_max(slots));
         let handed = Handed::default();
-        Engine { driver, handler, region, buffers, core, done, inboxes, own, handed, silent: false }
+        let (silent, served_senders) = (false, false);
+        Engine { driver, handler, region, buffers, core, done, inboxes, own, handed, silent, served_senders }
     }
 
     /// One run of the duty cycle, without waiting. Tells how much work it did. An error is the driver's,
     /// and the engine's end.
     pub(crate) fn turn(&mut self, now: Time) -> io::Result<usize> {
         self.core.now = now;
+        // What is marked already was not by this engine's handler, whose sends are served in the turn that made them.
         let mut work = self.serve_marked();
+        self.served_senders = work > 0;
         if self.done.is_empty() {
             self.driver.turn(Duration::ZERO, &mut self.done)?;
             self.done.reverse();
@@ -259,6 +267,11 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         Ok(work)
     }
 
+    /// Whether the last turn had work from other threads.
+    pub(crate) fn served_senders(&self) -> bool {
+        self.served_senders
+    }
+
     /// Waits in the kernel until something happens, but not for longer than this engine may; the next turn
     /// sees what it was. Not if a sender has work for it already.
     pub(crate) fn park(&mut self, now: Time) -> io::Result<()> {
@@ -266,6 +279,17 @@ impl<D: Driver, H: Handler> Engine<D, H> {
             Some(bound) => self.stay_asleep(bound),
             None => Ok(()),
         }
+    }
+
+    /// Waits in the kernel for a moment, or until something comes; the next turn sees what. Meanwhile senders take it
+    /// that this engine is awake, and leave to it what they commit.
+    pub(crate) fn nap(&mut self) -> io::Result<()> {
+        if !self.done.is_empty() {
+            return Ok(());
+        }
+        let outcome = self.driver.turn(NAP, &mut self.done);
+        self.done.reverse();
+        outcome
     }
 
     /// Says that it sleeps, and gives for how long it may; `None` where there is work, and it must not.

@@ -62,7 +62,8 @@ impl SendPath {
         if pumped != Pumped::All {
             self.bell.ring(self.index);
         } else if self.bell.count_direct() >= DIRECT_SENDS {
-            self.bell.wake();
+            // Nothing is left to do for it, but it is to know who sends.
+            self.bell.ring(self.index);
         }
     }
 
