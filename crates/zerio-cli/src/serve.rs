@@ -66,7 +66,7 @@ fn explain(config: &Config, as_json: bool) -> Result<(), Failure> {
         let (pinned, unpinned) = (memory.pinned, memory.unpinned());
         json!({
             "slots": memory.slots, "send_rings": memory.send_rings, "receive_buffers": memory.receive_buffers,
-            "tables": memory.tables, "total": memory.total(), "pinned": pinned, "unpinned": unpinned,
+            "handshakes": memory.handshakes, "tables": memory.tables, "total": memory.total(), "pinned": pinned, "unpinned": unpinned,
         })
         .to_string()
     } else {

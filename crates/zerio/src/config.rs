@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::wait::WaitStrategy;
-use crate::wire::{HEADER, HELLO_MAX};
+use crate::wire::{HEADER, HELLO_FRAME, HELLO_MAX};
 
 /// The settings of a server or client. Make one with [`Config::default`], change what you want, and give
 /// it to `config(…)`; it is checked when you start.
@@ -185,6 +185,9 @@ pub(crate) const RING_BLOCKS: usize = 16;
 /// to hear so.
 pub(crate) const SPARE_SLOTS: usize = 8;
 
+/// Bytes for the handshake of each slot: a frame each way.
+pub(crate) const HANDSHAKE_BYTES: usize = 2 * HELLO_FRAME;
+
 /// What the fixed tables cost for each slot, in bytes, at the most; a test holds it against the types.
 pub(crate) const TABLES_PER_SLOT: usize = 4096;
 
@@ -205,8 +208,10 @@ impl Config {
             DriverKind::Auto => cfg!(windows),
             kind => kind == DriverKind::Rio,
         };
-        let pinned = if registered { send_rings + receive_buffers } else { 0 };
-        Ok(Memory { slots, send_rings, receive_buffers, tables: slots * TABLES_PER_SLOT, pinned })
+        let handshakes = slots * HANDSHAKE_BYTES;
+        let pinned = if registered { send_rings + receive_buffers + handshakes } else { 0 };
+        let tables = slots * TABLES_PER_SLOT;
+        Ok(Memory { slots, send_rings, receive_buffers, handshakes, tables, pinned })
     }
 
     /// Slots in each engine's table.
@@ -336,6 +341,9 @@ pub struct Memory {
     pub send_rings: usize,
     /// Bytes of all receive buffers.
     pub receive_buffers: usize,
+    /// Bytes for the first frames of all sessions, each way: one that says nothing else touches none of its ring and
+    /// buffer.
+    pub handshakes: usize,
     /// Bytes of the fixed tables, at the most.
     pub tables: usize,
     /// Bytes of those above that the kernel keeps from being swapped out: what counts against
@@ -346,7 +354,7 @@ pub struct Memory {
 impl Memory {
     /// The whole sum, in bytes.
     pub fn total(&self) -> usize {
-        self.send_rings + self.receive_buffers + self.tables
+        self.send_rings + self.receive_buffers + self.handshakes + self.tables
     }
 
     /// What of it is not pinned, in bytes.
@@ -360,6 +368,7 @@ impl fmt::Display for Memory {
         let kib = |bytes: usize| bytes.div_ceil(1024);
         writeln!(f, "{:>12} KiB  send rings, {} slots", kib(self.send_rings), self.slots)?;
         writeln!(f, "{:>12} KiB  receive buffers", kib(self.receive_buffers))?;
+        writeln!(f, "{:>12} KiB  handshakes", kib(self.handshakes))?;
         writeln!(f, "{:>12} KiB  tables, at the most", kib(self.tables))?;
         writeln!(f, "{:>12} KiB  in all, mapped at start and touched when used", kib(self.total()))?;
         write!(f, "{:>12} KiB  of it pinned, {} KiB not", kib(self.pinned), kib(self.unpinned()))
@@ -433,7 +442,7 @@ mod tests {
         assert_eq!(memory.pinned > 0, cfg!(windows));
         // The kernel keeps all of it where it is for Registered I/O.
         let registered = Config { driver: DriverKind::Rio, ..config.clone() }.memory().unwrap();
-        assert_eq!(registered.pinned, memory.send_rings + memory.receive_buffers);
+        assert_eq!(registered.pinned, memory.send_rings + memory.receive_buffers + memory.handshakes);
         let more = Config { sessions_max: 20, ..config }.memory().unwrap();
         assert!(more.total() > memory.total());
     }

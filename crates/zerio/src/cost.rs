@@ -20,7 +20,7 @@ use crate::session::Shared;
 use crate::session::directory::Directory;
 use crate::session::inbox::inboxes;
 use crate::time::{Clock, Time};
-use crate::wire;
+use crate::wire::{self, HELLO_FRAME};
 
 /// The message of each step, in bytes.
 const MESSAGE: [u8; 32] = [0x5a; 32];
@@ -48,10 +48,11 @@ pub const STEPS: [Step; 8] = [
 
 /// A send path of one session, whose engine is awake.
 fn path() -> (SendPath, Told) {
-    let (region, mut cutter) = Region::new(RING).expect("a small region");
+    let (region, mut cutter) = Region::new(RING + HELLO_FRAME).expect("a small region");
     let bell = Arc::new(Doorbell::new(1));
     bell.connect(Waker::new(|| {}));
-    let path = SendPath::new(Ring::new(region.clone(), cutter.cut(RING)), bell, 0, MESSAGE.len());
+    let (ring, greeting) = (Ring::new(region.clone(), cutter.cut(RING)), cutter.cut(HELLO_FRAME));
+    let path = SendPath::new(ring, greeting, bell, 0, MESSAGE.len());
     path.open(ID.generation);
     (path, Told::new(region, 1).expect("it needs nothing"))
 }

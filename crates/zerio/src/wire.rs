@@ -15,6 +15,9 @@ pub(crate) const RESERVED: u32 = 1 << 31;
 /// The longest first frame, either way: an id of 255 bytes, a zero byte, and a feature block.
 pub(crate) const HELLO_MAX: usize = 1024;
 
+/// The longest frame of a handshake, in bytes.
+pub(crate) const HELLO_FRAME: usize = HEADER + HELLO_MAX;
+
 /// The longest peer id, in bytes.
 pub(crate) const ID_MAX: usize = 255;
 

@@ -49,7 +49,8 @@ impl<D: Driver, H: Handler> Engine<D, H> {
 
     /// What is not as it must be when an engine is finished, its driver still there.
     pub(crate) fn fault_at_rest(&self, receive_buffer: usize) -> Option<String> {
-        let whole = |index: usize| self.buffers[index].capacity() == Some(receive_buffer);
+        let all = receive_buffer + crate::wire::HELLO_FRAME;
+        let whole = |index: usize| self.buffers[index].capacity() == Some(all);
         let sessions = self.core.table.sessions.iter().enumerate();
         let mut busy = sessions.filter(|(index, session)| session.state != State::Free || !whole(*index));
         busy.next().map(|(index, session)| format!("slot {index} is left {:?}", session.state))

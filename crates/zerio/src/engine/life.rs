@@ -103,8 +103,7 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         session.peer = hello;
         let send = &self.core.shared.slots[index].send;
         send.connect(self.driver.direct(id));
-        // The ring is empty and nobody else has it: there is room.
-        let _ = send.greet(id.generation, hello.as_bytes());
+        send.greet(hello.as_bytes());
         self.receive(index);
     }
 
@@ -237,6 +236,7 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         match verdict {
             Verdict::Welcome(peer) => {
                 self.buffers[index].consume(frame);
+                self.buffers[index].move_on(&self.region);
                 self.conclude(Ok(self.core.table.sessions[index].id));
                 self.open(index, peer);
             }
@@ -274,11 +274,8 @@ impl<D: Driver, H: Handler> Engine<D, H> {
                     Some(Err(_)) => Verdict::Refuse(RefusalCode::BadPeerId),
                     Some(Ok(peer)) => {
                         let entry = Entry { engine: server.engine, id, address, gone: false };
-                        // The ring is empty and nobody else has it: there is room.
                         let send = &self.core.shared.slots[index].send;
-                        let welcome = || {
-                            let _ = send.greet(id.generation, frame.unwrap_or_default());
-                        };
+                        let welcome = || send.greet(frame.unwrap_or_default());
                         match server.directory.enter(&peer, entry, welcome) {
                             Ok(()) => Verdict::Welcome(peer),
                             Err(NoPlace::Taken(old)) if old.gone || server.same_id == SameId::ReplaceOld => {
@@ -334,11 +331,9 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         if code == RefusalCode::BadFrame {
             self.core.shared.tallies.bad_frames.add(1);
         }
-        let generation = session.id.generation;
         self.core.shared.tallies.refused.add(1);
-        // Nothing has been sent to it yet: there is room.
         let refusal = RefusalFrame::new(code);
-        let _ = self.core.shared.slots[index].send.greet(generation, refusal.message());
+        self.core.shared.slots[index].send.greet(refusal.message());
         self.end(index, Reason::Disconnected);
         self.core.set_deadline(index, REFUSAL_TIMEOUT.min(self.core.limits.drain_timeout));
     }

@@ -12,6 +12,7 @@ mod context;
 #[cfg(feature = "sim")]
 mod inspect;
 mod life;
+mod parking;
 mod patience;
 mod streams;
 
@@ -44,15 +45,6 @@ const BATCH_FROM: usize = 8;
 /// How long accepting rests after it failed, as for want of descriptors: trying again at once would
 /// fail again, at the cost of everybody.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
-
-/// How long a parked engine that has to look again at something may sleep.
-const LOOK_AGAIN: Duration = Duration::from_millis(1);
-
-/// A nap. What another thread sends meanwhile goes to the kernel at its end, all at once.
-const NAP: Duration = Duration::from_micros(50);
-
-/// The longest that a parked engine sleeps in any case.
-const LONGEST_PARK: Duration = Duration::from_secs(60);
 
 pub(crate) struct Engine<D: Driver, H> {
     driver: D,
@@ -270,54 +262,6 @@ impl<D: Driver, H: Handler> Engine<D, H> {
     /// Whether the last turn had work from other threads.
     pub(crate) fn served_senders(&self) -> bool {
         self.served_senders
-    }
-
-    /// Waits in the kernel until something happens, but not for longer than this engine may; the next turn
-    /// sees what it was. Not if a sender has work for it already.
-    pub(crate) fn park(&mut self, now: Time) -> io::Result<()> {
-        match self.fall_asleep(now) {
-            Some(bound) => self.stay_asleep(bound),
-            None => Ok(()),
-        }
-    }
-
-    /// Waits in the kernel for a moment, or until something comes; the next turn sees what. Meanwhile senders take it
-    /// that this engine is awake, and leave to it what they commit.
-    pub(crate) fn nap(&mut self) -> io::Result<()> {
-        if !self.done.is_empty() {
-            return Ok(());
-        }
-        let outcome = self.driver.turn(NAP, &mut self.done);
-        self.done.reverse();
-        outcome
-    }
-
-    /// Says that it sleeps, and gives for how long it may; `None` where there is work, and it must not.
-    pub(crate) fn fall_asleep(&mut self, now: Time) -> Option<Duration> {
-        let core = &mut self.core;
-        if !self.done.is_empty() {
-            return None;
-        }
-        let watching = !core.end_streams();
-        if !core.shared.bell.fall_asleep() {
-            return None;
-        }
-        core.shared.tallies.parks.add(1);
-        let stop = core.shared.stopping.get() && !core.stopping;
-        let looks_again = core.awaiting > 0 || watching;
-        Some(match (stop || self.inboxes[self.own].is_filled(), looks_again) {
-            (true, _) => Duration::ZERO,
-            (false, true) => LOOK_AGAIN,
-            (false, false) => core.alarm.min(core.accept_at).since(now).min(LONGEST_PARK),
-        })
-    }
-
-    /// Sleeps for so long at the most, after it has said so.
-    pub(crate) fn stay_asleep(&mut self, bound: Duration) -> io::Result<()> {
-        let outcome = self.driver.turn(bound, &mut self.done);
-        self.core.shared.bell.wake_up();
-        self.done.reverse();
-        outcome
     }
 
     /// Whether it was stopped, or its only session has ended, and nothing is left to do.

@@ -42,7 +42,8 @@ pub fn framer(data: &[u8]) {
     let (expected, fault) = naive(stream, max);
 
     let (region, mut cutter) = Region::new(capacity).expect("a small region");
-    let mut buffer = Buffer::new(cutter.cut(capacity));
+    let mut buffer = Buffer::new(cutter.cut(0), cutter.cut(capacity));
+    buffer.move_on(&region);
     let (mut received, mut messages) = (0, 0);
     let mut found = None;
     let mut pieces = pieces.into_iter().cycle();

@@ -81,7 +81,7 @@ impl Model {
 fn path(bell: &Arc<Doorbell>) -> (SendPath, Told) {
     let (region, mut cutter) = Region::new(CAPACITY).expect("a small region");
     let ring = Ring::new(region.clone(), cutter.cut(CAPACITY));
-    let path = SendPath::new(ring, bell.clone(), 0, MESSAGE_MAX);
+    let path = SendPath::new(ring, cutter.cut(0), bell.clone(), 0, MESSAGE_MAX);
     path.open(1);
     (path, Told::new(region, 1).expect("it needs nothing"))
 }

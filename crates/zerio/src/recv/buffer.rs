@@ -23,12 +23,32 @@ pub(crate) struct Buffer {
     consumed: usize,
     /// What is behind it; `None` while the driver has it.
     room: Option<Span>,
+    /// The memory that it is not in: it begins in its lobby, where the handshake is received, and moves on.
+    other: Span,
+    in_lobby: bool,
 }
 
 impl Buffer {
-    pub(crate) fn new(mut memory: Span) -> Buffer {
-        let room = memory.split_off(0);
-        Buffer { received: memory, consumed: 0, room: Some(room) }
+    pub(crate) fn new(mut lobby: Span, memory: Span) -> Buffer {
+        let room = lobby.split_off(0);
+        Buffer { received: lobby, consumed: 0, room: Some(room), other: memory, in_lobby: true }
+    }
+
+    /// The handshake is done, and no receive in flight: moves on, with what has come after it.
+    pub(crate) fn move_on(&mut self, region: &Region) {
+        let rest = &region.bytes(&self.received)[self.consumed..];
+        region.bytes_mut(&mut self.other)[..rest.len()].copy_from_slice(rest);
+        self.change_places(rest.len());
+    }
+
+    /// Begins in the other memory, whose first `received` bytes are received. The driver has nothing.
+    fn change_places(&mut self, received: usize) {
+        let Some(room) = self.room.take() else { return };
+        let new_room = self.other.split_off(received);
+        std::mem::swap(&mut self.received, &mut self.other);
+        self.other.join(room);
+        self.room = Some(new_room);
+        (self.consumed, self.in_lobby) = (0, !self.in_lobby);
     }
 
     /// The bytes that are not yet handled.
@@ -85,10 +105,10 @@ impl Buffer {
     /// How many bytes it has in all; `None` while the driver has some.
     #[cfg(feature = "sim")]
     pub(crate) fn capacity(&self) -> Option<usize> {
-        self.room.as_ref().map(|room| self.received.len() + room.len())
+        self.room.as_ref().map(|room| self.received.len() + room.len() + self.other.len())
     }
 
-    /// Forgets what was received; the driver has nothing of it.
+    /// Forgets what was received, and begins again in its lobby; the driver has nothing of it.
     pub(crate) fn reset(&mut self) {
         if let Some(room) = self.room.take() {
             let mut all = self.received.split_off(0);
@@ -96,5 +116,8 @@ impl Buffer {
             self.room = Some(all);
         }
         self.consumed = 0;
+        if !self.in_lobby {
+            self.change_places(0);
+        }
     }
 }

@@ -23,7 +23,8 @@ struct Path {
 impl Path {
     fn new(capacity: usize, max: u32) -> Path {
         let (region, mut cutter) = Region::new(capacity).unwrap();
-        let buffer = Buffer::new(cutter.cut(capacity));
+        let mut buffer = Buffer::new(cutter.cut(0), cutter.cut(capacity));
+        buffer.move_on(&region);
         Path { region, buffer, max, messages: Vec::new() }
     }
 
@@ -268,6 +269,7 @@ fn a_buffer_that_was_reset_is_empty_and_whole() {
     let (mut path, ..) = with_rest(700, 300);
     path.buffer.reset();
     assert_eq!(path.buffer.len(), 0);
+    path.buffer.move_on(&path.region);
     let lent = path.lend().unwrap();
     assert_eq!(lent.len(), 1500);
     path.buffer.give_back(lent, 0);
@@ -276,4 +278,30 @@ fn a_buffer_that_was_reset_is_empty_and_whole() {
     path.receive(&frames(&messages), usize::MAX);
     path.handle(1).unwrap();
     assert_eq!(path.messages, messages);
+}
+
+#[test]
+fn a_buffer_moves_on_from_its_lobby_with_what_has_come_and_begins_there_again() {
+    let (region, mut cutter) = Region::new(8 + 64).unwrap();
+    let mut buffer = Buffer::new(cutter.cut(8), cutter.cut(64));
+    for rest in [0, 3] {
+        let mut room = buffer.lend(&region, 4).unwrap();
+        assert_eq!(room.len(), 8);
+        region.bytes_mut(&mut room).copy_from_slice(b"hellorst");
+        buffer.give_back(room, 5 + rest);
+        buffer.consume(5);
+        buffer.move_on(&region);
+        assert_eq!(buffer.bytes(&region), &b"rst"[..rest]);
+        let room = buffer.lend(&region, 4).unwrap();
+        assert_eq!(room.len(), 64 - rest);
+        buffer.give_back(room, 60);
+        assert_eq!(buffer.len(), rest + 60);
+        buffer.reset();
+        assert_eq!(buffer.len(), 0);
+    }
+    // A session may end in its handshake.
+    let room = buffer.lend(&region, 4).unwrap();
+    buffer.give_back(room, 2);
+    buffer.reset();
+    assert_eq!(buffer.lend(&region, 4).unwrap().len(), 8);
 }

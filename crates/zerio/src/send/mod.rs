@@ -9,6 +9,7 @@ use std::time::Duration;
 
 pub(crate) mod claim;
 mod doorbell;
+mod greeting;
 #[cfg(feature = "sim")]
 mod inspect;
 mod pump;
@@ -18,10 +19,12 @@ use crate::counters::{Sent, SentTallies};
 use crate::cursor::{self, ClosedMeanwhile, Cursor, Guarded, Hold, Padded, Promise};
 use crate::driver::Direct;
 use crate::error::{SendError, Undelivered};
+use crate::region::Span;
 use crate::wait::{self, Backoff, Lobby};
 use crate::wire::HEADER;
 use claim::Claim;
 pub(crate) use doorbell::Doorbell;
+use greeting::Greeting;
 use pump::Pump;
 use ring::Ring;
 
@@ -55,15 +58,20 @@ pub(crate) struct SendPath {
     watched: Promise,
     /// Odd while the ring was found full and has not been half empty since.
     stuck: Cursor,
-    /// Bytes of the handshake's frame, at the ring's start. The engine's own.
-    greeting: Cursor,
 }
 
 impl SendPath {
-    pub(crate) fn new(ring: Ring, bell: Arc<Doorbell>, index: u32, message_max: usize) -> SendPath {
+    /// `greeting` is memory for the handshake's frame, `HELLO_FRAME` bytes.
+    pub(crate) fn new(
+        ring: Ring,
+        greeting: Span,
+        bell: Arc<Doorbell>,
+        index: u32,
+        message_max: usize,
+    ) -> SendPath {
         SendPath {
             ring,
-            pump: Padded(Guarded::new(Pump::default())),
+            pump: Padded(Guarded::new(Pump::new(Greeting::new(greeting)))),
             tallies: Padded(SentTallies::default()),
             lobby: Lobby::default(),
             bell,
@@ -71,7 +79,6 @@ impl SendPath {
             message_max,
             watched: Promise::default(),
             stuck: Cursor::default(),
-            greeting: Cursor::default(),
         }
     }
 
@@ -328,33 +335,19 @@ impl SendPath {
 
     /// Opens the path for a new session of the slot.
     pub(crate) fn open(&self, generation: u32) {
-        *wait::take_soon(&self.pump) = Pump::default();
+        wait::take_soon(&self.pump).reset();
         if !is_even(self.stuck.observe()) {
             self.stuck.publish(self.stuck.observe() + 1);
         }
-        self.greeting.set(0);
         self.watched.set(false);
         self.ring.open(generation);
     }
 
-    /// The handshake's frame, which may be longer than a message may: the first in an empty ring.
-    pub(crate) fn greet(&self, generation: u32, frame: &[u8]) -> Result<(), SendError> {
-        let mut backoff = Backoff::default();
-        let committed = loop {
-            match self.ring.hold() {
-                Hold::Held(committed) => break committed,
-                Hold::Closed => return Err(SendError::Closed),
-                // A handle on the slot's last session, which is about to see that it is too late.
-                Hold::Busy => backoff.pause(),
-            }
-        };
-        let (committed, start) = self.place_held(generation, committed, frame.len())?;
-        self.ring.write(start, frame);
-        self.commit(committed, start, HEADER + frame.len());
-        // It is nobody's message.
-        self.ring.take_back();
-        self.greeting.set((HEADER + frame.len()) as u64);
-        Ok(())
+    /// Says the handshake's message, of at most `HELLO_MAX` bytes: once a session, and before all that others send.
+    pub(crate) fn greet(&self, message: &[u8]) {
+        wait::take_soon(&self.pump).greeting.say(self.ring.region(), message);
+        // The engine is awake: it is here.
+        self.bell.mark(self.index);
     }
 
     /// The session has a socket, which can be sent on directly.
@@ -414,13 +407,7 @@ impl SendPath {
     /// What was accepted and not taken by the kernel, when the path is closed and nothing is in flight.
     pub(crate) fn left(&self) -> Undelivered {
         let pump = wait::take_soon(&self.pump);
-        let mut left = self.ring.left(&pump.reader);
-        let greeting = self.greeting.own().saturating_sub(pump.reader.acked());
-        if greeting > 0 {
-            left.messages -= 1;
-            left.bytes -= greeting;
-        }
-        left
+        self.ring.left(&pump.reader)
     }
 
     pub(crate) fn counters(&self) -> Sent {

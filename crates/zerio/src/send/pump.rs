@@ -8,6 +8,7 @@
 
 use std::io::{self, ErrorKind};
 
+use super::greeting::Greeting;
 use super::ring::Reader;
 use super::{SendPath, is_even};
 use crate::cursor::Guard;
@@ -22,8 +23,12 @@ pub(super) const DIRECT_SENDS: u32 = 4;
 const ROUNDS: usize = 4;
 
 /// What the pump flag guards.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Pump {
+    /// It goes before what the ring has.
+    pub(super) greeting: Greeting,
+    /// What was given out last is the greeting's.
+    greets: bool,
     pub(super) reader: Reader,
     /// The driver has a span.
     pub(super) in_flight: bool,
@@ -31,6 +36,20 @@ pub(super) struct Pump {
     /// The kernel had no room at the last direct send.
     pub(super) blocked: bool,
     pub(super) failed: Option<ErrorKind>,
+}
+
+impl Pump {
+    pub(super) fn new(greeting: Greeting) -> Pump {
+        let (greets, in_flight, blocked) = (false, false, false);
+        Pump { greeting, greets, reader: Reader::default(), in_flight, direct: None, blocked, failed: None }
+    }
+
+    /// For a new session.
+    pub(super) fn reset(&mut self) {
+        self.greeting.reset();
+        (self.greets, self.in_flight, self.blocked) = (false, false, false);
+        (self.reader, self.direct, self.failed) = (Reader::default(), None, None);
+    }
 }
 
 /// What a run of the pump came to.
@@ -80,24 +99,28 @@ impl SendPath {
             if pump.blocked {
                 return Pumped::More;
             }
+            if pump.direct.is_none() {
+                return Pumped::More;
+            }
+            let Some(span) = self.next(pump) else { return Pumped::All };
             let Some(direct) = &pump.direct else { return Pumped::More };
-            let Some(span) = self.ring.next(&mut pump.reader) else { return Pumped::All };
             let outcome = direct.send(self.ring.bytes(&span));
             match outcome {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    self.ring.taken(&mut pump.reader, span, 0);
+                    self.give_back(pump, span, 0);
                     pump.blocked = true;
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {
-                    self.ring.taken(&mut pump.reader, span, 0);
+                    self.give_back(pump, span, 0);
                 }
                 outcome => {
                     // After a short send the kernel has no more room: the driver waits for it.
                     pump.blocked = outcome.as_ref().is_ok_and(|&bytes| bytes < span.len());
+                    let greets = pump.greets;
                     if self.account(pump, span, outcome).is_err() {
                         return Pumped::Failed;
                     }
-                    if self.ring.is_caught_up(&pump.reader) {
+                    if !greets && self.ring.is_caught_up(&pump.reader) {
                         // Who has committed since has marked the session, or found the flag taken and marked
                         // it then, or relies on the engine's next look. To look again would take the word's line
                         // away from the senders.
@@ -106,7 +129,7 @@ impl SendPath {
                 }
             }
         }
-        if self.ring.is_drained(&pump.reader) { Pumped::All } else { Pumped::More }
+        if self.is_all_taken(pump) { Pumped::All } else { Pumped::More }
     }
 
     /// For the engine: hands what is committed to the kernel. An error is the connection's end.
@@ -131,11 +154,31 @@ impl SendPath {
             self.bell.mark(self.index);
             return Ok(());
         }
-        if let Some(span) = self.ring.next(&mut pump.reader) {
+        let pump: &mut Pump = &mut pump;
+        if let Some(span) = self.next(pump) {
             pump.in_flight = true;
             driver.send(id, span);
         }
         Ok(())
+    }
+
+    /// For the holder of the pump flag, while nothing is in flight: what the kernel is to take next.
+    fn next(&self, pump: &mut Pump) -> Option<Span> {
+        let greeting = pump.greeting.next();
+        pump.greets = greeting.is_some();
+        greeting.or_else(|| self.ring.next(&mut pump.reader))
+    }
+
+    /// It comes back, and the kernel has taken so many of its bytes.
+    fn give_back(&self, pump: &mut Pump, span: Span, bytes: usize) {
+        match std::mem::take(&mut pump.greets) {
+            true => pump.greeting.taken(span, bytes),
+            false => self.ring.taken(&mut pump.reader, span, bytes),
+        }
+    }
+
+    fn is_all_taken(&self, pump: &Pump) -> bool {
+        pump.greeting.is_said() && self.ring.is_drained(&pump.reader)
     }
 
     /// For the engine: the driver's send has completed.
@@ -158,7 +201,7 @@ impl SendPath {
             self.tallies.batches_sent.add(1);
             self.tallies.short_sends.add(u64::from(bytes < span.len()));
         }
-        self.ring.taken(&mut pump.reader, span, bytes);
+        self.give_back(pump, span, bytes);
         self.unstick(pump);
         self.lobby.tell();
         match outcome {
@@ -183,7 +226,7 @@ impl SendPath {
     pub(crate) fn is_drained(&self) -> bool {
         // A sender may have the flag for a moment and find nothing to do: then nobody would look again.
         let pump = wait::take_soon(&self.pump);
-        !pump.in_flight && self.ring.is_drained(&pump.reader)
+        !pump.in_flight && self.is_all_taken(&pump)
     }
 
     /// Which time the ring is stuck; `None` while it is not.

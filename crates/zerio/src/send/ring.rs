@@ -67,11 +67,6 @@ impl Reader {
     pub(crate) fn cursors(&self) -> (u64, u64) {
         (self.acked, self.submitted)
     }
-
-    /// Up to where the kernel has taken the ring's bytes.
-    pub(crate) fn acked(&self) -> u64 {
-        self.acked
-    }
 }
 
 const NO_SKIP: u64 = u64::MAX;
@@ -111,6 +106,11 @@ impl Ring {
         self.senders.marks.iter().for_each(|mark| mark.set(NO_MARK));
         self.senders.generation.set(u64::from(generation));
         self.senders.word.open();
+    }
+
+    /// Where its memory is.
+    pub(crate) fn region(&self) -> &Region {
+        &self.region
     }
 
     pub(crate) fn word(&self) -> &CommitWord {

@@ -14,7 +14,7 @@ use crate::cursor::{Flag, Tally};
 use crate::driver::{Completion, Driver, Options, SlotId, Waker};
 use crate::region::{Region, Span};
 use crate::wait::InHandler;
-use crate::wire;
+use crate::wire::{self, HELLO_FRAME, HELLO_MAX};
 
 mod bell;
 #[cfg(loom)]
@@ -118,13 +118,13 @@ struct World {
 
 impl World {
     fn new() -> World {
-        let (region, mut cutter) = Region::new(CAPACITY).unwrap();
+        let (region, mut cutter) = Region::new(CAPACITY + HELLO_FRAME).unwrap();
         let ring = Ring::new(region.clone(), cutter.cut(CAPACITY));
         let bell = Arc::new(Doorbell::new(1));
         let wakes = Arc::new(Tally::default());
         let counted = wakes.clone();
         bell.connect(Waker::new(move || counted.add_shared(1)));
-        let path = SendPath::new(ring, bell.clone(), 0, MESSAGE_MAX);
+        let path = SendPath::new(ring, cutter.cut(HELLO_FRAME), bell.clone(), 0, MESSAGE_MAX);
         path.open(ID.generation);
         World { path, bell, driver: Fake::new(region, 1).unwrap(), wakes }
     }
@@ -337,16 +337,41 @@ fn a_failed_send_ends_the_path_and_its_bytes_are_left() {
 }
 
 #[test]
-fn a_greeting_may_be_longer_than_a_message_and_is_nobodys_message() {
+fn a_greeting_goes_before_all_messages_and_is_none() {
     let mut world = World::new();
-    let (region, mut cutter) = Region::new(CAPACITY).unwrap();
-    world.driver.region = region.clone();
-    world.path = SendPath::new(Ring::new(region, cutter.cut(CAPACITY)), world.bell.clone(), 0, 10);
-    world.path.open(1);
-    world.path.greet(1, b"a peer with a long id").unwrap();
+    world.send(b"first").unwrap();
+    let longest = [7; HELLO_MAX];
+    world.path.greet(&longest);
+    assert_eq!(world.bell.count(), 1);
+    assert_eq!(world.left(), (1, 9), "it is nobody's message");
+    let frame = frames(&[&longest]);
+    // It may be taken in parts, and a message is not sent behind a part.
+    for part in [0, 5, HELLO_FRAME - 5] {
+        world.pump().unwrap();
+        assert!(!world.path.is_drained());
+        world.complete(part);
+    }
     world.pump().unwrap();
-    assert_eq!(world.driver.requests, [frames(&[b"a peer with a long id"])]);
-    assert_eq!(world.path.counters().messages_accepted, 0);
+    world.complete(9);
+    let requests = [frame.clone(), frame.clone(), frame[5..].to_vec(), frames(&[b"first"])];
+    assert_eq!(world.driver.requests, requests);
+    assert!(world.path.is_drained());
+    let counters = world.path.counters();
+    assert_eq!((counters.messages_accepted, counters.bytes_sent), (1, HELLO_FRAME as u64 + 9));
+}
+
+#[test]
+fn a_greeting_that_was_not_taken_is_not_the_next_sessions() {
+    let mut world = World::new();
+    world.path.greet(b"first");
+    world.pump().unwrap();
+    world.complete(3);
+    world.path.close();
+    assert_eq!(world.left(), (0, 0));
+    world.path.open(1);
+    world.path.greet(b"second");
+    world.pump().unwrap();
+    assert_eq!(world.driver.requests[1..], [frames(&[b"second"])]);
 }
 
 #[test]

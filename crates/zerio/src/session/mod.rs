@@ -6,17 +6,17 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::config::Config;
+use crate::config::{Config, HANDSHAKE_BYTES};
 use crate::counters::{Counters, EngineTallies, ReceivedTallies, SessionCounters};
 use crate::cursor::{Flag, Requests, Tally};
 use crate::driver::SlotId;
 use crate::error::{Reason, RefusalCode};
 use crate::recv::buffer::Buffer;
-use crate::region::Region;
+use crate::region::{Region, Span};
 use crate::send::ring::Ring;
 use crate::send::{Doorbell, SendPath};
 use crate::time::{Clock, Time};
-use crate::wire::PeerId;
+use crate::wire::{HELLO_FRAME, PeerId};
 
 pub(crate) mod directory;
 pub(crate) mod inbox;
@@ -94,19 +94,24 @@ impl Shared {
         clock: Clock,
     ) -> std::io::Result<(Arc<Shared>, Arc<Region>, Vec<Buffer>)> {
         let slots = config.slots_per_engine();
-        let (region, mut cutter) = Region::new(slots * (config.send_ring + config.receive_buffer))?;
+        let memory = config.send_ring + config.receive_buffer + HANDSHAKE_BYTES;
+        let (region, mut cutter) = Region::new(slots * memory)?;
         let bell = Arc::new(Doorbell::new(slots));
-        let slot = |index: usize| {
+        // Those of all sessions together: who says no more than that has touched no page of his ring and buffer.
+        let mut frames = || (0..slots).map(|_| cutter.cut(HELLO_FRAME)).collect::<Vec<_>>();
+        let (greetings, lobbies) = (frames(), frames());
+        let slot = |(index, greeting): (usize, Span)| {
             let ring = Ring::new(region.clone(), cutter.cut(config.send_ring));
             Slot {
-                send: SendPath::new(ring, bell.clone(), index as u32, config.message_max),
+                send: SendPath::new(ring, greeting, bell.clone(), index as u32, config.message_max),
                 received: ReceivedTallies::default(),
                 requests: Requests::default(),
                 base: Mutex::default(),
             }
         };
-        let table: Box<[Slot]> = (0..slots).map(slot).collect();
-        let buffers = (0..slots).map(|_| Buffer::new(cutter.cut(config.receive_buffer))).collect();
+        let table: Box<[Slot]> = greetings.into_iter().enumerate().map(slot).collect();
+        let mut buffer = |lobby| Buffer::new(lobby, cutter.cut(config.receive_buffer));
+        let buffers = lobbies.into_iter().map(&mut buffer).collect();
         let shared = Shared {
             slots: table,
             bell,

@@ -57,25 +57,6 @@ fn whether_a_path_is_drained_waits_for_a_sender_who_is_just_pumping() {
     });
 }
 
-#[test]
-fn a_greeting_waits_for_a_late_handle_that_holds_the_ring_for_a_moment() {
-    let world = World::new();
-    let Hold::Held(_) = world.path.ring.hold() else { panic!("it is open") };
-    let begun = Flag::default();
-    std::thread::scope(|scope| {
-        let greeting = scope.spawn(|| {
-            begun.set(true);
-            world.path.greet(1, b"me")
-        });
-        wait_for(|| begun.get());
-        std::thread::sleep(Duration::from_millis(20));
-        world.path.ring.word().let_go(0);
-        greeting.join().unwrap().unwrap();
-    });
-    assert_eq!(world.path.ring.word().position(), 6, "the whole frame is committed");
-    assert_eq!(world.left(), (0, 0), "and it is nobody's message");
-}
-
 // Direct sends.
 
 #[cfg(unix)]
@@ -120,6 +101,21 @@ fn a_sender_that_meets_the_engine_asleep_sends_itself_and_wakes_it_for_a_stream_
     assert_eq!(world.bell.count(), 1, "the engine is to know who sends");
     assert_eq!(world.path.counters().direct_sends, u64::from(DIRECT_SENDS));
     assert!(world.path.is_drained(), "nothing is left for it to send");
+    world.path.disconnect();
+}
+
+#[test]
+fn what_was_committed_behind_a_greeting_is_sent_with_it() {
+    use std::io::Read;
+    let mut world = World::new();
+    let (_ours, mut theirs) = with_socket(&world);
+    world.path.greet(b"me");
+    world.send(b"x").unwrap();
+    world.pump().unwrap();
+    let mut received = [0; 11];
+    theirs.read_exact(&mut received).unwrap();
+    assert_eq!(received[..], frames(&[b"me", b"x"]));
+    assert!(world.path.is_drained());
     world.path.disconnect();
 }
 
