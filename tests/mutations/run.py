@@ -36,9 +36,9 @@ MUTATIONS = [
      "let acked = reader.acked + bytes as u64;",
      "let acked = reader.acked + if bytes > 0 { span.len() } else { 0 } as u64;"),
     ("what a short send took is sent again", "send/pump.rs",
-     "self.ring.taken(&mut pump.reader, span, bytes);\n        self.unstick(pump);",
+     "self.give_back(pump, span, bytes);\n        self.unstick(pump);",
      "let all = bytes == span.len();\n        "
-     "self.ring.taken(&mut pump.reader, span, if all { bytes } else { 0 });\n        self.unstick(pump);"),
+     "self.give_back(pump, span, if all { bytes } else { 0 });\n        self.unstick(pump);"),
     ("the ring's skip is forgotten", "send/ring.rs",
      "senders.skip.set(committed);",
      "let _ = &senders.skip;"),
