@@ -17,14 +17,13 @@
 //!   the last of it. Memory is deregistered when nothing is outstanding, or else never, on purpose.
 //!
 //! Accepting and connecting are plain non-blocking `accept` and `connect`, told of by `WSAEventSelect` in the
-//! wait that also hears of completions. `AcceptEx` and `ConnectEx` would do as well, and would each need a
-//! socket made beforehand, memory of its own and a join of its own, for what happens once a session. One of the
+//! wait that also hears of completions (`windows/control.rs` has why not by `AcceptEx` and `ConnectEx`). One of the
 //! files with `unsafe`.
 #![allow(unsafe_code)]
 
 use std::io::{self, ErrorKind};
 use std::mem::ManuallyDrop;
-use std::net::{Shutdown, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -69,7 +68,7 @@ pub(crate) struct Rio<T: Table> {
     completions: CompletionQueue,
     /// It was asked to tell, and has not told.
     armed: bool,
-    /// Requests that have not been dequeued.
+    /// How many requests have not been dequeued.
     outstanding: usize,
     outcomes: Box<[Outcome; TAKEN]>,
     connections: Vec<Connection>,
@@ -203,12 +202,11 @@ impl<T: Table> Driver for Rio<T> {
     }
 
     fn shut_down(&mut self, id: SlotId) {
-        if let Some(socket) = &self.connections[id.index as usize].socket {
-            // The page quoted at `direct` does not name it among what may be done with the socket besides, nor
-            // forbids it, and Registered I/O has no other way to end one direction (docs/windows.md asks whoever has
-            // a Windows). It fails where the connection is gone, which a receive will tell; where it did nothing,
-            // the drain's deadline would close the socket.
-            let _ = socket.shutdown(Shutdown::Write);
+        let Connection { socket, queue, .. } = &self.connections[id.index as usize];
+        if let Some(socket) = socket {
+            // It fails where the connection is gone, which a receive will tell; where it did nothing, the drain's
+            // deadline would close the socket.
+            let _ = self.table.shut_down(socket, *queue);
         }
     }
 
@@ -408,7 +406,7 @@ impl<T: Table> Rio<T> {
                 return Err(corrupt());
             }
             for at in 0..taken as usize {
-                self.complete(self.outcomes[at], done);
+                self.complete(self.outcomes[at], done)?;
             }
             if (taken as usize) < TAKEN {
                 return Ok(());
@@ -417,15 +415,8 @@ impl<T: Table> Rio<T> {
     }
 
     /// Books one completion of the kernel's.
-    fn complete(&mut self, outcome: Outcome, done: &mut Vec<Completion<Socket>>) {
-        self.outstanding -= 1;
-        let (index, way) = whose(outcome.request_context);
-        let Some(connection) = self.connections.get_mut(index as usize) else { return };
-        let id = SlotId { index, generation: connection.generation };
-        if u64::from(id.generation) != outcome.socket_context {
-            return;
-        }
-        let Some(span) = connection.request(way).take_outstanding() else { return };
+    fn complete(&mut self, outcome: Outcome, done: &mut Vec<Completion<Socket>>) -> io::Result<()> {
+        let (id, way, span) = self.take_back(outcome)?;
         let result = match (outcome.status, outcome.bytes as usize) {
             (status::SUCCESS, bytes) if bytes > span.len() => Err(ErrorKind::InvalidData.into()),
             // A receive of nothing is the peer's end. A send of nothing is no success.
@@ -434,9 +425,25 @@ impl<T: Table> Rio<T> {
             (status, _) => Err(status::error(status)),
         };
         done.push(way.completion(id, span, result));
+        let connection = &self.connections[id.index as usize];
         if connection.closing && !connection.queued && !connection.is_with_kernel() {
             self.end(id, done);
         }
+        Ok(())
+    }
+
+    /// Takes back what one completion is of. There is none without its request, nor a stale one, as a slot ends when
+    /// nothing of it is outstanding: the queue that says otherwise is lost, and so is the count of what is left.
+    fn take_back(&mut self, outcome: Outcome) -> io::Result<(SlotId, Way, Span)> {
+        let (index, way) = whose(outcome.request_context);
+        let connection = self.connections.get_mut(index as usize).ok_or_else(corrupt)?;
+        let id = SlotId { index, generation: connection.generation };
+        if u64::from(id.generation) != outcome.socket_context {
+            return Err(corrupt());
+        }
+        let span = connection.request(way).take_outstanding().ok_or_else(corrupt)?;
+        self.outstanding -= 1;
+        Ok((id, way, span))
     }
 
     /// Closes a connection: what the kernel does not know of comes back, what it has completes, and the end
@@ -484,7 +491,9 @@ impl<T: Table> Rio<T> {
             if taken == CORRUPT {
                 return false;
             }
-            self.outstanding -= taken as usize;
+            if (0..taken as usize).any(|at| self.take_back(self.outcomes[at]).is_err()) {
+                return false;
+            }
             if taken > 0 {
                 rounds = 0;
                 continue;

@@ -37,6 +37,8 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<Socket> {
         Some(socket) => socket,
         None => Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?,
     };
+    #[cfg(any(test, feature = "rio-model"))]
+    super::rio::model::sockets::note(&socket, super::rio::model::sockets::Made::Alone);
     // So that a server can come back while connections of its predecessor are in TIME_WAIT.
     #[cfg(unix)]
     socket.set_reuse_address(true)?;

@@ -13,6 +13,7 @@ use super::rig::{DEADLINE, options};
 use crate::driver::poll::Poll;
 use crate::driver::rio::Rio;
 use crate::driver::rio::model::Model;
+use crate::driver::rio::model::sockets::{self, Made};
 #[cfg(windows)]
 use crate::driver::rio::windows::Windows;
 use crate::driver::sim::{Far, Faults, Net, Sim, Socket as SimSocket, Wire, address_of};
@@ -199,7 +200,10 @@ fn patient(peer: TcpStream) -> TcpStream {
 fn session_side(own: TcpStream) -> Socket {
     own.set_nonblocking(true).unwrap();
     own.set_nodelay(true).unwrap();
-    own.into()
+    let own = own.into();
+    // Nobody else tells the model of what was not accepted through it.
+    sockets::note(&own, Made::Connected);
+    own
 }
 
 /// A connection on a simulated network whose calls wait: whoever waits lets time go on.

@@ -10,14 +10,17 @@
 
 mod chance;
 mod control;
+#[cfg(target_os = "linux")]
+mod count;
 mod memory;
 mod queues;
+pub(crate) mod sockets;
 #[cfg(test)]
 mod tests;
 mod violation;
 
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
@@ -32,8 +35,9 @@ use crate::driver::Waker;
 
 use chance::{Chance, Liberties};
 use control::{Bell, Control};
-use memory::Memory;
+use memory::{Memory, Sample};
 use queues::{Completions, Ready, Request, Requests};
+use sockets::Made;
 
 #[cfg(feature = "rio-model")]
 pub use chance::corrupt_queues_of_this_thread;
@@ -63,6 +67,8 @@ pub(crate) struct Model {
     made: isize,
     control: Control,
     bell: Arc<Bell>,
+    /// For tests: what is dequeued next, though nobody has asked for it.
+    spurious: Option<Outcome>,
     /// For tests: requests, commits or notifications that fail from now on.
     pub(super) refusing: Refusing,
 }
@@ -107,6 +113,8 @@ impl Table for Model {
         let refusing = chance::refusing();
         refuse(refusing.table)?;
         let (chance, liberties) = chance::next();
+        // Those of all slots, as many that nobody has taken yet, and a listener.
+        sockets::reserve(2 * sockets + 1);
         Ok(Model {
             owner: std::thread::current().id(),
             chance,
@@ -117,6 +125,7 @@ impl Table for Model {
             made: 0,
             control: Control::new(sockets),
             bell: Arc::default(),
+            spurious: None,
             refusing,
         })
     }
@@ -165,6 +174,9 @@ impl Table for Model {
         let (promised, size) = (queue.promised + sum, queue.size);
         self.check(promised <= size, Violation::QueueTooSmall);
         refuse(self.refusing.requests)?;
+        let made = sockets::of(socket);
+        self.check(made.is_some(), Violation::NotRegistered);
+        self.check(made == Some(Made::Connected), Violation::NotConnected);
         // A connection that has ended has no peer any more: the kernel refuses it.
         let name = |name: io::Result<socket2::SockAddr>| name.ok().and_then(|name| name.as_socket());
         let names = name(socket.local_addr()).zip(name(socket.peer_addr()));
@@ -179,6 +191,13 @@ impl Table for Model {
         requests.socket = Some(socket.try_clone()?);
         (requests.id, requests.names) = (Some(id), Some(names));
         (requests.limits, requests.completions, requests.context) = (limits, at, context);
+        (requests.moved, requests.besides) = ([0; 2], 0);
+        #[cfg(target_os = "linux")]
+        {
+            // So that an urgent byte comes and is counted as any other.
+            socket.set_out_of_band_inline(true)?;
+            requests.besides = count::Count::of(socket).map_or(0, |count| count.written.1);
+        }
         self.queue(at).promised = promised;
         Ok(RequestQueue(id))
     }
@@ -210,8 +229,14 @@ impl Table for Model {
         }
         self.get_on();
         let mut taken = 0;
+        if let Some(outcome) = self.spurious.take() {
+            outcomes[0] = outcome;
+            taken = 1;
+        }
         while taken < outcomes.len() {
             let Some(ready) = self.queue(at).ready.pop_front() else { break };
+            // Until now it was the request's.
+            self.check_untouched(&ready.piece, &ready.sample);
             outcomes[taken] = ready.outcome;
             taken += 1;
             let requests = &mut self.requests[ready.place];
@@ -236,7 +261,9 @@ impl Table for Model {
 
     fn socket(&mut self, address: SocketAddr) -> io::Result<Socket> {
         refuse(self.refusing.sockets)?;
-        Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        sockets::note(&socket, Made::Alone);
+        Ok(socket)
     }
 
     fn listen(&mut self, listener: Socket) -> io::Result<()> {
@@ -257,14 +284,28 @@ impl Table for Model {
         self.control.connect(index, socket, address)
     }
 
-    fn connected(&mut self, index: u32, _: &Socket) -> Option<io::Result<()>> {
-        self.control.connected(index)
+    fn connected(&mut self, index: u32, socket: &Socket) -> Option<io::Result<()>> {
+        let outcome = self.control.connected(index);
+        if let Some(Ok(())) = outcome {
+            sockets::note(socket, Made::Connected);
+        }
+        outcome
+    }
+
+    fn shut_down(&mut self, socket: &Socket, queue: Option<RequestQueue>) -> io::Result<()> {
+        let place = queue.map(|queue| self.place(queue));
+        socket.shutdown(Shutdown::Write)?;
+        if let Some(place) = place {
+            self.requests[place].besides += 1;
+        }
+        Ok(())
     }
 
     fn close(&mut self, index: u32, socket: Socket, queue: Option<RequestQueue>) {
         self.control.forget(index);
         if let Some(queue) = queue {
             let place = self.place(queue);
+            self.check_moved(place, &socket);
             if self.liberties.last_moment {
                 self.get_on_at(place);
             }
@@ -275,6 +316,7 @@ impl Table for Model {
             requests.let_go();
             self.queue(at).promised -= promised;
         }
+        sockets::forget(&socket);
         drop(socket);
     }
 
@@ -314,6 +356,11 @@ impl Model {
         self.liberties = Liberties::default();
     }
 
+    /// A completion comes that is of no request.
+    pub(super) fn complete_for_nobody(&mut self, outcome: Outcome) {
+        self.spurious = Some(outcome);
+    }
+
     /// Its completion queues are lost.
     pub(super) fn corrupt(&mut self) {
         self.completions.iter_mut().flatten().for_each(|queue| queue.corrupt = true);
@@ -323,14 +370,28 @@ impl Model {
 impl Model {
     #[track_caller]
     fn check(&self, is_so: bool, or: Violation) {
-        if !is_so {
-            violation::violate(or, self.chance.seed);
-        }
+        violation::check(is_so, or, self.chance.seed);
     }
 
     fn check_thread(&self) {
         self.check(std::thread::current().id() == self.owner, Violation::AnotherThread);
     }
+
+    #[track_caller]
+    fn check_untouched(&self, piece: &Piece, sample: &Sample) {
+        self.check(self.memory(piece.buffer).sample(piece) == *sample, Violation::Touched);
+    }
+
+    /// What came and went on a socket did so by its requests, as far as the system tells.
+    #[cfg(target_os = "linux")]
+    fn check_moved(&self, place: usize, socket: &Socket) {
+        let Some(count) = count::Count::of(socket) else { return };
+        let Requests { moved: [read, written], besides, .. } = self.requests[place];
+        self.check(count.read <= read && count.written.0 <= written + besides, Violation::PastTheQueue);
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn check_moved(&self, _: usize, _: &Socket) {}
 
     /// Which completion queue that is.
     fn known(&self, queue: CompletionQueue) -> usize {
@@ -401,12 +462,12 @@ impl Model {
         let room = requests.rows[way as usize].outstanding < requests.limit(way);
         self.check(room, Violation::TooManyRequests);
         refuse(self.refusing.requests)?;
-        let committed = flags & DEFER == 0;
+        let (committed, sample) = (flags & DEFER == 0, memory.sample(&piece));
         let delay = self.chance.below(self.liberties.delay + 1);
         let row = &mut self.requests[place].rows[way as usize];
         row.outstanding += 1;
         let notifies = flags & DONT_NOTIFY == 0;
-        row.waiting.push_back(Request { piece, context, committed, notifies, delay, done: 0 });
+        row.waiting.push_back(Request { piece, sample, context, committed, notifies, delay, done: 0 });
         if committed {
             // It takes with it what was deferred before.
             self.commit(place, way);
@@ -455,7 +516,7 @@ impl Model {
     /// Tries the first request of a row: what it completes with, `None` while it does not.
     fn attempt(&mut self, place: usize, way: Way) -> Option<(i32, usize)> {
         let Model { requests, chance, liberties, buffers, .. } = self;
-        let Requests { socket, rows, .. } = &mut requests[place];
+        let Requests { socket, rows, moved, .. } = &mut requests[place];
         let request = rows[way as usize].waiting.front_mut()?;
         if !request.committed && socket.is_some() && !(liberties.early && chance.one_in(8)) {
             return None;
@@ -464,19 +525,24 @@ impl Model {
             request.delay -= 1;
             return None;
         }
-        // WSA_OPERATION_ABORTED, STATUS_CANCELLED.
-        let Some(socket) = socket else { return Some((number(liberties, 995, 0xC000_0120), 0)) };
         let piece = request.piece;
         let memory = buffers[piece.buffer.0 as usize - 1].as_ref()?;
+        violation::check(memory.sample(&piece) == request.sample, Violation::Touched, chance.seed);
+        // WSA_OPERATION_ABORTED, STATUS_CANCELLED.
+        let Some(socket) = socket else { return Some((number(liberties, 995, 0xC000_0120), 0)) };
         let whole = piece.len as usize;
         let outcome = match way {
             Way::Receive => {
                 let short = liberties.short_receives && chance.one_in(3);
                 let len = if short { 1 + chance.below(whole.max(1)) } else { whole };
-                memory.receive(socket, &piece, len.min(whole))
+                let outcome = memory.receive(socket, &piece, len.min(whole));
+                moved[way as usize] += *outcome.as_ref().unwrap_or(&0) as u64;
+                outcome
             }
             Way::Send => loop {
-                match memory.send(socket, &piece, request.done) {
+                let outcome = memory.send(socket, &piece, request.done);
+                moved[way as usize] += *outcome.as_ref().unwrap_or(&0) as u64;
+                match outcome {
                     Ok(bytes) if request.done + bytes < whole => request.done += bytes,
                     // It completes as a whole, or fails.
                     Ok(_) => break Ok(whole),
@@ -515,9 +581,11 @@ impl Model {
             socket_context: u64::from(requests.context),
             request_context: u64::from(request.context),
         };
+        let Request { piece, notifies, .. } = request;
+        // Of a receive it is what the kernel itself has written.
+        let sample = self.memory(piece.buffer).sample(&piece);
         let queue = self.queue(at);
-        let notifies = request.notifies;
-        queue.ready.push_back(Ready { outcome, place, way, piece: request.piece, notifies });
+        queue.ready.push_back(Ready { outcome, place, way, piece, sample, notifies });
         queue.tell();
         let fits = queue.ready.len() <= queue.size;
         self.check(fits, Violation::QueueOverflow);
@@ -529,9 +597,7 @@ impl Drop for Model {
         let registered = self.buffers.iter().any(Option::is_some);
         let queued = self.completions.iter().any(Option::is_some);
         let requests = self.requests.iter().any(|requests| requests.id.is_some());
-        if !std::thread::panicking() {
-            self.check(!registered && !queued && !requests, Violation::LeftBehind);
-        }
+        self.check(!registered && !queued && !requests, Violation::LeftBehind);
     }
 }
 

@@ -29,7 +29,8 @@ pub(crate) struct CompletionQueue(pub(crate) isize);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RequestQueue(pub(crate) isize);
 
-/// A piece of a registration: `RIO_BUF`.
+/// A piece of a registration: `RIO_BUF`, "any contiguous segment of memory contained in a single buffer registration"
+/// (mswsockdef/ns-mswsockdef-rio_buf).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Piece {
     pub(crate) buffer: BufferId,
@@ -63,17 +64,21 @@ pub(crate) struct Outcome {
     pub(crate) request_context: u64,
 }
 
-/// `RIO_MSG_DEFER`: the request is queued, and waits for the commit.
+// The names of these are on the pages, their values in the header mswsockdef.h alone: `windows.rs` compares them.
+
+/// `RIO_MSG_DEFER`: the request is queued, and waits for the commit, or begins all the same
+/// (mswsock/nc-mswsock-lpfn_riosend).
 pub(crate) const DEFER: u32 = 2;
 
 /// `RIO_MSG_COMMIT_ONLY`: no request, but what was deferred begins. No other flag, no data and no context may
-/// come with it.
+/// come with it (mswsock/nc-mswsock-lpfn_riosend).
 pub(crate) const COMMIT_ONLY: u32 = 8;
 
-/// `RIO_CORRUPT_CQ`: what dequeuing gives in place of a number where the completion queue is lost.
+/// `RIO_CORRUPT_CQ`: what dequeuing gives in place of a number where the completion queue is lost
+/// (mswsock/nc-mswsock-lpfn_riodequeuecompletion).
 pub(crate) const CORRUPT: u32 = u32::MAX;
 
-/// `RIO_MAX_CQ_SIZE`, the largest completion queue.
+/// `RIO_MAX_CQ_SIZE`, the largest completion queue (mswsock/nc-mswsock-lpfn_riocreatecompletionqueue).
 pub(crate) const COMPLETIONS_MAX: u32 = 0x0800_0000;
 
 /// What ended a wait.
@@ -118,7 +123,7 @@ pub(crate) trait Table: Sized {
     /// (mswsock/nc-mswsock-lpfn_rioclosecompletionqueue).
     fn close_completion_queue(&mut self, queue: CompletionQueue);
 
-    /// The request queue of a connected socket, whose completions come in `completions`; they carry `context`.
+    /// The request queue of a connected socket that was made for Registered I/O (winsock/riorqueue), whose completions come in `completions`; they carry `context`.
     /// The completion queue must hold the sum of the limits of all its request queues; a request queue lives
     /// as long as its socket, and then its share is free again (mswsock/nc-mswsock-lpfn_riocreaterequestqueue).
     fn create_request_queue(
@@ -188,6 +193,11 @@ pub(crate) trait Table: Sized {
 
     /// What an attempt to connect has come to, once; `None` while it goes on.
     fn connected(&mut self, index: u32, socket: &Socket) -> Option<io::Result<()>>;
+
+    /// Tells the peer that nothing more is sent. What may be done with a socket that has a request queue is "to set
+    /// and query socket options, issue IOCTLs and ultimately close the socket" (winsock/riorqueue). That neither
+    /// names this nor forbids it, and Registered I/O has no other way to end one direction: docs/windows.md asks.
+    fn shut_down(&mut self, socket: &Socket, queue: Option<RequestQueue>) -> io::Result<()>;
 
     /// Closes a socket, and with it its request queue, whose requests complete: as what they are, or as
     /// cancelled (winsock/nf-winsock-closesocket).

@@ -6,6 +6,7 @@ use std::io::Write;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::time::Instant;
 
+use super::model::sockets::{self, Made};
 use super::model::{Model, Refusing, with_seed};
 use super::*;
 
@@ -76,12 +77,23 @@ impl Rig {
     }
 }
 
-fn pair() -> (TcpStream, Socket) {
+/// A connected pair: a peer, and a socket that a listening one made for Registered I/O has accepted.
+pub(super) fn pair() -> (TcpStream, Socket) {
+    let (peer, own) = ordinary_pair();
+    sockets::note(&own, Made::Connected);
+    (peer, own)
+}
+
+/// The same with a socket that was not made for it.
+pub(super) fn ordinary_pair() -> (TcpStream, Socket) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    let own = listener.accept().unwrap().0;
+    peer.set_nodelay(true).unwrap();
+    let own = Socket::from(listener.accept().unwrap().0);
     own.set_nonblocking(true).unwrap();
-    (peer, own.into())
+    // Its number may have been another's.
+    sockets::forget(&own);
+    (peer, own)
 }
 
 #[test]
@@ -319,7 +331,7 @@ fn status_and_length_of_every_completion_are_looked_at() {
         let span = rig.spans.pop().unwrap();
         *rig.driver.connections[ID.index as usize].request(way) = Request::Outstanding(span);
         rig.driver.outstanding += 1;
-        rig.driver.complete(outcome, &mut rig.done);
+        rig.driver.complete(outcome, &mut rig.done).unwrap();
         match rig.done.pop().unwrap() {
             Completion::Received(ID, span, outcome) | Completion::Sent(ID, span, outcome) => {
                 rig.spans.push(span);
@@ -340,22 +352,45 @@ fn status_and_length_of_every_completion_are_looked_at() {
 }
 
 #[test]
-fn a_completion_of_an_earlier_session_or_of_none_is_dropped() {
+fn a_completion_that_nobody_asked_for_is_a_corrupt_queues() {
+    let generation = u64::from(ID.generation);
+    let [receive, send] = [Way::Receive, Way::Send].map(|way| u64::from(context(ID.index, way)));
+    for (socket_context, request_context) in [
+        // Of a session before, of the way that nobody has asked for, of no slot that there is.
+        (generation - 1, receive),
+        (generation, send),
+        (generation, u64::from(context(4, Way::Receive))),
+        (generation, u64::MAX),
+    ] {
+        for outstanding in [false, true] {
+            let mut rig = Rig::new();
+            if outstanding {
+                rig.receive();
+                rig.turn(Duration::ZERO);
+            }
+            let spurious = Outcome { status: 0, bytes: 5, socket_context, request_context };
+            rig.driver.table.complete_for_nobody(spurious);
+            let error = rig.driver.turn(LONG, &mut rig.done).unwrap_err();
+            assert!(error.get_ref().unwrap().is::<Corrupt>(), "{error}");
+            assert!(rig.done.is_empty() && rig.driver.outstanding == usize::from(outstanding));
+            // The end asks the queue again, and now it tells the truth.
+            let Rig { driver, region, .. } = rig;
+            drop(driver);
+            assert_eq!(Arc::strong_count(&region), 1);
+        }
+    }
+}
+
+#[test]
+fn a_completion_that_nobody_asked_for_while_a_driver_ends_leaks_the_region() {
     let mut rig = Rig::new();
     rig.receive();
     rig.turn(Duration::ZERO);
-    let mine = u64::from(context(ID.index, Way::Receive));
-    for (socket_context, request_context) in [
-        (u64::from(ID.generation) - 1, mine),
-        (u64::from(ID.generation), mine | 1),
-        (u64::from(ID.generation), u64::from(context(4, Way::Receive))),
-        (u64::from(ID.generation), u64::MAX),
-    ] {
-        rig.driver.outstanding += 1;
-        rig.driver.complete(Outcome { status: 0, bytes: 5, socket_context, request_context }, &mut rig.done);
-        assert!(rig.done.is_empty() && rig.driver.connections[2].is_with_kernel());
-    }
-    assert_eq!(rig.driver.outstanding, 1);
+    let spurious = Outcome { socket_context: 1, ..Outcome::default() };
+    rig.driver.table.complete_for_nobody(spurious);
+    let Rig { driver, region, .. } = rig;
+    drop(driver);
+    assert_eq!(Arc::strong_count(&region), 2);
 }
 
 #[test]

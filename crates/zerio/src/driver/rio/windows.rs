@@ -6,7 +6,7 @@
 use std::ffi::c_void;
 use std::io::{self, ErrorKind};
 use std::mem::offset_of;
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 use std::os::windows::io::{AsRawSocket, FromRawSocket};
 use std::ptr::{null, null_mut};
 use std::sync::{Arc, OnceLock};
@@ -273,6 +273,10 @@ impl Table for Windows {
             0 => self.select(socket, None),
             error => Err(io::Error::from_raw_os_error(error)),
         })
+    }
+
+    fn shut_down(&mut self, socket: &Socket, _: Option<RequestQueue>) -> io::Result<()> {
+        socket.shutdown(Shutdown::Write)
     }
 
     fn close(&mut self, _: u32, socket: Socket, _: Option<RequestQueue>) {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use socket2::Socket;
 
+use super::sockets::{self, Made};
 use crate::driver::Waker;
 
 /// What a driver accepts from and connects.
@@ -43,7 +44,10 @@ impl Control {
     }
 
     pub(super) fn stop_listening(&mut self) {
-        (self.listener, self.accepted) = (None, None);
+        if let Some(listener) = self.listener.take() {
+            sockets::forget(&listener);
+        }
+        self.accepted = None;
     }
 
     pub(super) fn accept(&mut self) -> io::Result<(Socket, SocketAddr)> {
@@ -54,6 +58,11 @@ impl Control {
     fn accept_now(&self) -> io::Result<(Socket, SocketAddr)> {
         let listener = self.listener.as_ref().ok_or(ErrorKind::InvalidInput)?;
         let (socket, address) = listener.accept()?;
+        // It has "the same properties" as the listener.
+        match sockets::of(listener) {
+            Some(_) => sockets::note(&socket, Made::Connected),
+            None => sockets::forget(&socket),
+        }
         socket.set_nonblocking(true)?;
         let address = address.as_socket().ok_or(ErrorKind::InvalidData)?;
         Ok((socket, address))

@@ -7,6 +7,13 @@ use socket2::Socket;
 
 use crate::driver::rio::table::Piece;
 
+/// So many bytes at either end of a piece are looked at to find out whether somebody has written there: all of them
+/// would cost more than the requests.
+const END: usize = 64;
+
+/// What a piece had at both of its ends.
+pub(super) type Sample = [[u8; END]; 2];
+
 /// A registration.
 pub(super) struct Memory {
     start: *mut u8,
@@ -33,6 +40,19 @@ impl Memory {
     pub(super) fn range(&self, piece: &Piece) -> (usize, usize) {
         let start = self.start.addr() + piece.offset as usize;
         (start, start + piece.len as usize)
+    }
+
+    /// What a piece has at both of its ends, which overlap where it is short.
+    pub(super) fn sample(&self, piece: &Piece) -> Sample {
+        assert!(self.contains(piece));
+        let (start, len) = (self.start.wrapping_add(piece.offset as usize), piece.len as usize);
+        // SAFETY: mapped, and left alone by everybody else, as `new` was promised: who breaks the promise is to be
+        // found out. The bytes lie within the registration, as just seen.
+        let bytes = unsafe { std::slice::from_raw_parts(start, len) };
+        let (mut sample, end) = ([[0; END]; 2], len.min(END));
+        sample[0][..end].copy_from_slice(&bytes[..end]);
+        sample[1][..end].copy_from_slice(&bytes[len - end..]);
+        sample
     }
 
     /// Reads from a socket into a piece, at most `len` bytes.

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 
 use socket2::Socket;
 
+use super::memory::Sample;
 use crate::driver::rio::table::{Limits, Outcome, Piece, Way};
 
 /// A completion queue.
@@ -31,6 +32,8 @@ pub(super) struct Ready {
     pub(super) place: usize,
     pub(super) way: Way,
     pub(super) piece: Piece,
+    /// What its piece had when it completed.
+    pub(super) sample: Sample,
     pub(super) notifies: bool,
 }
 
@@ -60,6 +63,10 @@ pub(super) struct Requests {
     pub(super) completions: usize,
     pub(super) context: u32,
     pub(super) rows: [Row; 2],
+    /// So many bytes its requests have moved, of each way.
+    pub(super) moved: [u64; 2],
+    /// So many the kernel counts as written before there was a request, and for the end.
+    pub(super) besides: u64,
 }
 
 /// The requests of one way, in their order.
@@ -72,6 +79,8 @@ pub(super) struct Row {
 /// A request that has not completed.
 pub(super) struct Request {
     pub(super) piece: Piece,
+    /// What its piece has as long as nobody but the kernel writes there.
+    pub(super) sample: Sample,
     pub(super) context: u32,
     pub(super) committed: bool,
     pub(super) notifies: bool,
@@ -95,6 +104,8 @@ impl Requests {
             completions: 0,
             context: 0,
             rows: [row(), row()],
+            moved: [0; 2],
+            besides: 0,
         }
     }
 

@@ -2,10 +2,11 @@
 //! is. One of the files with `unsafe`, which the table's functions are.
 #![allow(unsafe_code)]
 
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::*;
+use crate::driver::rio::tests::{ordinary_pair, pair};
 
 const ONE: Limits = Limits { receives: 1, sends: 1 };
 const LONG: Duration = Duration::from_secs(30);
@@ -22,15 +23,6 @@ struct Stage {
 }
 
 const MEMORY: usize = 1000;
-
-fn pair() -> (TcpStream, Socket) {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    peer.set_nodelay(true).unwrap();
-    let own = listener.accept().unwrap().0;
-    own.set_nonblocking(true).unwrap();
-    (peer, own.into())
-}
 
 impl Stage {
     /// With a completion queue of so many entries, and a session with these limits.
@@ -242,6 +234,125 @@ fn a_second_request_queue_for_a_socket() {
 }
 
 #[test]
+fn a_request_queue_for_a_socket_that_was_not_made_for_it() {
+    broken(Violation::NotRegistered, Stage::sized(4, ONE), |stage| {
+        let (_peer, socket) = ordinary_pair();
+        let _ = stage.model.create_request_queue(&socket, ONE, stage.queue, 8);
+    });
+    // What is accepted is as the listening socket.
+    let accepted = |stage: &mut Stage, listener: Socket| {
+        listener.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
+        listener.listen(1).unwrap();
+        let address = listener.local_addr().unwrap().as_socket().unwrap();
+        stage.model.listen(listener).unwrap();
+        let _peer = TcpStream::connect(address).unwrap();
+        let socket = stage.model.accept().unwrap().0;
+        let queue = stage.model.create_request_queue(&socket, ONE, stage.queue, 8).unwrap();
+        stage.model.close(1, socket, Some(queue));
+    };
+    let ordinary = || {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        sockets::forget(&socket);
+        socket
+    };
+    let mut stage = Stage::sized(4, ONE);
+    let listener = ordinary();
+    sockets::note(&listener, Made::Alone);
+    accepted(&mut stage, listener);
+    stage.end();
+    broken(Violation::NotRegistered, Stage::sized(4, ONE), |stage| accepted(stage, ordinary()));
+}
+
+#[test]
+fn a_request_queue_for_a_socket_that_is_not_connected() {
+    let connect = |stage: &mut Stage, waits: bool| {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let socket = stage.model.socket(address).unwrap();
+        stage.model.connect(1, &socket, address).unwrap();
+        while waits && stage.model.connected(1, &socket).is_none() {}
+        let queue = stage.model.create_request_queue(&socket, ONE, stage.queue, 8).unwrap();
+        stage.model.close(1, socket, Some(queue));
+    };
+    let mut stage = Stage::sized(4, ONE);
+    connect(&mut stage, true);
+    stage.end();
+    broken(Violation::NotConnected, Stage::sized(4, ONE), |stage| connect(stage, false));
+    broken(Violation::NotConnected, Stage::sized(4, ONE), |stage| {
+        let socket = stage.model.socket("127.0.0.1:1".parse().unwrap()).unwrap();
+        let _ = stage.model.create_request_queue(&socket, ONE, stage.queue, 8);
+    });
+}
+
+#[test]
+fn a_connection_that_has_ended_is_refused_and_breaks_no_rule() {
+    let mut stage = Stage::sized(4, ONE);
+    let (peer, socket) = pair();
+    socket2::SockRef::from(&peer).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(peer);
+    // Its reset is heard.
+    while socket.peer_addr().is_ok() {
+        let _ = socket.take_error();
+    }
+    let refused = stage.model.create_request_queue(&socket, ONE, stage.queue, 8);
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::NotConnected);
+    stage.end();
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn bytes_or_an_end_past_the_request_queue() {
+    use std::io::{Read, Write};
+    fn all_in_order(stage: &mut Stage) {
+        stage.peer.write_all(b"quoi").unwrap();
+        stage.send(0, 10, 0);
+        stage.await_one();
+        stage.receive(0, 3, 0);
+        stage.await_one();
+        stage.peer.read_exact(&mut [0; 10]).unwrap();
+    }
+    fn own(stage: &Stage) -> &Socket {
+        stage.socket.as_ref().unwrap()
+    }
+    for shut_down in [false, true] {
+        let mut stage = Stage::new();
+        all_in_order(&mut stage);
+        if shut_down {
+            stage.model.shut_down(stage.socket.as_ref().unwrap(), Some(stage.requests)).unwrap();
+        } else {
+            // The peer's end, and what nobody has read, is in order.
+            stage.peer.shutdown(Shutdown::Write).unwrap();
+        }
+        stage.end();
+    }
+    let past: [fn(&Stage); 3] = [
+        |stage| _ = own(stage).write(b"x").unwrap(),
+        |stage| _ = own(stage).read(&mut [0]).unwrap(),
+        |stage| own(stage).shutdown(Shutdown::Write).unwrap(),
+    ];
+    for past in past {
+        broken(Violation::PastTheQueue, Stage::new(), |stage| {
+            all_in_order(stage);
+            past(stage);
+            stage.close();
+        });
+    }
+}
+
+#[test]
+fn a_shut_down_goes_through_the_queue_that_there_is() {
+    let mut stage = Stage::new();
+    let socket = stage.socket.as_ref().unwrap();
+    stage.model.shut_down(socket, Some(stage.requests)).unwrap();
+    assert_eq!(std::io::Read::read(&mut stage.peer, &mut [0]).unwrap(), 0);
+    stage.end();
+    broken(Violation::UnknownRequestQueue, Stage::new(), |stage| {
+        let other = RequestQueue(stage.requests.0 + 1);
+        let _ = stage.model.shut_down(stage.socket.as_ref().unwrap(), Some(other));
+    });
+}
+
+#[test]
 fn a_request_queue_whose_socket_is_closed() {
     for way in [Way::Receive, Way::Send] {
         broken(Violation::UnknownRequestQueue, Stage::new(), |stage| {
@@ -361,6 +472,45 @@ fn a_piece_that_an_outstanding_request_has() {
         stage.buffer = other;
         stage.send(10, 10, 0);
     });
+}
+
+#[test]
+fn a_piece_written_to_while_a_request_has_it() {
+    const LEN: usize = 300;
+    let request = |stage: &mut Stage, way: Way| match way {
+        Way::Receive => stage.receive(0, LEN as u32, 0),
+        Way::Send => stage.send(0, LEN as u32, 0),
+    };
+    for way in [Way::Receive, Way::Send] {
+        // What is beside a piece, and what was one, is the program's.
+        let mut stage = Stage::new();
+        request(&mut stage, way);
+        stage.memory[LEN] ^= 1;
+        std::io::Write::write_all(&mut stage.peer, b"quoi").unwrap();
+        stage.await_one();
+        stage.memory[0] ^= 1;
+        stage.end();
+        for at in [0, LEN - 1] {
+            // Before the kernel was at it, after it was, and when it is cancelled.
+            for late in [false, true] {
+                broken(Violation::Touched, Stage::new(), |stage| {
+                    request(stage, way);
+                    std::io::Write::write_all(&mut stage.peer, b"quoi").unwrap();
+                    while late && stage.model.queue(0).ready.is_empty() {
+                        stage.model.get_on();
+                    }
+                    stage.memory[at] ^= 1;
+                    stage.await_one();
+                });
+            }
+            broken(Violation::Touched, Stage::new(), |stage| {
+                request(stage, way);
+                stage.memory[at] ^= 1;
+                stage.close();
+                stage.await_one();
+            });
+        }
+    }
 }
 
 #[test]

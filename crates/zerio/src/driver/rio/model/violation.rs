@@ -3,7 +3,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-/// A rule that was broken. The page that has it stands at the function of the table.
+/// A rule that was broken. The page that has it stands at the function of the table, or else here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Violation {
     /// A queue was used on another thread than the one that made it.
@@ -22,8 +22,18 @@ pub(crate) enum Violation {
     NoLimits,
     /// A second request queue for one socket.
     SecondQueue,
+    /// A request queue for a socket that was not made for Registered I/O: it "must have been created by calling the
+    /// WSASocket function with the WSA_FLAG_RIO flag" (winsock/riorqueue).
+    NotRegistered,
+    /// A request queue for a socket that has never been connected: requests are those of "a connected registered I/O
+    /// TCP socket" (mswsock/nc-mswsock-lpfn_riosend), and one that is "in the process of initializing" gets no queue
+    /// (mswsock/nc-mswsock-lpfn_riocreaterequestqueue).
+    NotConnected,
     /// A request queue whose socket is closed, or that never was.
     UnknownRequestQueue,
+    /// Bytes came or went on a socket, or its end, past the request queue that it has. Options, IOCTLs and closing are
+    /// what may be done with it besides (winsock/riorqueue).
+    PastTheQueue,
     /// More outstanding requests than the request queue's limit.
     TooManyRequests,
     /// A flag that this kind of request does not know.
@@ -40,6 +50,9 @@ pub(crate) enum Violation {
     OutsideBuffer,
     /// A piece that an outstanding request has, as a whole or in part.
     Overlap,
+    /// A piece was written to while a request has it: one that is to be filled "should not be read or written before
+    /// the request completes" (mswsock/nc-mswsock-lpfn_rioreceive). That somebody has read it nobody can tell.
+    Touched,
     /// Memory was deregistered while an outstanding request has a piece of it.
     BufferInUse,
     /// The completion queue was asked to tell though nothing was set up for it.
@@ -55,6 +68,14 @@ pub(crate) enum Violation {
 }
 
 static SEEN: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// Fails where something is not so. While a thread unwinds, what is dropped on the way only follows from what failed.
+#[track_caller]
+pub(super) fn check(is_so: bool, or: Violation, seed: u64) {
+    if !is_so && !std::thread::panicking() {
+        violate(or, seed);
+    }
+}
 
 /// Fails, by name. An engine's thread survives its handlers' panics, so what was seen is also kept.
 #[track_caller]
