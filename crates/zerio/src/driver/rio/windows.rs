@@ -4,37 +4,45 @@
 #![allow(unsafe_code)]
 
 use std::ffi::c_void;
-use std::io::{self, ErrorKind};
+use std::io;
 use std::mem::offset_of;
 use std::net::{Shutdown, SocketAddr};
 use std::os::windows::io::{AsRawSocket, FromRawSocket};
 use std::ptr::{null, null_mut};
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use socket2::Socket;
-use windows_sys::Win32::Foundation::HANDLE;
 use windows_sys::Win32::Networking::WinSock::{
-    AF_INET, AF_INET6, FD_ACCEPT, FD_CONNECT, FD_CONNECT_BIT, INVALID_SOCKET, IPPROTO_TCP,
-    LPFN_RIOCLOSECOMPLETIONQUEUE, LPFN_RIOCREATECOMPLETIONQUEUE, LPFN_RIOCREATEREQUESTQUEUE,
-    LPFN_RIODEQUEUECOMPLETION, LPFN_RIODEREGISTERBUFFER, LPFN_RIONOTIFY, LPFN_RIORECEIVE,
-    LPFN_RIOREGISTERBUFFER, LPFN_RIOSEND, RIO_BUF, RIO_EVENT_COMPLETION, RIO_EXTENSION_FUNCTION_TABLE,
-    RIO_NOTIFICATION_COMPLETION, RIO_NOTIFICATION_COMPLETION_0, RIO_NOTIFICATION_COMPLETION_0_0, RIORESULT,
-    SIO_GET_MULTIPLE_EXTENSION_FUNCTION_POINTER, SOCK_STREAM, SOCKET, WSA_FLAG_NO_HANDLE_INHERIT,
-    WSA_FLAG_OVERLAPPED, WSA_FLAG_REGISTERED_IO, WSA_IO_PENDING, WSA_WAIT_EVENT_0, WSA_WAIT_FAILED,
-    WSACleanup, WSACloseEvent, WSACreateEvent, WSADATA, WSAEOPNOTSUPP, WSAEVENT, WSAEnumNetworkEvents,
-    WSAEventSelect, WSAID_MULTIPLE_RIO, WSAIoctl, WSANETWORKEVENTS, WSAResetEvent, WSASetEvent, WSASocketW,
-    WSAStartup, WSAWaitForMultipleEvents,
+    AF_INET, AF_INET6, INVALID_SOCKET, IPPROTO_TCP, LPFN_RIOCLOSECOMPLETIONQUEUE,
+    LPFN_RIOCREATECOMPLETIONQUEUE, LPFN_RIOCREATEREQUESTQUEUE, LPFN_RIODEQUEUECOMPLETION,
+    LPFN_RIODEREGISTERBUFFER, LPFN_RIONOTIFY, LPFN_RIORECEIVE, LPFN_RIOREGISTERBUFFER, LPFN_RIOSEND, RIO_BUF,
+    RIO_CORRUPT_CQ, RIO_EVENT_COMPLETION, RIO_EXTENSION_FUNCTION_TABLE, RIO_MAX_CQ_SIZE, RIO_MSG_COMMIT_ONLY,
+    RIO_MSG_DEFER, RIO_NOTIFICATION_COMPLETION, RIO_NOTIFICATION_COMPLETION_0,
+    RIO_NOTIFICATION_COMPLETION_0_0, RIORESULT, SIO_GET_MULTIPLE_EXTENSION_FUNCTION_POINTER, SOCK_STREAM,
+    SOCKET, WSA_FLAG_NO_HANDLE_INHERIT, WSA_FLAG_OVERLAPPED, WSA_FLAG_REGISTERED_IO, WSA_IO_PENDING,
+    WSAEOPNOTSUPP, WSAID_MULTIPLE_RIO, WSAIoctl, WSASocketW,
 };
 
-use super::table::{BufferId, CompletionQueue, Limits, Outcome, Piece, RequestQueue, Table, Woken};
+use super::table::{
+    BufferId, COMMIT_ONLY, COMPLETIONS_MAX, CORRUPT, CompletionQueue, DEFER, Limits, Outcome, Piece,
+    RequestQueue, Table, Woken,
+};
 use crate::driver::Waker;
 
-/// `RIO_INVALID_BUFFERID`; the other handles' invalid value is 0.
+mod control;
+mod winsock;
+
+use control::Control;
+use winsock::Winsock;
+
+/// `RIO_INVALID_BUFFERID`, in mswsockdef.h 0xFFFFFFFF made a pointer; the invalid values of the other handles,
+/// `RIO_INVALID_CQ` and `RIO_INVALID_RQ`, are 0 there. The pages of the functions that give them name them, and no page
+/// has their values.
 const INVALID_BUFFER: isize = 0xFFFF_FFFF;
 
-/// `WSA_INVALID_EVENT`, and what stands for none.
-const NO_EVENT: WSAEVENT = 0;
+// The other numbers as the header has them.
+const _: () = assert!(DEFER == RIO_MSG_DEFER && COMMIT_ONLY == RIO_MSG_COMMIT_ONLY);
+const _: () = assert!(CORRUPT == RIO_CORRUPT_CQ && COMPLETIONS_MAX == RIO_MAX_CQ_SIZE);
 
 // What is dequeued is written in place.
 const _: () = assert!(size_of::<Outcome>() == size_of::<RIORESULT>());
@@ -44,13 +52,9 @@ const _: () = assert!(offset_of!(Outcome, request_context) == offset_of!(RIORESU
 
 pub(crate) struct Windows {
     functions: Functions,
-    listener: Option<Socket>,
-    /// The completion queue has told.
-    completed: Event,
-    /// The listener has a connection, or an attempt to connect has become something.
-    control: Event,
-    /// Somebody has rung.
-    bell: Arc<Event>,
+    control: Control,
+    /// The last to go.
+    _winsock: Winsock,
 }
 
 /// The functions that are used, each of which is there.
@@ -127,13 +131,8 @@ impl Table for Windows {
     const REGISTRATION_MAX: usize = 1 << 31;
 
     fn open(_: usize) -> io::Result<Windows> {
-        Ok(Windows {
-            functions: Functions::get()?,
-            listener: None,
-            completed: Event::new()?,
-            control: Event::new()?,
-            bell: Arc::new(Event::new()?),
-        })
+        let winsock = Winsock::start()?;
+        Ok(Windows { functions: Functions::get()?, control: Control::new()?, _winsock: winsock })
     }
 
     unsafe fn register_buffer(&mut self, start: *mut u8, len: usize) -> io::Result<BufferId> {
@@ -150,7 +149,8 @@ impl Table for Windows {
     fn create_completion_queue(&mut self, size: u32, tells: bool) -> io::Result<CompletionQueue> {
         // The event is reset whenever the queue is asked to tell
         // (mswsock/ns-mswsock-rio_notification_completion).
-        let event = RIO_NOTIFICATION_COMPLETION_0_0 { EventHandle: self.completed.pointer(), NotifyReset: 1 };
+        let handle = self.control.completed().pointer();
+        let event = RIO_NOTIFICATION_COMPLETION_0_0 { EventHandle: handle, NotifyReset: 1 };
         let by_event = RIO_NOTIFICATION_COMPLETION {
             Type: RIO_EVENT_COMPLETION,
             Anonymous: RIO_NOTIFICATION_COMPLETION_0 { Event: event },
@@ -232,47 +232,23 @@ impl Table for Windows {
     }
 
     fn listen(&mut self, listener: Socket) -> io::Result<()> {
-        self.select(&listener, Some(FD_ACCEPT))?;
-        self.listener = Some(listener);
-        Ok(())
+        self.control.listen(listener)
     }
 
     fn accept(&mut self) -> io::Result<(Socket, SocketAddr)> {
-        let listener = self.listener.as_ref().ok_or(ErrorKind::InvalidInput)?;
-        let (socket, address) = listener.accept()?;
-        // It has inherited the listener's event.
-        self.select(&socket, None)?;
-        socket.set_nonblocking(true)?;
-        let address = address.as_socket().ok_or(ErrorKind::InvalidData)?;
-        Ok((socket, address))
+        self.control.accept()
     }
 
     fn stop_listening(&mut self) {
-        self.listener = None;
+        self.control.stop_listening();
     }
 
     fn connect(&mut self, _: u32, socket: &Socket, address: SocketAddr) -> io::Result<()> {
-        self.select(socket, Some(FD_CONNECT))?;
-        match socket.connect(&address.into()) {
-            Err(error) if error.kind() != ErrorKind::WouldBlock => Err(error),
-            _ => Ok(()),
-        }
+        self.control.connect(socket, address)
     }
 
     fn connected(&mut self, _: u32, socket: &Socket) -> Option<io::Result<()>> {
-        let mut events = WSANETWORKEVENTS::default();
-        // SAFETY: the socket is open, and the events are written to a live value. No event is reset: all sockets
-        // share it.
-        if unsafe { WSAEnumNetworkEvents(raw(socket), NO_EVENT, &mut events) } != 0 {
-            return Some(Err(io::Error::last_os_error()));
-        }
-        if events.lNetworkEvents as u32 & FD_CONNECT == 0 {
-            return None;
-        }
-        Some(match events.iErrorCode[FD_CONNECT_BIT as usize] {
-            0 => self.select(socket, None),
-            error => Err(io::Error::from_raw_os_error(error)),
-        })
+        self.control.connected(socket)
     }
 
     fn shut_down(&mut self, socket: &Socket, _: Option<RequestQueue>) -> io::Result<()> {
@@ -284,43 +260,11 @@ impl Table for Windows {
     }
 
     fn wait(&mut self, timeout: Duration) -> io::Result<Woken> {
-        // The first that is set is told, so the queue's comes first: it is not lost behind the others.
-        let events = [&self.completed, &self.control, &self.bell].map(Event::pointer);
-        // A bound that is not a whole number of milliseconds is rounded up: rounded down it would be a spin.
-        let millis = timeout.as_nanos().div_ceil(1_000_000).min(u128::from(u32::MAX - 1)) as u32;
-        // SAFETY: three events, which are open.
-        let first = unsafe { WSAWaitForMultipleEvents(3, events.as_ptr(), 0, millis, 0) };
-        if first == WSA_WAIT_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        let is = |number: u32| first == WSA_WAIT_EVENT_0 as u32 + number;
-        let woken = Woken { completions: is(0), control: is(1) };
-        if woken.control {
-            // What is recorded later sets it again, and what was recorded before is looked for after this.
-            self.control.reset();
-        } else if is(2) {
-            self.bell.reset();
-        }
-        Ok(woken)
+        self.control.wait(timeout)
     }
 
     fn waker(&self) -> Waker {
-        let bell = self.bell.clone();
-        // SAFETY: the event is open as long as the `Arc` is.
-        Waker::new(move || _ = unsafe { WSASetEvent(bell.handle) })
-    }
-}
-
-impl Windows {
-    /// Makes a socket's network events of one kind set the control event, or takes it away from them
-    /// (winsock2/nf-winsock2-wsaeventselect). The socket does not block from then on.
-    fn select(&self, socket: &Socket, events: Option<u32>) -> io::Result<()> {
-        let event = if events.is_some() { self.control.handle } else { NO_EVENT };
-        // SAFETY: the socket and the event are open.
-        match unsafe { WSAEventSelect(raw(socket), event, events.unwrap_or(0) as i32) } {
-            0 => Ok(()),
-            _ => Err(io::Error::last_os_error()),
-        }
+        self.control.waker()
     }
 }
 
@@ -330,12 +274,7 @@ pub(crate) fn socket(address: SocketAddr) -> io::Result<Socket> {
 }
 
 fn socket_of(family: u16) -> io::Result<Socket> {
-    // The last `WSACleanup` would take every socket of the process with it, this one too. So there is one start
-    // without an end, for the process's life, as std has one of its own.
-    static WINSOCK: OnceLock<io::Result<Winsock>> = OnceLock::new();
-    if let Err(error) = WINSOCK.get_or_init(Winsock::start) {
-        return Err(io::Error::from_raw_os_error(error.raw_os_error().unwrap_or_default()));
-    }
+    winsock::start_with_the_process();
     let flags = WSA_FLAG_OVERLAPPED | WSA_FLAG_REGISTERED_IO | WSA_FLAG_NO_HANDLE_INHERIT;
     // SAFETY: numbers, and no protocol information.
     let socket = unsafe { WSASocketW(i32::from(family), SOCK_STREAM, IPPROTO_TCP, null(), 0, flags) };
@@ -350,6 +289,7 @@ fn raw(socket: &Socket) -> SOCKET {
     socket.as_raw_socket() as SOCKET
 }
 
+/// "Any contiguous segment of memory contained in a single buffer registration" (mswsockdef/ns-mswsockdef-rio_buf).
 fn buf(piece: Piece) -> RIO_BUF {
     RIO_BUF { BufferId: piece.buffer.0, Offset: piece.offset, Length: piece.len }
 }
@@ -367,65 +307,4 @@ fn begun(ok: i32) -> io::Result<()> {
     }
     let error = io::Error::last_os_error();
     if error.raw_os_error() == Some(WSA_IO_PENDING) { Ok(()) } else { Err(error) }
-}
-
-/// An event that stays set until it is reset, and Winsock, which it needs.
-struct Event {
-    handle: WSAEVENT,
-    _winsock: Winsock,
-}
-
-// SAFETY: an event's handle may be used from any thread.
-unsafe impl Send for Event {}
-// SAFETY: as above.
-unsafe impl Sync for Event {}
-
-impl Event {
-    fn new() -> io::Result<Event> {
-        let winsock = Winsock::start()?;
-        // SAFETY: it takes nothing.
-        let handle = unsafe { WSACreateEvent() };
-        if handle == NO_EVENT {
-            return Err(io::Error::last_os_error());
-        }
-        Ok(Event { handle, _winsock: winsock })
-    }
-
-    /// The same, as waits want it.
-    fn pointer(&self) -> HANDLE {
-        std::ptr::without_provenance_mut(self.handle as usize)
-    }
-
-    fn reset(&self) {
-        // SAFETY: the event is open. It can't fail for one that is.
-        unsafe { WSAResetEvent(self.handle) };
-    }
-}
-
-impl Drop for Event {
-    fn drop(&mut self) {
-        // SAFETY: nobody else has it.
-        unsafe { WSACloseEvent(self.handle) };
-    }
-}
-
-/// Winsock is there as long as this lives: each start has its end (winsock2/nf-winsock2-wsastartup).
-struct Winsock;
-
-impl Winsock {
-    fn start() -> io::Result<Winsock> {
-        let mut data = WSADATA::default();
-        // SAFETY: what it tells of itself is written to a live value.
-        match unsafe { WSAStartup(0x0202, &mut data) } {
-            0 => Ok(Winsock),
-            error => Err(io::Error::from_raw_os_error(error)),
-        }
-    }
-}
-
-impl Drop for Winsock {
-    fn drop(&mut self) {
-        // SAFETY: it was started.
-        unsafe { WSACleanup() };
-    }
 }

@@ -32,7 +32,8 @@ pub(crate) enum Violation {
     /// A request queue whose socket is closed, or that never was.
     UnknownRequestQueue,
     /// Bytes came or went on a socket, or its end, past the request queue that it has. Options, IOCTLs and closing are
-    /// what may be done with it besides (winsock/riorqueue).
+    /// what may be done with it besides (winsock/riorqueue). Other systems do not tell.
+    #[cfg(target_os = "linux")]
     PastTheQueue,
     /// More outstanding requests than the request queue's limit.
     TooManyRequests,
