@@ -105,7 +105,8 @@ pub(crate) trait Driver: Sized {
     /// not be used any more when `close` is called.
     fn direct(&self, id: SlotId) -> Option<Direct>;
 
-    /// Asks for what comes next, into the span, which is not empty.
+    /// Asks for what comes next, into the span, which is not empty. Before there is a connection it waits for that,
+    /// as sends do; where none comes of it, `close` gives it back at the latest.
     fn receive(&mut self, id: SlotId, span: Span);
 
     /// Asks to send the span, which is not empty.

@@ -25,6 +25,9 @@ const FEW: usize = 4;
 /// Every so many of those turns ask the selector all the same, for connections that come.
 const SKIMS: u32 = 16;
 
+/// Whether the selector tells of urgent bytes.
+const TELLS_URGENT: bool = cfg!(target_os = "linux");
+
 pub(crate) struct Poll {
     region: Arc<Region>,
     selector: Selector,
@@ -53,8 +56,8 @@ struct Connection {
     /// What the selector has said, until the kernel says that there is no more.
     readable: bool,
     writable: bool,
-    /// The peer's end has been announced: reading on will find it, though no edge will come for it.
-    ended: bool,
+    /// The peer's end or an urgent byte has been announced: reading on may find more, though no edge will come for it.
+    unsure: bool,
     /// It stands in `ready`.
     queued: bool,
 }
@@ -184,6 +187,8 @@ impl Poll {
     fn install(&mut self, id: SlotId, socket: Socket) -> io::Result<()> {
         let mut stream = TcpStream::from_std(socket.into());
         let interest = Interest::READABLE | Interest::WRITABLE;
+        #[cfg(target_os = "linux")]
+        let interest = interest | Interest::PRIORITY;
         self.selector.registry().register(&mut stream, Token(id.index as usize), interest)?;
         self.connections[id.index as usize] = Connection {
             generation: id.generation,
@@ -238,8 +243,8 @@ impl Poll {
                     let connection = &mut self.connections[index];
                     connection.readable |= event.is_readable() || event.is_error();
                     connection.writable |= event.is_writable() || event.is_error();
-                    if event.is_read_closed() {
-                        (connection.readable, connection.ended) = (true, true);
+                    if event.is_read_closed() || event.is_priority() {
+                        (connection.readable, connection.unsure) = (true, true);
                     }
                     if !connection.queued {
                         connection.queued = true;
@@ -275,11 +280,14 @@ impl Poll {
             return self.finish(id, done);
         }
         if connection.connecting {
-            if let Some(outcome) = connection.connected() {
-                connection.connecting = false;
-                done.push(Completion::Connected(id, outcome));
+            let Some(outcome) = connection.connected() else { return };
+            connection.connecting = false;
+            let stands = outcome.is_ok();
+            done.push(Completion::Connected(id, outcome));
+            if !stands {
+                return;
             }
-            return;
+            // What was asked for meanwhile has waited for this, and no other edge comes for it.
         }
         let Some(stream) = &mut connection.stream else { return };
         if connection.readable
@@ -292,9 +300,10 @@ impl Poll {
                 }
                 outcome => {
                     // A receive that brought less than it could has emptied the socket: the next byte
-                    // makes an edge (epoll(7), "Possible pitfalls"). Windows wants to be told no.
+                    // makes an edge (epoll(7), "Possible pitfalls"). But it may have stopped at an urgent byte, of
+                    // which only epoll tells before, and Windows wants to be told no.
                     let short = outcome.as_ref().is_ok_and(|&n| n < span.len());
-                    connection.readable = cfg!(windows) || connection.ended || !short;
+                    connection.readable = !(short && TELLS_URGENT) || connection.unsure;
                     done.push(Completion::Received(id, span, outcome));
                 }
             }

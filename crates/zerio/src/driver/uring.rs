@@ -428,9 +428,16 @@ impl Uring {
         let again = !connection.closing && outcome.as_ref().is_err_and(is_momentary);
         match kind {
             Kind::Connect => {
-                connection.connect = Request::Idle;
-                connection.address = None;
-                done.push(Completion::Connected(id, outcome.map(drop)));
+                let code = outcome.as_ref().err().and_then(io::Error::raw_os_error);
+                // What was interrupted goes on without its request (connect(2)): the next one hears of that, and in
+                // the end that it stands. So each turn asks, which is little for what nobody has seen yet.
+                if again || (code == Some(libc::EALREADY) && !connection.closing) {
+                    connection.connect = Request::Asked(());
+                } else {
+                    (connection.connect, connection.address) = (Request::Idle, None);
+                    let outcome = if code == Some(libc::EISCONN) { Ok(()) } else { outcome.map(drop) };
+                    done.push(Completion::Connected(id, outcome));
+                }
             }
             Kind::Receive => match (connection.receive.take_pushed(), outcome) {
                 (None, _) => {}
@@ -450,7 +457,7 @@ impl Uring {
             Kind::Wake | Kind::Accept | Kind::Cancel => {}
         }
         if !connection.closing {
-            if connection.receive.is_asked() || connection.send.is_asked() {
+            if connection.connect.is_asked() || connection.receive.is_asked() || connection.send.is_asked() {
                 self.queue(id.index);
             }
         } else if !connection.queued && !connection.is_with_kernel() {

@@ -101,6 +101,51 @@ pub(super) fn a_connection_is_made<D: Site>() {
     }
 }
 
+pub(super) fn what_a_connection_is_asked_for_before_it_stands_waits_for_it<D: Site>() {
+    for pace in PACES {
+        for turns in [0, 1] {
+            let mut rig = Rig::<D>::paced(1, pace);
+            let (listener, address) = D::On::far_listener();
+            let id = id(0, 1);
+            rig.driver.connect(id, address, &options()).unwrap();
+            for _ in 0..turns {
+                rig.turn(Duration::ZERO);
+            }
+            let (send, receive) = (rig.filled(0, 100), rig.span(200));
+            rig.driver.send(id, send);
+            rig.driver.receive(id, receive);
+            rig.connected(id).unwrap();
+            let mut peer = D::On::accept(&listener);
+            assert_eq!(rig.sent(id).1.unwrap(), 100);
+            let mut bytes = [0; 100];
+            peer.read_exact(&mut bytes).unwrap();
+            assert!(is_pattern(&bytes, 0));
+            peer.write_all(&bytes).unwrap();
+            let (span, outcome) = rig.received(id);
+            assert!(is_pattern(&rig.region.bytes(&span)[..outcome.unwrap()], 0));
+        }
+    }
+}
+
+pub(super) fn what_a_refused_connection_was_asked_for_comes_back<D: Site>() {
+    let (_nobody, address) = D::On::nobody();
+    for pace in PACES {
+        let mut rig = Rig::<D>::paced(1, pace);
+        let id = id(0, 1);
+        rig.driver.connect(id, address, &options()).unwrap();
+        let (send, receive) = (rig.filled(0, 100), rig.span(200));
+        rig.driver.send(id, send);
+        rig.driver.receive(id, receive);
+        assert!(rig.connected(id).is_err());
+        rig.driver.close(id);
+        assert!(rig.sent(id).1.is_err());
+        // Where the kernel was asked, it may call it an end.
+        assert!(matches!(rig.received(id).1, Err(_) | Ok(0)));
+        rig.closed(id);
+        rig.nothing_comes(1);
+    }
+}
+
 pub(super) fn a_connection_is_refused<D: Site>() {
     let (_nobody, address) = D::On::nobody();
     for pace in PACES {

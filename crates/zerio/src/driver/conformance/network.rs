@@ -86,6 +86,9 @@ pub(super) trait Network {
     /// A pair with so little room that a send soon meets a full socket.
     fn narrow_pair() -> (Self::Peer, Self::Socket);
 
+    /// Sends a byte out of band; whether this network has such a thing.
+    fn send_urgently(peer: &Self::Peer, byte: &[u8; 1]) -> bool;
+
     /// Ends a connection by a reset.
     fn reset(peer: Self::Peer);
 
@@ -170,6 +173,10 @@ impl Network for Loopback {
         peer.connect(&address.into()).unwrap();
         let own = listener.accept().unwrap().0;
         (patient(peer.into()), session_side(own.into()))
+    }
+
+    fn send_urgently(peer: &TcpStream, byte: &[u8; 1]) -> bool {
+        SockRef::from(peer).send_out_of_band(byte).is_ok()
     }
 
     fn reset(peer: TcpStream) {
@@ -293,6 +300,10 @@ impl Network for Simulated {
         let pair = Self::pair();
         net.set_faults(usual);
         pair
+    }
+
+    fn send_urgently(_: &Waiting, _: &[u8; 1]) -> bool {
+        false
     }
 
     fn reset(peer: Waiting) {

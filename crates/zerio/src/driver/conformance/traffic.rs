@@ -43,6 +43,30 @@ pub(super) fn a_receive_brings_no_more_than_its_span_holds<D: Site>() {
     }
 }
 
+pub(super) fn a_receive_that_stops_at_an_urgent_byte_leaves_nothing_behind<D: Site>() {
+    for pace in PACES {
+        for early in [false, true] {
+            let mut rig = Rig::<D>::paced(1, pace);
+            let id = id(0, 3);
+            let mut peer = rig.session(id);
+            if !early {
+                rig.nothing_comes(1);
+            }
+            peer.write_all(b"before").unwrap();
+            if !D::On::send_urgently(&peer, b"!") {
+                return;
+            }
+            peer.write_all(b"after").unwrap();
+            // The urgent one is in the row or left out, as the system has it.
+            let mut received = Vec::new();
+            while !received.ends_with(b"after") {
+                received.extend(rig.receive(id, 64));
+            }
+            assert!(received.starts_with(b"before"));
+        }
+    }
+}
+
 pub(super) fn a_receive_fails_on_a_reset<D: Site>() {
     if !has_resets() {
         return;

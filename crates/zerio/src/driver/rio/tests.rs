@@ -306,18 +306,6 @@ fn a_connection_that_can_not_even_begin_says_why() {
 }
 
 #[test]
-fn what_a_connection_is_asked_for_before_it_stands_waits_for_it() {
-    let mut rig = Rig::new();
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let id = SlotId { index: 0, generation: 1 };
-    rig.driver.connect(id, listener.local_addr().unwrap(), &options()).unwrap();
-    let span = rig.spans.pop().unwrap();
-    rig.driver.send(id, span);
-    assert!(matches!(rig.next(), Completion::Connected(of, Ok(())) if of == id));
-    assert!(matches!(rig.next(), Completion::Sent(of, _, Ok(8)) if of == id));
-}
-
-#[test]
 fn status_and_length_of_every_completion_are_looked_at() {
     let outcome = |way, status, bytes| Outcome {
         status,

@@ -373,6 +373,9 @@ impl Net {
             return Err(error);
         }
         let connection = &mut state.connections[end.connection as usize];
+        if connection.sides[end.side].phase == Phase::Refused {
+            return Err(ErrorKind::NotConnected.into());
+        }
         if connection.sides[end.side].reset {
             return Err(ErrorKind::ConnectionReset.into());
         }

@@ -22,10 +22,13 @@ fn driver() -> Option<(Uring, Arc<Region>, Span, TcpStream)> {
     let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let own = listener.accept().unwrap().0;
     own.set_nonblocking(true).unwrap();
-    let peer_timeout = Duration::from_secs(60);
-    let options = Options { peer_timeout, send_buffer: None, receive_buffer: None, congestion: None };
-    driver.adopt(ID, own.into(), &options).unwrap();
+    driver.adopt(ID, own.into(), &options()).unwrap();
     Some((driver, region, cutter.cut(64), peer))
+}
+
+fn options() -> Options {
+    let peer_timeout = Duration::from_secs(60);
+    Options { peer_timeout, send_buffer: None, receive_buffer: None, congestion: None }
 }
 
 #[test]
@@ -43,6 +46,34 @@ fn user_data_tells_kind_slot_and_generation_apart() {
 fn more_slots_than_the_user_data_can_name_are_refused() {
     let refused = Ring::new(SLOTS_MAX + 1).err().map(|error| error.kind());
     assert_eq!(refused, Some(ErrorKind::InvalidInput));
+}
+
+#[test]
+fn an_interrupted_connect_is_asked_for_again_until_it_stands() {
+    let Some((mut driver, ..)) = driver() else { return };
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    let id = SlotId { index: 0, generation: 1 };
+    let mut done = Vec::new();
+    driver.connect(id, address, &options()).unwrap();
+    // The attempt that goes on, or already stands, when the interruption is heard.
+    driver.connections[0].socket.as_ref().unwrap().connect(&address.into()).unwrap_or_default();
+    driver.connections[0].connect = Request::Pushed(());
+    for error in [libc::EINTR, libc::EALREADY] {
+        driver.complete(Event { kind: Kind::Connect, id, result: -error, more: false }, &mut done);
+        assert!(done.is_empty() && driver.connections[0].connect.is_asked());
+        driver.connections[0].connect = Request::Pushed(());
+    }
+    driver.connections[0].connect = Request::Asked(());
+    while done.is_empty() {
+        driver.turn(Duration::from_millis(1), &mut done).unwrap();
+    }
+    assert!(matches!(done[..], [Completion::Connected(of, Ok(()))] if of == id), "{done:?}");
+    // Of one that is being closed it is the end.
+    driver.connections[0].closing = true;
+    driver.connections[0].connect = Request::Pushed(());
+    driver.complete(Event { kind: Kind::Connect, id, result: -libc::EINTR, more: false }, &mut done);
+    assert!(matches!(done[1..], [Completion::Connected(_, Err(_)), Completion::Closed(_)]), "{done:?}");
 }
 
 #[test]
