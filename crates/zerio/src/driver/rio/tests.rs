@@ -376,6 +376,8 @@ fn a_completion_that_nobody_asked_for_while_a_driver_ends_leaks_the_region() {
     rig.turn(Duration::ZERO);
     let spurious = Outcome { socket_context: 1, ..Outcome::default() };
     rig.driver.table.complete_for_nobody(spurious);
+    // It is as many as there are to come, and not the one.
+    rig.refuse(Refusing { completions: true, ..Refusing::NOTHING });
     let Rig { driver, region, .. } = rig;
     drop(driver);
     assert_eq!(Arc::strong_count(&region), 2);
