@@ -68,7 +68,10 @@ mod ledger;
 mod member;
 mod party;
 mod raw;
+mod script;
 mod storm;
+#[cfg(test)]
+mod tests;
 mod witness;
 
 pub use crate::driver::sim::{Faults, allocated};
@@ -144,7 +147,8 @@ impl World {
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] where the configuration can't work; [`Error::System`] where there is no memory.
+    /// [`Error::Config`] where the configuration can't work; [`Error::System`] where there is no memory, or
+    /// [listening fails](Faults::listen_errors).
     pub fn server<H: Handler + 'static>(&mut self, config: Config, handler: H) -> Result<Server<H>, Error> {
         let address = self.net.free_address();
         let config = Config { engines: 1, cores: Vec::new(), ..config };
@@ -250,9 +254,12 @@ impl World {
             let token = sole.then(Sole::new);
             let mut made =
                 Engine::new(config, driver, handler, Role::Server(role), memory, inboxes.clone(), token);
-            if let Some(listener) = listener.take() {
-                let system = |why| Error::System { what: "to watch the listening socket", why };
-                made.listen(listener).map_err(system)?;
+            if let Some(listener) = listener.take()
+                && let Err(why) = made.listen(listener)
+            {
+                // Its driver has had its number.
+                self.members.push(Member::absent());
+                return Err(Error::System { what: "to watch the listening socket", why });
             }
             engines.push(self.join(made, sole));
         }

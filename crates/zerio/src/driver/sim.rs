@@ -91,6 +91,7 @@ impl Driver for Sim {
     }
 
     fn listen(&mut self, listener: Socket) -> io::Result<()> {
+        self.may_fail(|faults| faults.listen_errors)?;
         self.listener = Some(listener);
         Ok(())
     }
@@ -107,12 +108,16 @@ impl Driver for Sim {
     fn connect(&mut self, id: SlotId, address: SocketAddr, _: &Options) -> io::Result<()> {
         let end = self.net.connect(address);
         self.made = Some(end.connection);
-        self.install(id, Socket::of(&self.net, end));
+        let socket = Socket::of(&self.net, end);
+        self.may_fail(|faults| faults.connect_errors)?;
+        self.install(id, socket);
         self.connections[id.index as usize].connect = Request::Asked(());
         Ok(())
     }
 
     fn adopt(&mut self, id: SlotId, socket: Socket, _: &Options) -> io::Result<()> {
+        let end = socket.end();
+        self.may_fail(|faults| faults.adopt_errors).inspect_err(|_| self.net.spoil(end))?;
         self.install(id, socket);
         Ok(())
     }
@@ -229,6 +234,14 @@ impl Sim {
     /// Whether it has nothing of anybody's.
     pub(crate) fn is_at_rest(&self) -> bool {
         self.connections.iter().all(|connection| connection.socket.is_none() && connection.is_idle())
+    }
+
+    /// Fails as often as the faults say, as for want of memory.
+    fn may_fail(&self, often: impl FnOnce(&Faults) -> u32) -> io::Result<()> {
+        match self.net.with_faults(|faults, random| random.happens(often(faults))) {
+            true => Err(ErrorKind::OutOfMemory.into()),
+            false => Ok(()),
+        }
     }
 
     fn install(&mut self, id: SlotId, socket: Socket) {

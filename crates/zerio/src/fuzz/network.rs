@@ -125,8 +125,16 @@ pub fn network(data: &[u8]) {
     let mut world = World::new(u64::from(input.byte()) << 8 | u64::from(input.byte()));
     // Nothing of what ends a session that would go on.
     let drawn = world.faults();
-    let faults =
-        Faults { resets: 0, refusals: 0, silences: 0, accept_errors: 0, driver_failures: 0, ..drawn };
+    let faults = Faults {
+        resets: 0,
+        half_closes: 0,
+        refusals: 0,
+        silences: 0,
+        accept_errors: 0,
+        adopt_errors: 0,
+        driver_failures: 0,
+        ..drawn
+    };
     world.set_faults(Faults::none());
     let mut config = Config::default();
     (config.message_max, config.send_ring, config.receive_buffer) = (MESSAGE_MAX, 4096, 4096);

@@ -3,12 +3,18 @@
 #![forbid(unsafe_code)]
 
 use std::sync::OnceLock;
+use std::time::Duration;
 
+use super::script::Script;
 use super::storm::Figures;
-use crate::counters::Counters;
 use crate::driver::sim::{End, Net};
-use crate::error::{Disconnection, Reason, SendError, Undelivered};
+use crate::error::{Disconnection, FrameError, Rejection, SendError};
 use crate::wire::HEADER;
+
+mod books;
+mod ends;
+
+use books::Book;
 
 /// What is said of a session that should not have come so far, and of everything else that is not as it must be.
 pub(super) struct Ledger {
@@ -25,6 +31,8 @@ pub(super) struct Ledger {
     pub(super) replaces: bool,
     /// A peer that reads too slowly is disconnected.
     pub(super) hurries: bool,
+    /// How long a session that ends may take to send what it has accepted.
+    pub(super) drain_timeout: Duration,
 }
 
 /// One side of a connection, as a session.
@@ -33,7 +41,7 @@ pub(super) struct Session {
     pub(super) phase: Phase,
     node: usize,
     pub(super) id: String,
-    /// For each message that it has accepted: where in the stream of bytes its frame ends.
+    /// For each message that it has accepted, or is to say: where in the stream of bytes its frame ends.
     ends: Vec<u64>,
     /// Messages that its handler has heard.
     heard: usize,
@@ -43,8 +51,8 @@ pub(super) struct Session {
     muted: bool,
     /// Somebody has asked this side to end it.
     asked_to_end: bool,
-    /// The other side knows nothing of zerio.
-    pub(super) raw: bool,
+    /// This side knows nothing of zerio, and has this to say.
+    script: Option<Script>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,31 +63,6 @@ pub(super) enum Phase {
     /// It ends, or has ended, and its handler does not hear of it.
     Silenced,
     Ended,
-}
-
-/// What one engine should say of itself.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Book {
-    /// A client's connection.
-    pub(super) connection: Option<u32>,
-    /// Of which server it is an engine.
-    pub(super) server: usize,
-    pub(super) stopped: bool,
-    /// Its handler has panicked, and hears nothing any more.
-    silent: bool,
-    connected: u64,
-    disconnected: u64,
-    rejected: u64,
-    heard: u64,
-    /// The bytes of their frames.
-    heard_bytes: u64,
-    accepted: u64,
-    undelivered: Undelivered,
-    /// More was told to be left than was, which a driver that fails makes true: what it had in flight counts as
-    /// not taken.
-    overcounted: Option<String>,
-    /// It was told that its driver has failed.
-    failure_told: bool,
 }
 
 /// The longest message of any storm.
@@ -117,6 +100,7 @@ impl Ledger {
             calm: false,
             replaces: false,
             hurries: false,
+            drain_timeout: Duration::ZERO,
         }
     }
 
@@ -139,11 +123,16 @@ impl Ledger {
         &mut self.sessions[connection][end.side]
     }
 
-    pub(super) fn book(&mut self, node: usize) -> &mut Book {
-        if self.books.len() <= node {
-            self.books.resize_with(node + 1, Book::default);
-        }
-        &mut self.books[node]
+    /// Somebody who knows nothing of zerio says something.
+    pub(super) fn says(&mut self, end: End, script: Script) {
+        let session = self.session(end);
+        session.id = script.hello(u64::MAX).map_or_else(String::new, |id| String::from_utf8_lossy(id).into());
+        let mut position = session.greeting();
+        session.ends.extend(script.messages().map(|message| {
+            position += (HEADER + message.len()) as u64;
+            position
+        }));
+        session.script = Some(script);
     }
 
     // What handlers hear.
@@ -153,16 +142,19 @@ impl Ledger {
         let phase = std::mem::replace(&mut session.phase, Phase::Open);
         (session.node, session.id) = (node, id.to_owned());
         self.check(phase == Phase::New, || format!("{end:?} connected, and it was {phase:?}"));
+        let said = self.session(End { side: 0, ..end }).id == id;
+        self.check(said, || format!("{end:?} connected as {id}, which it did not say"));
         self.book(node).connected += 1;
         self.figures.sessions += 1;
     }
 
     pub(super) fn heard(&mut self, end: End, node: usize, message: &[u8]) {
         let (other, len) = (end.other(), message.len());
+        let taken = self.net.bytes_sent(other);
         let session = self.session(end);
         let n = session.heard;
         session.heard += 1;
-        let (phase, of, raw) = (session.phase, session.node, session.raw);
+        let (phase, of) = (session.phase, session.node);
         let (paused, muted) = (session.paused, session.muted);
         self.check(phase == Phase::Open && of == node, || format!("{end:?} heard a message {phase:?}"));
         self.check(!muted, || format!("{end:?} heard a message after its handler had disconnected it"));
@@ -171,20 +163,21 @@ impl Ledger {
         book.heard += 1;
         book.heard_bytes += (HEADER + message.len()) as u64;
         self.figures.messages += 1;
-        if raw {
-            return;
-        }
         let sent = self.session(other);
-        let from = n.checked_sub(1).map_or_else(|| sent.greeting(), |before| sent.end_of(before));
-        let Some(&to) = sent.ends.get(n) else {
+        let Some(&to) = sent.ends.get(n).filter(|&&to| to <= taken) else {
             return self.fail(format!("{end:?} heard message {n}, which was never sent"));
         };
-        let expected = (to - from) as usize - HEADER;
+        let from =
+            n.checked_sub(1).map_or_else(|| sent.greeting(), |before| sent.end_of(before)) + HEADER as u64;
+        let mut should = Vec::with_capacity(len + 16);
+        match &sent.script {
+            Some(script) => should.extend_from_slice(&script.bytes()[from as usize..to as usize]),
+            None => compose(other, n, (to - from) as usize, &mut should),
+        }
+        let expected = should.len();
         self.check(expected == len, || {
             format!("{end:?} heard {len} bytes as message {n}, which has {expected}")
         });
-        let mut should = Vec::with_capacity(len + 16);
-        compose(other, n, len, &mut should);
         self.check(should == message, || {
             format!("{end:?} heard as message {n} another's bytes: {message:?}")
         });
@@ -207,10 +200,10 @@ impl Ledger {
         self.check_reason(end, node, why.reason);
     }
 
-    pub(super) fn rejected(&mut self, end: End, node: usize) {
+    pub(super) fn rejected(&mut self, end: End, node: usize, why: Rejection) {
         let phase = self.session(end).phase;
         self.check(phase == Phase::New, || format!("{end:?} rejected, and it was {phase:?}"));
-        self.book(node).rejected += 1;
+        self.check_rejection(end, node, why);
     }
 
     /// The handler of an engine panics: its sessions end, and it hears nothing more.
@@ -218,61 +211,8 @@ impl Ledger {
         self.book(node).silent = true;
         let its = |session: &&mut Session| session.node == node && session.phase == Phase::Open;
         self.sessions.iter_mut().flatten().filter(its).for_each(|session| session.phase = Phase::Silenced);
-    }
-
-    /// What of the messages that a side has accepted the network has not taken.
-    fn left(&mut self, end: End) -> Undelivered {
-        let taken = self.net.bytes_sent(end);
-        let session = self.session(end);
-        let messages = session.ends.iter().filter(|&&position| position > taken).count() as u64;
-        let total = session.ends.last().copied().unwrap_or_else(|| session.greeting());
-        Undelivered { messages, bytes: total.saturating_sub(taken.max(session.greeting())) }
-    }
-
-    /// What was accepted is what the network took and what is told to be left.
-    fn check_undelivered(&mut self, end: End, node: usize, why: &Disconnection) {
-        let Undelivered { messages: left, bytes } = self.left(end);
-        let told = why.undelivered;
-        if told.messages == left && told.bytes == bytes {
-            return;
-        }
-        let what =
-            format!("{end:?} was told {told:?}, but {left} messages ({bytes} bytes) were left: {why:?}");
-        match told.messages >= left && told.bytes >= bytes {
-            true => _ = self.book(node).overcounted.get_or_insert(what),
-            false => self.fail(what),
-        }
-    }
-
-    /// The reason that is told is the true one, as far as it can be known from outside.
-    fn check_reason(&mut self, end: End, node: usize, reason: Reason) {
-        let taken = self.net.bytes_sent(end.other());
-        let whole = self.net.is_whole(end.connection);
-        let (replaces, hurries) = (self.replaces, self.hurries);
-        let book = self.book(node);
-        book.failure_told |= matches!(reason, Reason::DriverFailed(_));
-        let stopped = book.stopped;
-        let session = self.session(end);
-        let (heard, muted, asked, raw) = (session.heard, session.muted, session.asked_to_end, session.raw);
-        let other = self.session(end.other());
-        let came = other.ends.iter().filter(|&&position| position <= taken).count();
-        let rest = taken - came.checked_sub(1).map_or_else(|| other.greeting(), |last| other.end_of(last));
-        let right = match reason {
-            _ if raw => true,
-            Reason::PeerClosed => muted || asked || (heard == came && rest == 0),
-            Reason::Truncated { received } => muted || asked || (heard == came && rest == received as u64),
-            Reason::Connection(_) => !whole,
-            Reason::BadFrame(_) | Reason::BadAnswer | Reason::HandlerPanicked => false,
-            Reason::SlowPeer => hurries,
-            Reason::Disconnected => asked || muted,
-            Reason::Replaced => replaces,
-            Reason::Stopped => stopped,
-            // Whether it has, the engine's end shows.
-            Reason::DriverFailed(_) => true,
-        };
-        self.check(right, || {
-            format!("{end:?} ended because \"{reason}\", having heard {heard} of {came} messages, {rest} bytes left")
-        });
+        let said = |sides: &&[Session; 2]| sides[0].script.as_ref().is_some_and(Script::is_faulty);
+        self.book(node).bad_frames_unseen += self.sessions.iter().filter(said).count() as u64;
     }
 
     // What senders do.
@@ -348,68 +288,20 @@ impl Ledger {
         )
     }
 
+    /// A session that goes on when its other side has long been gone.
+    pub(super) fn forgotten(&self) -> Option<String> {
+        let open = |side: &Session| side.phase == Phase::Open;
+        let mut sides = self.sessions.iter().enumerate();
+        let (connection, _) = sides.find(|(_, [a, b])| open(a) != open(b))?;
+        Some(format!("connection {connection} has a session whose other side is gone"))
+    }
+
     /// A session that has not ended.
     pub(super) fn unended(&self) -> Option<String> {
         let mut sides = self.sessions.iter().enumerate();
         let open = |side: &Session| side.phase == Phase::Open;
         let (connection, _) = sides.find(|(_, sides)| sides.iter().any(open))?;
         Some(format!("connection {connection} has a session that never ended"))
-    }
-
-    /// The sessions that have ended without their handler, which could not tell what they left.
-    fn end_silenced(&mut self, node: usize) {
-        for connection in 0..self.sessions.len() as u32 {
-            for side in [0, 1] {
-                let end = End { connection, side };
-                let session = self.session(end);
-                if session.node == node && session.phase == Phase::Silenced {
-                    session.phase = Phase::Ended;
-                    let left = self.left(end);
-                    self.figures.undelivered += left.messages;
-                    let book = self.book(node);
-                    book.disconnected += 1;
-                    book.undelivered.messages += left.messages;
-                    book.undelivered.bytes += left.bytes;
-                }
-            }
-        }
-    }
-
-    /// An engine has ended: its counters say what happened.
-    pub(super) fn close_book(&mut self, node: usize, counters: &Counters, server: bool, failed: bool) {
-        let (engine, sessions) = (counters.engine, counters.sessions);
-        self.end_silenced(node);
-        let book = self.book(node).clone();
-        if let (Some(what), false) = (book.overcounted, failed) {
-            self.fail(what);
-        }
-        self.check(failed || !book.failure_told, || {
-            format!("engine {node} told of a driver that has not failed")
-        });
-        let not_sessions = engine.refused + engine.failed_handshakes;
-        for (what, counted, happened) in [
-            ("connected", engine.connected, book.connected),
-            ("disconnected", engine.disconnected, book.disconnected),
-            ("messages_accepted", sessions.sent.messages_accepted, book.accepted),
-            ("messages_received", sessions.received.messages_received, book.heard),
-            ("bytes_received", sessions.received.bytes_received, book.heard_bytes),
-            ("messages_undelivered", engine.messages_undelivered, book.undelivered.messages),
-            ("bytes_undelivered", engine.bytes_undelivered, book.undelivered.bytes),
-            ("refused and failed_handshakes", if server { not_sessions } else { 0 }, book.rejected),
-        ] {
-            // What a handler that panicked has not heard.
-            let unheard = match what {
-                "refused and failed_handshakes" => book.silent,
-                "messages_undelivered" | "bytes_undelivered" => book.silent && failed,
-                _ => false,
-            };
-            self.check(counted == happened || unheard && counted > happened, || {
-                format!("engine {node} counts {what} {counted}, it was {happened}")
-            });
-        }
-        self.check(book.connected == book.disconnected, || {
-            format!("engine {node}: {} sessions began and {} ended", book.connected, book.disconnected)
-        });
     }
 }
 
@@ -421,5 +313,24 @@ impl Session {
 
     fn end_of(&self, message: usize) -> u64 {
         self.ends.get(message).copied().unwrap_or(u64::MAX)
+    }
+
+    /// How many of its messages are whole in the first `sent` bytes, and how many bytes there are behind them.
+    fn came(&self, sent: u64) -> (usize, u64) {
+        let came = self.ends.iter().filter(|&&position| position <= sent).count();
+        (came, sent - came.checked_sub(1).map_or_else(|| self.greeting(), |last| self.end_of(last)))
+    }
+
+    /// What in the first `sent` bytes can't be a frame.
+    fn fault(&self, sent: u64) -> Option<FrameError> {
+        self.script.as_ref()?.fault(sent)
+    }
+
+    /// The handshake's frame, if it is whole in the first `sent` bytes.
+    fn hello(&self, sent: u64) -> Option<&[u8]> {
+        match &self.script {
+            Some(script) => script.hello(sent),
+            None => (self.greeting() <= sent).then_some(self.id.as_bytes()),
+        }
     }
 }

@@ -123,6 +123,12 @@ impl Member {
         Member { machine: Some(machine), pace, phase: Phase::Awake, epoch: 0, worked: 0, failed: false }
     }
 
+    /// One that has ended before it began.
+    pub(super) fn absent() -> Member {
+        let (pace, phase) = (Pace::Thread { spin: 0 }, Phase::Finished);
+        Member { machine: None, pace, phase, epoch: 0, worked: 0, failed: false }
+    }
+
     pub(super) fn is_finished(&self) -> bool {
         self.phase == Phase::Finished
     }

@@ -4,48 +4,23 @@
 
 use std::net::SocketAddr;
 
+use super::script::Script;
 use crate::driver::sim::{End, Far, Net, Random};
 
 /// What one does next, in its order.
 pub(super) struct Raw {
     far: Option<Far>,
     /// What it still has to write.
-    script: Vec<u8>,
+    unsaid: Vec<u8>,
     /// It never reads.
     deaf: bool,
 }
 
 impl Raw {
     /// Begins to connect, with something to say.
-    pub(super) fn begin(net: &Net, address: SocketAddr, ids: u64, random: &mut Random) -> Raw {
-        let mut script = Vec::new();
-        let frame = |script: &mut Vec<u8>, bytes: &[u8]| {
-            script.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
-            script.extend_from_slice(bytes);
-        };
-        match random.below(8) {
-            0 => script.extend((0..random.of_any_size(1, 300)).map(|_| random.next() as u8)),
-            1 => script.extend_from_slice(&u32::MAX.to_le_bytes()),
-            2 => frame(&mut script, b"\x01"),
-            3 => {}
-            kind => {
-                frame(&mut script, format!("c{}", random.below(ids)).as_bytes());
-                for n in 0..random.of_any_size(1, 40) {
-                    let body = vec![n as u8; random.of_any_size(1, 200) as usize];
-                    frame(&mut script, &body);
-                }
-                if kind == 4 {
-                    script.extend_from_slice(&0x8000_0001_u32.to_le_bytes());
-                }
-                if kind == 5 {
-                    // In the middle of a frame.
-                    let left = random.below(script.len() as u64) as usize;
-                    script.truncate(left);
-                }
-            }
-        }
+    pub(super) fn begin(net: &Net, address: SocketAddr, script: &Script, random: &mut Random) -> Raw {
         let deaf = random.happens(300);
-        Raw { far: Some(Far::begin(net, address)), script, deaf }
+        Raw { far: Some(Far::begin(net, address)), unsaid: script.bytes().to_vec(), deaf }
     }
 
     pub(super) fn end(&self) -> Option<End> {
@@ -62,10 +37,10 @@ impl Raw {
         if !self.deaf {
             while let Ok(1..) = far.try_read(&mut bytes) {}
         }
-        if !self.script.is_empty() {
-            let most = random.of_any_size(1, self.script.len() as u64) as usize;
-            match far.try_write(&self.script[..most]) {
-                Ok(taken) => drop(self.script.drain(..taken)),
+        if !self.unsaid.is_empty() {
+            let most = random.of_any_size(1, self.unsaid.len() as u64) as usize;
+            match far.try_write(&self.unsaid[..most]) {
+                Ok(taken) => drop(self.unsaid.drain(..taken)),
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
                 Err(_) => return self.leave(random),
             }
@@ -81,7 +56,7 @@ impl Raw {
             1 => {
                 // Half of it, and the other half when somebody does the next thing.
                 far.shut_down();
-                self.script.clear();
+                self.unsaid.clear();
                 (self.far, self.deaf) = (Some(far), false);
                 return !random.happens(500) || self.close();
             }

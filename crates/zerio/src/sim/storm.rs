@@ -20,6 +20,7 @@ use super::{FREE_TOKEN, Shareable, World};
 use crate::config::{Config, SameId};
 use crate::driver::SlotId;
 use crate::driver::sim::{End, Faults, Random, take_allocations};
+use crate::error::Error;
 use crate::session::directory::Directory;
 use crate::session::peer::Peer;
 use crate::wire::PeerId;
@@ -161,6 +162,8 @@ impl Storm {
     fn new(seed: u64) -> Storm {
         let mut random = Random::new(seed);
         let faults = Faults::draw(&mut random);
+        let listen_errors = if random.happens(200) { random.of_any_size(1, 500) as u32 } else { 0 };
+        let faults = Faults { listen_errors, ..faults };
         let world = World::with(random.fork(), faults);
         let ledger = Rc::new(RefCell::new(Ledger::new(world.net.clone())));
         let config = draw_config(&mut random);
@@ -186,6 +189,7 @@ impl Storm {
             let mut ledger = ledger.borrow_mut();
             ledger.replaces = config.same_id == SameId::ReplaceOld;
             ledger.hurries = config.slow_peer_timeout.is_some();
+            ledger.drain_timeout = config.drain_timeout;
         }
         Storm {
             address: world.net.free_address(),
@@ -273,7 +277,12 @@ impl Storm {
         }
     }
 
+    /// Until one can listen: without a server there is no storm.
     fn set_up_server(&mut self) {
+        while !self.try_to_set_up_server() {}
+    }
+
+    fn try_to_set_up_server(&mut self) -> bool {
         let first = self.world.members.len();
         let nodes: Vec<usize> = (first..first + self.config.engines).collect();
         let sole = self.habits.sole && self.config.engines == 1;
@@ -283,8 +292,13 @@ impl Storm {
             self.ledger.borrow_mut().book(node).server = self.servers;
         }
         let made = self.world.add_server(&self.config, self.address, handlers, sole);
-        let (engines, directory) = made.expect("the configuration is a valid one");
+        let (engines, directory) = match made {
+            Ok(made) => made,
+            Err(Error::System { .. }) if self.world.faults().listen_errors > 0 => return false,
+            Err(error) => panic!("the configuration is a valid one: {error}"),
+        };
         self.server = Some(ServerSide { engines, nodes, directory });
+        true
     }
 
     fn client_joins(&mut self, text: String) -> End {
@@ -371,6 +385,9 @@ impl Storm {
         // Connections of peers that are gone have their places until their deadlines.
         let deadlines = self.config.handshake_timeout + self.config.drain_timeout;
         self.rest(2 * deadlines, 1, |_| false)?;
+        if let Some(what) = self.ledger.borrow().forgotten() {
+            return Err(what);
+        }
         let Some(server) = &self.server else { return Ok(()) };
         let fit = |node: &usize| {
             let member = &self.world.members[*node];

@@ -151,10 +151,10 @@ impl Handler for Witness {
         self.may_panic(10);
     }
 
-    fn on_rejected(&mut self, address: SocketAddr, _: &Rejection) {
+    fn on_rejected(&mut self, address: SocketAddr, why: &Rejection) {
         let _handler = Whose::others();
         let end = End { connection: connection_of(address), side: 1 };
-        self.ledger.borrow_mut().rejected(end, self.node);
+        self.ledger.borrow_mut().rejected(end, self.node, *why);
         self.may_panic(10);
     }
 }

@@ -30,6 +30,10 @@ pub struct Faults {
     pub silences: u32,
     /// Deliveries of bytes in the middle of which the connection is reset.
     pub resets: u32,
+    /// Sends after which that direction of the connection is shut, and the other goes on.
+    pub half_closes: u32,
+    /// Attempts to connect that fail at once, before anything was sent.
+    pub connect_errors: u32,
     /// Completions that come late, so that those of other sessions overtake them.
     pub late_completions: u32,
     /// Wake-ups of a sleeping engine that come late.
@@ -42,6 +46,10 @@ pub struct Faults {
     pub full_rings: u32,
     /// Accepts that fail.
     pub accept_errors: u32,
+    /// Connections that were accepted and that the driver then fails to take.
+    pub adopt_errors: u32,
+    /// Attempts to listen that fail. No seed draws it for a [`World`](crate::sim::World): it would have no server.
+    pub listen_errors: u32,
     /// Engines whose driver fails at some time within their first 20 ms.
     pub driver_failures: u32,
     /// Whether senders may send without the driver, as on sockets; without it, as on Registered I/O.
@@ -59,12 +67,16 @@ impl Faults {
             refusals: 0,
             silences: 0,
             resets: 0,
+            half_closes: 0,
+            connect_errors: 0,
             late_completions: 0,
             late_wake_ups: 0,
             idle_wake_ups: 0,
             delay: Duration::from_micros(500),
             full_rings: 0,
             accept_errors: 0,
+            adopt_errors: 0,
+            listen_errors: 0,
             driver_failures: 0,
             direct_sends: true,
         }
@@ -83,11 +95,14 @@ impl Faults {
             refusals: some(200, 300),
             silences: some(100, 100),
             resets: some(400, 20),
+            half_closes: some(300, 20),
+            connect_errors: some(200, 200),
             late_completions: some(500, 800),
             late_wake_ups: some(500, 800),
             idle_wake_ups: some(300, 300),
             full_rings: some(300, 30),
             accept_errors: some(300, 300),
+            adopt_errors: some(200, 200),
             driver_failures: some(200, 1000),
             ..Faults::none()
         };

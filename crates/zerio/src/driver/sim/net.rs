@@ -17,6 +17,8 @@ use super::random::Random;
 use super::whose::Others;
 use crate::cursor::Cursor;
 
+mod seen;
+
 /// So many connections wait at a listener to be accepted.
 const BACKLOG: usize = 16;
 
@@ -88,7 +90,7 @@ struct Connection {
     sides: [Side; 2],
     /// From each side to the other.
     pipes: [Pipe; 2],
-    /// No byte was lost on it by a reset.
+    /// Neither a reset nor its driver's failure to take it has ended it early.
     whole: bool,
 }
 
@@ -100,6 +102,8 @@ struct Side {
     /// What its driver waits for.
     waits: Waits,
     reset: bool,
+    /// The network has shut what this side sends.
+    cut: bool,
 }
 
 /// What a driver waits for on one of its sockets.
@@ -129,6 +133,8 @@ struct Listener {
     /// Its driver waits for a connection.
     waits: bool,
     backlog: VecDeque<u32>,
+    /// Accepts that have failed.
+    errors: u64,
 }
 
 impl Net {
@@ -220,21 +226,6 @@ impl Net {
         self.state().roused.pop()
     }
 
-    /// The first time that somebody did with a socket what must not be done.
-    pub(crate) fn misuse(&self) -> Option<String> {
-        self.state().misuse.clone()
-    }
-
-    /// How many bytes one side has handed to the network.
-    pub(crate) fn bytes_sent(&self, end: End) -> u64 {
-        self.state().connections[end.connection as usize].pipes[end.side].sent()
-    }
-
-    /// Whether no byte of a connection was lost by a reset.
-    pub(crate) fn is_whole(&self, connection: u32) -> bool {
-        self.state().connections[connection as usize].whole
-    }
-
     // Drivers.
 
     pub(crate) fn enter(&self) -> usize {
@@ -256,8 +247,9 @@ impl Net {
     /// Listens on an address that nobody listens on.
     pub(crate) fn listen(&self, address: SocketAddr, silent: bool) -> usize {
         let mut state = self.state();
-        let backlog = VecDeque::with_capacity(BACKLOG);
-        state.listeners.push(Listener { address, driver: None, open: true, silent, waits: false, backlog });
+        let (driver, backlog) = (None, VecDeque::with_capacity(BACKLOG));
+        let listener = Listener { address, driver, open: true, silent, waits: false, backlog, errors: 0 };
+        state.listeners.push(listener);
         state.listeners.len() - 1
     }
 
@@ -282,6 +274,7 @@ impl Net {
         let state = &mut *self.state();
         let connection = *state.listeners[listener].backlog.front()?;
         if state.random.happens(state.faults.accept_errors) {
+            state.listeners[listener].errors += 1;
             if state.random.happens(500) {
                 // For want of descriptors: it stays where it is.
                 return Some(Err(ErrorKind::Other.into()));
@@ -323,6 +316,11 @@ impl Net {
     /// Whose socket it is.
     pub(crate) fn own(&self, end: End, driver: usize) {
         self.state().side(end).driver = Some(driver);
+    }
+
+    /// Its driver can't take it.
+    pub(crate) fn spoil(&self, end: End) {
+        self.state().connections[end.connection as usize].whole = false;
     }
 
     /// What its driver waits for.
@@ -381,7 +379,7 @@ impl Net {
         }
         let deaf = connection.sides[1 - end.side].phase == Phase::Closed;
         let pipe = &mut connection.pipes[end.side];
-        if pipe.is_shut() {
+        if pipe.shut_since().is_some() {
             return Err(ErrorKind::BrokenPipe.into());
         }
         let most = pipe.room().min(bytes.len());
@@ -397,6 +395,10 @@ impl Net {
         }
         let upto = pipe.sent();
         state.deliver(end.other(), upto, false);
+        if state.random.happens(state.faults.half_closes) {
+            state.side(end).cut = true;
+            state.shut(end);
+        }
         Ok(taken)
     }
 
@@ -426,7 +428,7 @@ impl Net {
 
 impl Side {
     fn new(phase: Phase) -> Side {
-        Side { phase, driver: None, waits: Waits::default(), reset: false }
+        Side { phase, driver: None, waits: Waits::default(), reset: false, cut: false }
     }
 }
 
@@ -564,9 +566,10 @@ impl State {
     }
 
     fn shut(&mut self, end: End) {
+        let now = self.now;
         let pipe = &mut self.connections[end.connection as usize].pipes[end.side];
-        if !pipe.is_shut() {
-            pipe.shut();
+        if pipe.shut_since().is_none() {
+            pipe.shut(now);
             let upto = pipe.sent();
             self.deliver(end.other(), upto, true);
         }

@@ -15,13 +15,14 @@ pub(crate) struct Pipe {
     sent: u64,
     /// When the last of them arrives: nothing that is sent later arrives before.
     last: u64,
-    shut: bool,
+    /// Since when its sender sends nothing more.
+    shut: Option<u64>,
     ended: bool,
 }
 
 impl Pipe {
     pub(crate) fn new(most: usize) -> Pipe {
-        Pipe { bytes: Vec::new(), most, received: 0, arrived: 0, sent: 0, last: 0, shut: false, ended: false }
+        Pipe { bytes: Vec::new(), most, received: 0, arrived: 0, sent: 0, last: 0, shut: None, ended: false }
     }
 
     pub(crate) fn sent(&self) -> u64 {
@@ -48,13 +49,13 @@ impl Pipe {
         self.received == self.sent
     }
 
-    /// The sender sends nothing more.
-    pub(crate) fn is_shut(&self) -> bool {
+    /// Since when the sender sends nothing more, if so.
+    pub(crate) fn shut_since(&self) -> Option<u64> {
         self.shut
     }
 
-    pub(crate) fn shut(&mut self) {
-        self.shut = true;
+    pub(crate) fn shut(&mut self, now: u64) {
+        self.shut = Some(now);
     }
 
     /// The receiver has heard so, and has got everything before.
@@ -122,7 +123,7 @@ mod tests {
         pipe.read(&mut into);
         assert_eq!(&into, b"1234567");
         pipe.write(b"abcdefg");
-        pipe.shut();
+        pipe.shut(0);
         pipe.arrive(14, true);
         assert!(!pipe.has_ended());
         pipe.read(&mut into);

@@ -7,6 +7,7 @@ use crate::error::SendError;
 use crate::session::peer::{Peer, Sender};
 use crate::sim::ledger::compose;
 use crate::sim::raw::Raw;
+use crate::sim::script::Script;
 
 /// What a storm may do next.
 #[derive(Clone, Copy, Debug)]
@@ -98,9 +99,10 @@ impl Storm {
             }
             Action::RawJoins => {
                 if self.raws.len() < 8 {
-                    let raw = Raw::begin(&self.world.net, self.address, self.ids, &mut self.random);
+                    let script = Script::draw(self.ids, self.config.message_max, &mut self.random);
+                    let raw = Raw::begin(&self.world.net, self.address, &script, &mut self.random);
                     if let Some(end) = raw.end() {
-                        self.ledger.borrow_mut().session(end.other()).raw = true;
+                        self.ledger.borrow_mut().says(end, script);
                     }
                     self.raws.push(raw);
                 }

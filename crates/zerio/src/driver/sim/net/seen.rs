@@ -1,0 +1,48 @@
+//! What an oracle sees of a network, and nobody who is on it does: what it has taken, and what has befallen whom.
+#![forbid(unsafe_code)]
+
+use super::{Connection, End, Net};
+
+impl Net {
+    /// The first time that somebody did with a socket what must not be done.
+    pub(crate) fn misuse(&self) -> Option<String> {
+        self.state().misuse.clone()
+    }
+
+    /// How many bytes one side has handed to the network.
+    pub(crate) fn bytes_sent(&self, end: End) -> u64 {
+        self.state().connections[end.connection as usize].pipes[end.side].sent()
+    }
+
+    /// The same of all ends that a driver has had.
+    pub(crate) fn bytes_sent_by(&self, driver: usize) -> u64 {
+        let state = self.state();
+        let both = |connection: &Connection| {
+            let own = |side: &usize| connection.sides[*side].driver == Some(driver);
+            [0, 1].iter().filter(|side| own(side)).map(|&side| connection.pipes[side].sent()).sum::<u64>()
+        };
+        state.connections.iter().map(both).sum()
+    }
+
+    /// How many accepts of a driver have failed.
+    pub(crate) fn accept_errors_of(&self, driver: usize) -> u64 {
+        let state = self.state();
+        let its = state.listeners.iter().filter(|listener| listener.driver == Some(driver));
+        its.map(|listener| listener.errors).sum()
+    }
+
+    /// Whether neither a reset nor a driver's failure to take it has ended a connection early.
+    pub(crate) fn is_whole(&self, connection: u32) -> bool {
+        self.state().connections[connection as usize].whole
+    }
+
+    /// Whether the network has shut what this side sends.
+    pub(crate) fn is_cut(&self, end: End) -> bool {
+        self.state().side(end).cut
+    }
+
+    /// Since when a side sends nothing more, if so.
+    pub(crate) fn shut_since(&self, end: End) -> Option<u64> {
+        self.state().connections[end.connection as usize].pipes[end.side].shut_since()
+    }
+}

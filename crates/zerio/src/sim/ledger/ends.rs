@@ -1,0 +1,142 @@
+//! How connections end: whether the reason that is told is one that what the peer did, and what went wrong, allow,
+//! and whether what is told to be left was.
+#![forbid(unsafe_code)]
+
+use super::{End, Ledger, Session};
+use crate::error::{Disconnection, Reason, RefusalCode, Rejection, Undelivered};
+use crate::wire::PeerId;
+use std::io::ErrorKind;
+
+impl Ledger {
+    /// What of the messages that a side has accepted the network has not taken.
+    pub(super) fn left(&mut self, end: End) -> Undelivered {
+        let taken = self.net.bytes_sent(end);
+        let session = self.session(end);
+        let messages = session.ends.iter().filter(|&&position| position > taken).count() as u64;
+        let total = session.ends.last().copied().unwrap_or_else(|| session.greeting());
+        Undelivered { messages, bytes: total.saturating_sub(taken.max(session.greeting())) }
+    }
+
+    /// What was accepted is what the network took and what is told to be left.
+    pub(super) fn check_undelivered(&mut self, end: End, node: usize, why: &Disconnection) {
+        let Undelivered { messages: left, bytes } = self.left(end);
+        let told = why.undelivered;
+        if told.messages == left && told.bytes == bytes {
+            return self.check_drained(end, node, why);
+        }
+        let what =
+            format!("{end:?} was told {told:?}, but {left} messages ({bytes} bytes) were left: {why:?}");
+        match told.messages >= left && told.bytes >= bytes {
+            true => _ = self.book(node).unless_failed.get_or_insert(what),
+            false => self.fail(what),
+        }
+    }
+
+    /// A peer that sends nothing more and reads on gets what was accepted for it, unless the connection is lost or
+    /// the time for it is over, or the driver fails.
+    fn check_drained(&mut self, end: End, node: usize, why: &Disconnection) {
+        let Some(since) = self.net.shut_since(end.other()) else { return };
+        let lost = !self.net.is_whole(end.connection) || self.net.is_cut(end);
+        let late = self.net.now() - since >= self.drain_timeout.as_nanos() as u64;
+        let drains = matches!(why.reason, Reason::PeerClosed | Reason::Truncated { .. });
+        // A newer session takes the id of one that drains, too.
+        let excused = lost || late || self.replaces;
+        if drains && !excused && !why.undelivered.is_empty() {
+            let what =
+                format!("{end:?} did not send all to a peer that sends nothing more and reads on: {why:?}");
+            self.book(node).unless_failed.get_or_insert(what);
+        }
+    }
+
+    /// The reason that is told is the true one, as far as it can be known from outside.
+    pub(super) fn check_reason(&mut self, end: End, node: usize, reason: Reason) {
+        let other = end.other();
+        let taken = self.net.bytes_sent(other);
+        let shut = self.net.shut_since(other).is_some();
+        let (replaces, hurries, failed) = (self.replaces, self.hurries, self.has_failed(end, reason));
+        let book = self.book(node);
+        book.failure_told |= matches!(reason, Reason::DriverFailed(_));
+        let stopped = book.stopped;
+        let session = self.session(end);
+        let (heard, muted, asked) = (session.heard, session.muted, session.asked_to_end);
+        let other = self.session(other);
+        let (came, rest) = other.came(taken);
+        let fault = other.fault(taken);
+        let all = shut && fault.is_none() && heard == came;
+        let right = match reason {
+            // What comes after its handler has disconnected it is nobody's business.
+            Reason::PeerClosed => shut && muted || all && rest == 0,
+            Reason::Truncated { received } => all && rest == received as u64,
+            Reason::BadFrame(told) => fault == Some(told) && heard == came,
+            Reason::Connection(_) => failed,
+            Reason::BadAnswer | Reason::HandlerPanicked => false,
+            Reason::SlowPeer => hurries,
+            Reason::Disconnected => asked || muted,
+            Reason::Replaced => replaces,
+            Reason::Stopped => stopped,
+            // Whether it has, the engine's end shows.
+            Reason::DriverFailed(_) => true,
+        };
+        self.check(right, || {
+            format!(
+                "{end:?} ended because \"{reason}\", having heard {heard} of {came} messages, {rest} bytes left, \
+                 behind them {fault:?}"
+            )
+        });
+        match reason {
+            Reason::BadFrame(_) => self.book(node).bad_frames += 1,
+            // One that ends for another reason goes on reading, and counts what it finds.
+            _ if fault.is_some() && heard == came && !muted => self.book(node).bad_frames_unseen += 1,
+            _ => {}
+        }
+    }
+
+    /// Whether a connection has failed in a way that may be told so.
+    fn has_failed(&self, end: End, reason: Reason) -> bool {
+        match reason {
+            Reason::Connection(ErrorKind::BrokenPipe) => self.net.is_cut(end),
+            Reason::Connection(_) => !self.net.is_whole(end.connection),
+            _ => false,
+        }
+    }
+
+    /// A connection that did not become a session is told of so, too.
+    pub(super) fn check_rejection(&mut self, end: End, node: usize, rejection: Rejection) {
+        let taken = self.net.bytes_sent(end.other());
+        let failed = matches!(rejection, Rejection::Ended(reason) if self.has_failed(end, reason));
+        let stopped = self.book(node).stopped;
+        let other = self.session(end.other());
+        let id = other.hello(taken);
+        let (hello, nobody) = (id.is_some(), id.is_some_and(|id| PeerId::from_bytes(id).is_err()));
+        let (fault, text) = (other.fault(taken), other.id.clone());
+        let taken_id = |sides: &[Session; 2]| sides[1].id == text;
+        let right = match rejection {
+            Rejection::Refused(code) => match code {
+                RefusalCode::AlreadyConnected => hello && self.sessions.iter().any(taken_id),
+                RefusalCode::BadPeerId => nobody,
+                RefusalCode::BadFrame => fault.is_some() && !hello,
+                RefusalCode::Stopping => stopped,
+                // How full it was, and whether the first frame had come by then, is not seen from outside.
+                RefusalCode::ServerFull | RefusalCode::TooLate => true,
+                RefusalCode::NotAllowed | RefusalCode::Other(_) => false,
+            },
+            Rejection::Ended(reason) => match reason {
+                Reason::PeerClosed => taken == 0,
+                Reason::Truncated { received } => !hello && fault.is_none() && received as u64 == taken,
+                Reason::Connection(_) => failed,
+                Reason::DriverFailed(_) => true,
+                _ => false,
+            },
+        };
+        self.check(right, || {
+            format!("{end:?} was rejected because \"{rejection}\": it sent {taken} bytes, in them {fault:?}")
+        });
+        let book = self.book(node);
+        book.failure_told |= matches!(rejection, Rejection::Ended(Reason::DriverFailed(_)));
+        book.bad_frames += u64::from(matches!(rejection, Rejection::Refused(RefusalCode::BadFrame)));
+        match rejection {
+            Rejection::Refused(_) => book.refused += 1,
+            Rejection::Ended(_) => book.failed_handshakes += 1,
+        }
+    }
+}

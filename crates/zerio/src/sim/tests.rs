@@ -1,0 +1,118 @@
+//! Faults of the simulated network, one at a time and certain to come.
+#![forbid(unsafe_code)]
+
+use std::io::ErrorKind;
+
+use super::*;
+use crate::engine::Context;
+use crate::error::{Disconnection, Reason, Rejection};
+
+const LONG: Duration = Duration::from_secs(1);
+
+/// Answers what it hears with the same, if it is to, and keeps what it is told.
+#[derive(Default)]
+struct Told {
+    answers: bool,
+    heard: Vec<Vec<u8>>,
+    ended: Option<Disconnection>,
+    rejected: Option<Rejection>,
+}
+
+impl Handler for Told {
+    fn on_message(&mut self, peer: &mut Context<'_>, message: &[u8]) {
+        if self.answers {
+            peer.send(message).expect("its ring has room");
+        }
+        self.heard.push(message.to_vec());
+    }
+
+    fn on_disconnected(&mut self, _: &mut Context<'_>, why: &Disconnection) {
+        self.ended = Some(*why);
+    }
+
+    fn on_rejected(&mut self, _: SocketAddr, why: &Rejection) {
+        self.rejected = Some(*why);
+    }
+}
+
+fn calm_world() -> (World, Server<Told>) {
+    let mut world = World::new(1);
+    world.set_faults(Faults::none());
+    let server = world.server(Config::default(), Told { answers: true, ..Told::default() }).unwrap();
+    (world, server)
+}
+
+fn client(world: &mut World, server: &Server<Told>) -> Client<Told> {
+    world.client(server.address(), "me", Config::default(), Told::default()).unwrap()
+}
+
+#[test]
+fn a_direction_that_is_shut_ends_the_session_and_the_other_still_brings_the_answer() {
+    let (mut world, server) = calm_world();
+    let client = client(&mut world, &server);
+    assert!(world.run_until(LONG, || client.is_connected()));
+    world.set_faults(Faults { half_closes: 1000, ..Faults::none() });
+    client.try_send(b"the last").unwrap();
+    world.run_until(LONG, || client.is_finished());
+    let left = |told: &Told| told.ended.map(|end| (end.reason, end.undelivered.messages));
+    assert_eq!(left(&server.handler()), Some((Reason::PeerClosed, 0)));
+    assert_eq!(left(&client.handler()), Some((Reason::PeerClosed, 0)));
+    assert_eq!(client.handler().heard, [b"the last"]);
+}
+
+#[test]
+fn what_is_sent_in_a_direction_that_is_shut_is_told_to_be_left() {
+    let (mut world, server) = calm_world();
+    let client = client(&mut world, &server);
+    assert!(world.run_until(LONG, || client.is_connected()));
+    world.set_faults(Faults { half_closes: 1000, ..Faults::none() });
+    client.try_send(b"taken").unwrap();
+    world.step();
+    let peer = client.peer().unwrap();
+    while server.handler().heard.is_empty() {
+        world.step();
+    }
+    peer.try_send(b"too late").unwrap();
+    world.run_until(LONG, || client.is_finished());
+    let ended = client.handler().ended.unwrap();
+    assert_eq!(ended.reason, Reason::Connection(ErrorKind::BrokenPipe));
+    assert_eq!(ended.undelivered.messages, 1);
+}
+
+#[test]
+fn a_client_that_can_t_even_begin_to_connect_is_finished_at_once() {
+    let (mut world, server) = calm_world();
+    world.set_faults(Faults { connect_errors: 1000, ..Faults::none() });
+    let unlucky = client(&mut world, &server);
+    assert!(unlucky.is_finished() && unlucky.peer().is_none());
+    world.set_faults(Faults::none());
+    let next = client(&mut world, &server);
+    assert!(world.run_until(LONG, || next.is_connected()));
+}
+
+#[test]
+fn a_connection_that_the_driver_can_t_take_leaves_its_place_to_the_next() {
+    let (mut world, server) = calm_world();
+    world.set_faults(Faults { adopt_errors: 1000, ..Faults::none() });
+    for _ in 0..2 * Config::default().slots_per_engine() {
+        let unlucky = client(&mut world, &server);
+        assert!(world.run_until(LONG, || unlucky.is_finished()));
+    }
+    let rejected = server.handler().rejected;
+    assert_eq!(rejected, Some(Rejection::Ended(Reason::Connection(ErrorKind::OutOfMemory))));
+    world.set_faults(Faults::none());
+    let next = client(&mut world, &server);
+    assert!(world.run_until(LONG, || next.is_connected()));
+}
+
+#[test]
+fn a_server_that_can_t_listen_is_none_and_leaves_the_world_to_the_next() {
+    let (mut world, _) = calm_world();
+    world.set_faults(Faults { listen_errors: 1000, ..Faults::none() });
+    let error = world.server(Config::default(), Told::default()).unwrap_err();
+    assert!(matches!(error, Error::System { .. }), "{error}");
+    world.set_faults(Faults::none());
+    let server = world.server(Config::default(), Told::default()).unwrap();
+    let client = client(&mut world, &server);
+    assert!(world.run_until(LONG, || client.is_connected()));
+}
