@@ -100,7 +100,10 @@ impl std::error::Error for Failure {}
 ///
 /// What was not as it must be: a fault of the library.
 pub fn storm(seed: u64, steps: u64) -> Result<Figures, Failure> {
-    let mut storm = Storm::new(seed);
+    happen(Storm::new(seed), seed, steps)
+}
+
+fn happen(mut storm: Storm, seed: u64, steps: u64) -> Result<Figures, Failure> {
     let outcome = catch_unwind(AssertUnwindSafe(|| storm.run(steps)));
     let step = storm.world.steps;
     match outcome {
@@ -501,5 +504,23 @@ mod tests {
         let (what, again) = printed.split_once("\nagain with: ").unwrap();
         assert_eq!(what, "seed 0x1f, step 7: something");
         assert!(again.ends_with("sim --seed 0x1f --steps 500"), "{again}");
+    }
+
+    #[test]
+    fn what_a_failure_prints_lets_it_happen_again() {
+        // Nothing is wrong with the library: it is the oracle that was told wrongly.
+        let misled = |seed, steps| {
+            let storm = Storm::new(seed);
+            storm.ledger.borrow_mut().replaces = false;
+            happen(storm, seed, steps)
+        };
+        let first = (0..).find_map(|seed| misled(seed, 3000).err()).unwrap();
+        let printed = first.to_string();
+        let mut words = printed.lines().last().unwrap().split(' ').rev();
+        let steps = words.next().unwrap().parse().unwrap();
+        let seed = words.nth(1).unwrap().strip_prefix("0x").unwrap();
+        let again = misled(u64::from_str_radix(seed, 16).unwrap(), steps).unwrap_err();
+        assert_eq!(again.to_string(), printed);
+        assert!(storm(first.seed, 3000).is_ok(), "{printed}");
     }
 }
