@@ -2,10 +2,11 @@
 //! and whether what is told to be left was.
 #![forbid(unsafe_code)]
 
+use std::io::ErrorKind;
+
 use super::{End, Ledger, Session};
 use crate::error::{Disconnection, Reason, RefusalCode, Rejection, Undelivered};
 use crate::wire::PeerId;
-use std::io::ErrorKind;
 
 impl Ledger {
     /// What of the messages that a side has accepted the network has not taken.
@@ -91,7 +92,8 @@ impl Ledger {
         }
     }
 
-    /// Whether a connection has failed in a way that may be told so.
+    /// Whether a connection has failed in a way that may be told so. It may also have been reset after that, by the
+    /// socket's own close with something unread, which nobody can tell apart here.
     fn has_failed(&self, end: End, reason: Reason) -> bool {
         match reason {
             Reason::Connection(ErrorKind::BrokenPipe) => self.net.is_cut(end),
