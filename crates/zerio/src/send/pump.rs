@@ -163,6 +163,7 @@ impl SendPath {
     }
 
     /// For the holder of the pump flag, while nothing is in flight: what the kernel is to take next.
+    #[inline(always)]
     fn next(&self, pump: &mut Pump) -> Option<Span> {
         let greeting = pump.greeting.next();
         pump.greets = greeting.is_some();
@@ -170,6 +171,7 @@ impl SendPath {
     }
 
     /// It comes back, and the kernel has taken so many of its bytes.
+    #[inline(always)]
     fn give_back(&self, pump: &mut Pump, span: Span, bytes: usize) {
         match std::mem::take(&mut pump.greets) {
             true => pump.greeting.taken(span, bytes),
@@ -177,6 +179,7 @@ impl SendPath {
         }
     }
 
+    #[inline]
     fn is_all_taken(&self, pump: &Pump) -> bool {
         pump.greeting.is_said() && self.ring.is_drained(&pump.reader)
     }
