@@ -59,6 +59,9 @@ const DEEDS: [(&str, Deed); 15] = [
 /// The name of what one of them does alone, because it takes all places.
 pub(super) const FULL_TABLE: &str = "a full table";
 
+/// So many more than there are places are tried.
+const MORE: usize = 20;
+
 /// The names of all that is done.
 pub(super) fn deeds() -> impl Iterator<Item = &'static str> {
     DEEDS.iter().map(|(name, _)| *name).chain([FULL_TABLE])
@@ -220,18 +223,18 @@ impl Bad {
         Ok(())
     }
 
-    /// Takes all places there are, and more.
-    fn full_table(&mut self) -> Result<(), Wrong> {
+    /// Takes all places there may be, which are `places`, and more.
+    fn full_table(&mut self, places: usize) -> Result<(), Wrong> {
         let (mut held, mut refused) = (Vec::new(), 0);
         let id = self.id.clone();
-        for number in 0..2 * SPARE {
+        for number in 0..places + MORE {
             self.id = format!("{id}-{number}");
             match self.welcome() {
                 Ok(stream) => held.push(stream),
                 Err(Wrong::Full) => refused += 1,
                 Err(fault) => return Err(fault),
             }
-            if refused >= 20 || (self.stops)() {
+            if refused >= MORE || (self.stops)() {
                 break;
             }
         }
@@ -337,7 +340,7 @@ pub(super) fn run(server: SocketAddr, peers: usize, churn: u32) -> Result<(), Fa
                     break;
                 }
                 full.id = format!("full-{round}");
-                let result = full.full_table();
+                let result = full.full_table(peers + SPARE);
                 if !ends() {
                     book(outcome, FULL_TABLE, result);
                 }
