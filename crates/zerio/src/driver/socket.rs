@@ -149,7 +149,7 @@ fn keepalive(peer_timeout: Duration) -> TcpKeepalive {
 /// same time, but only when a probe is due: before the last one, and after the one before.
 #[cfg(target_os = "linux")]
 pub(crate) fn user_timeout(peer_timeout: Duration) -> Duration {
-    Duration::from_secs(seconds(peer_timeout)) - Duration::from_millis(500)
+    Duration::from_secs(seconds(peer_timeout)) - Duration::from_millis(750)
 }
 
 /// The same on Windows, which counts in milliseconds and always sends ten probes:
@@ -301,7 +301,7 @@ mod tests {
         assert!(sizes.0 >= 32 * 1024 && sizes.1 >= 48 * 1024 && sizes.0 < sizes.1, "{sizes:?}");
         #[cfg(target_os = "linux")]
         {
-            assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::from_millis(10_500)));
+            assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::from_millis(10_250)));
             assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(5));
             assert_eq!(socket.tcp_keepalive_interval().unwrap(), Duration::from_secs(2));
             assert_eq!(socket.tcp_keepalive_retries().unwrap(), 3);
