@@ -51,9 +51,11 @@ MUTATIONS = [
     ("a direct send overtakes the driver's", "send/pump.rs",
      "if pump.in_flight {\n            // Its completion wakes the engine, which goes on.",
      "if false {\n            // Its completion wakes the engine, which goes on."),
-    ("a greeting that the kernel has not taken whole is forgotten", "send/pump.rs",
-     "pump.greeting.is_said() && self.ring.is_drained(&pump.reader)",
-     "self.ring.is_drained(&pump.reader)"),
+    ("messages go before the greeting", "send/pump.rs",
+     "let greeting = pump.greeting.next();\n",
+     "let message = self.ring.next(&mut pump.reader);\n"
+     "        if message.is_some() {\n            return message;\n        }\n"
+     "        let greeting = pump.greeting.next();\n"),
     ("what was left is not counted", "engine/life.rs",
      "tallies.messages_undelivered.add(undelivered.messages);",
      ""),
