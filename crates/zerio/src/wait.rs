@@ -109,12 +109,17 @@ impl Idler {
     #[inline]
     pub(crate) fn worked(&mut self, now: Time, served_senders: bool, clock: impl Fn() -> Time) -> Next {
         self.worked = now;
-        if !served_senders {
-            return Next::Turn;
+        if served_senders {
+            self.served_senders = now;
         }
-        self.served_senders = now;
         match self.strategy {
-            WaitStrategy::SpinThenPark(_) | WaitStrategy::Park if now < self.crowded_until => Next::Nap,
+            WaitStrategy::SpinThenPark(_) | WaitStrategy::Park if now < self.crowded_until => {
+                if served_senders {
+                    Next::Nap
+                } else {
+                    Next::Turn
+                }
+            }
             // A turn that was short because little had come is followed by more of them, unless whoever makes
             // the work has the core for a while. It costs next to nothing where nobody wants it.
             WaitStrategy::SpinThenPark(_) | WaitStrategy::Yield | WaitStrategy::Park => {
@@ -296,22 +301,22 @@ mod tests {
     fn a_core_that_somebody_keeps_twice_in_a_row_is_not_spun_on_for_a_while() {
         let at = |micros: u64| Time::from_nanos(micros * 1000);
         let mut idler = Idler::new(WaitStrategy::SpinThenPark(Duration::from_micros(20)), at(0));
-        let mut idle = |now, back| {
-            assert_eq!(idler.worked(at(now), false, || at(now)), Next::Turn);
-            idler.idle(at(now), || at(back))
-        };
+        let mut work = |now, back| idler.worked(at(now), false, || at(back));
         // Once may be anything, and is forgotten when the core comes back at once.
-        assert_eq!(idle(10_000, 13_000), Next::Turn);
-        assert_eq!(idle(13_000, 13_001), Next::Turn);
-        assert_eq!(idle(14_000, 14_499), Next::Turn);
-        assert_eq!(idle(15_000, 18_000), Next::Turn);
-        assert_eq!(idle(18_000, 18_500), Next::Turn);
+        assert_eq!(work(10_000, 13_000), Next::Turn);
+        assert_eq!(work(13_000, 13_001), Next::Turn);
+        assert_eq!(work(14_000, 14_499), Next::Turn);
+        assert_eq!(work(15_000, 18_000), Next::Turn);
+        assert_eq!(work(18_000, 18_500), Next::Turn);
         // Twice: for a tenth of a second, then for two.
-        assert_eq!(idle(118_499, 0), Next::Park);
-        assert_eq!(idle(118_500, 121_500), Next::Turn);
-        assert_eq!(idle(321_499, 0), Next::Park);
-        assert_eq!(idle(321_500, 321_501), Next::Turn);
-        assert_eq!(idle(321_501, 321_502), Next::Turn);
+        let kept = || panic!("it does not give way");
+        assert_eq!(idler.idle(at(18_510), kept), Next::Park);
+        assert_eq!(idler.worked(at(118_499), false, kept), Next::Turn);
+        assert_eq!(idler.idle(at(118_499), kept), Next::Park);
+        assert_eq!(idler.worked(at(118_500), false, || at(121_500)), Next::Turn);
+        assert_eq!(idler.worked(at(321_499), false, kept), Next::Turn);
+        assert_eq!(idler.worked(at(321_500), false, || at(321_501)), Next::Turn);
+        assert_eq!(idler.idle(at(321_510), || at(321_511)), Next::Turn);
     }
 
     #[test]
