@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
@@ -42,6 +42,18 @@ fn an_address_of_another_machine_can_not_be_listened_on() {
     assert!(error.to_string().contains("no interface of this machine"), "{error}");
 }
 
+/// The addresses of one server, as a name may have them.
+#[derive(Clone, Debug)]
+struct Several(Vec<SocketAddr>);
+
+impl ToSocketAddrs for Several {
+    type Iter = std::vec::IntoIter<SocketAddr>;
+
+    fn to_socket_addrs(&self) -> std::io::Result<Self::Iter> {
+        Ok(self.0.clone().into_iter())
+    }
+}
+
 /// Connects over each driver, started and polled, and gives each error, which came within the patience.
 fn errors(address: SocketAddr, handshake_timeout: Duration) -> Vec<Error> {
     errors_of(&[address], handshake_timeout)
@@ -52,7 +64,7 @@ fn errors_of(addresses: &[SocketAddr], handshake_timeout: Duration) -> Vec<Error
     let mut errors = Vec::new();
     for driver in drivers() {
         let client = || {
-            Client::connect(addresses.to_vec().leak() as &[SocketAddr], "client")
+            Client::connect(Several(addresses.to_vec()), "client")
                 .unwrap()
                 .config(config(|c| (c.driver, c.handshake_timeout) = (driver, handshake_timeout)))
         };
@@ -141,8 +153,8 @@ fn each_is_tried(dead: &[SocketAddr], handshake_timeout: Duration) {
     for driver in drivers() {
         let config = config(|c| (c.driver, c.handshake_timeout) = (driver, handshake_timeout));
         let server = Server::bind("127.0.0.1:0").unwrap().config(config.clone()).start().unwrap();
-        let addresses: &[SocketAddr] = [dead, &[server.local_addr()]].concat().leak();
-        let client = || Client::connect(addresses, "client").unwrap().config(config.clone());
+        let addresses = Several([dead, &[server.local_addr()]].concat());
+        let client = || Client::connect(addresses.clone(), "client").unwrap().config(config.clone());
         let started = client().start().unwrap();
         assert_eq!(started.address(), server.local_addr());
         assert_eq!(started.peer().address(), server.local_addr());
