@@ -113,7 +113,10 @@ fn peers_are_listed_paused_resumed_and_disconnected_without_a_handle() {
             (sent(server.counters()), sent(client.counters())) == (5 + 8, 5 + 6)
         });
         (0..100).for_each(|_| _ = (server.poll().unwrap(), client.poll().unwrap()));
-        // One receive had been asked for already, and brings what it brings.
+        // One receive had been asked for already, and what it brought is kept.
+        for counters in [server.counters(), client.counters()] {
+            assert_eq!(counters.sessions.received.messages_received, 0, "it is paused");
+        }
         server.resume("a").unwrap();
         client.resume().unwrap();
         poll_until(&mut server, &mut client, |server, client| {

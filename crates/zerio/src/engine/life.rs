@@ -53,20 +53,21 @@ impl<D: Driver, H: Handler> Engine<D, H> {
 
     /// To the next address of a client's: each has its share of the time that is left.
     fn connect_next(&mut self) {
-        let now = self.core.shared.clock.now();
-        let Role::Client(client) = &mut self.core.role else { return };
-        let shares = client.others.len() as u32;
-        let Some(address) = client.others.pop() else { return };
-        client.address = address;
-        let within = client.deadline.since(now) / shares;
-        let Some(index) = self.open_slot(State::Connecting, address) else { return };
-        self.core.set_deadline(index, within);
-        let id = self.core.table.sessions[index].id;
-        if let Err(error) = self.driver.connect(id, address, &self.core.limits.options) {
+        loop {
+            let now = self.core.shared.clock.now();
+            let Role::Client(client) = &mut self.core.role else { return };
+            let shares = client.others.len() as u32;
+            let Some(address) = client.others.pop() else { return };
+            client.address = address;
+            let within = client.deadline.since(now) / shares;
+            let Some(index) = self.open_slot(State::Connecting, address) else { return };
+            self.core.set_deadline(index, within);
+            let id = self.core.table.sessions[index].id;
+            let begun = self.driver.connect(id, address, &self.core.limits.options);
+            let Err(error) = begun else { return };
             self.take_back_slot(index);
-            match self.has_another_address() {
-                true => self.connect_next(),
-                false => self.conclude(Err(Failure::Connect(error))),
+            if !self.has_another_address() {
+                return self.conclude(Err(Failure::Connect(error)));
             }
         }
     }

@@ -97,6 +97,22 @@ fn frame(message: &[u8]) -> Vec<u8> {
 }
 
 #[test]
+fn a_client_goes_through_any_number_of_addresses_that_fail_at_once() {
+    let config = Config::default().for_client();
+    let memory = Shared::new(&config, Clock::System(clock)).unwrap();
+    let addresses: Vec<SocketAddr> =
+        (0..200_000).map(|number: u32| (number.to_be_bytes(), 7000).into()).collect();
+    let last = addresses.last().copied().unwrap();
+    let role = Role::Client(ClientRole::new(PeerId::new("a").unwrap(), addresses));
+    let driver = Told::new(memory.1.clone(), config.slots_per_engine()).unwrap();
+    let mut engine = Engine::new(&config, driver, Slow::default(), role, memory, inboxes(1, 0), None);
+    engine.connect(clock());
+    let (address, outcome) = engine.core.take_outcome().expect("none is left");
+    assert!(matches!(outcome, Err(Failure::Connect(_))) && address == last);
+    assert!(engine.is_finished());
+}
+
+#[test]
 fn a_slow_handler_used_up_the_handshake_time_of_a_connection_that_came_in_the_same_turn() {
     let mut engine = server();
     engine.driver.receives(0, &frame(b"take your time"));

@@ -36,6 +36,7 @@ impl Buffer {
 
     /// The handshake is done, and no receive in flight: moves on, with what has come after it.
     pub(crate) fn move_on(&mut self, region: &Region) {
+        debug_assert!(self.room.is_some(), "the driver has the room");
         let rest = &region.bytes(&self.received)[self.consumed..];
         region.bytes_mut(&mut self.other)[..rest.len()].copy_from_slice(rest);
         self.change_places(rest.len());
