@@ -35,7 +35,7 @@ type Case = (&'static str, &'static str, &'static str, fn(&mut Config));
 
 #[test]
 fn a_value_that_can_not_work_is_refused_with_which_why_and_what_would_do() {
-    let cases: [Case; 10] = [
+    let cases: [Case; 11] = [
         ("message_max", "0", "1 would do", |c| c.message_max = 0),
         ("send_ring", "100000", "262144 would do", |c| c.send_ring = 100_000),
         ("send_ring", "65536", "262144 would do", |c| c.send_ring = 65_536),
@@ -45,6 +45,7 @@ fn a_value_that_can_not_work_is_refused_with_which_why_and_what_would_do() {
         ("slow_peer_timeout", "0ns", "1 ms or more", |c| c.slow_peer_timeout = Some(Duration::ZERO)),
         ("wait", "Sleep(0ns)", "sleep 1 µs or more", |c| c.wait = WaitStrategy::Sleep(Duration::ZERO)),
         ("cores", "[0, 1]", "as many cores as engines", |c| c.cores = vec![0, 1]),
+        ("batch_from", "0", "1 would do", |c| c.batch_from = 0),
         ("socket_send_buffer", "0", "1 would do", |c| c.socket_send_buffer = Some(0)),
     ];
     for (setting, value, instead, change) in cases {
