@@ -116,6 +116,7 @@ fn measure(all: &All) -> Result<(), Failure> {
         }
     });
     printed?;
+    report.print_drivers()?;
     report.print_targets()?;
     if let Some(path) = &all.json {
         report.write_json(path)?;

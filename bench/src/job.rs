@@ -85,6 +85,8 @@ pub(crate) struct Job {
     pub(crate) load: Peer,
     pub(crate) drive: Drive,
     pub(crate) driver: Driver,
+    /// zerio's setting of that name, where it is not the default.
+    pub(crate) batch_from: Option<usize>,
     /// Bytes of a message.
     pub(crate) size: usize,
     pub(crate) clients: usize,

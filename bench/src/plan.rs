@@ -29,6 +29,8 @@ pub(crate) enum Workload {
     Engines,
     /// The processor time of a server to which nobody says anything.
     Idle,
+    /// zerio's ways to the kernel, each in several of the workloads above.
+    Drivers,
 }
 
 /// One row of a line: who, and how.
@@ -102,6 +104,7 @@ impl Extent {
         lines.push(self.fan());
         lines.extend(self.paced());
         lines.extend([self.connecting(), self.held(), self.engines(), self.idle()]);
+        lines.extend(self.drivers());
         lines.retain(|line| self.only.is_empty() || self.only.contains(&line.workload));
         for line in &mut lines {
             line.contenders.retain(|contender| {
@@ -215,12 +218,9 @@ impl Extent {
         let bound = if clients >= 1000 { 1.1 } else { 1.0 };
         let clients = self.clients(clients);
         let job = self.job(Task::Crowd, Drive::Default).size(64).with(|job| job.clients = clients).loaded();
-        let by = |driver, name: &str| job.clone().with(|job| job.driver = driver).contends(name, Peer::Zerio);
         let mut contenders = vec![
             job.contends("bare, epoll", Peer::Bare),
             job.contends(DEFAULTS, Peer::Zerio),
-            by(Driver::Poll, "zerio, by poll"),
-            by(Driver::Uring, "zerio, by uring"),
             job.clone().with(|job| job.drive = Drive::Spin).contends(POLLED, Peer::Zerio),
             job.contends(TOKIO, Peer::Tokio),
         ];
@@ -386,6 +386,52 @@ impl Extent {
         }
     }
 
+    /// What chooses `auto`, and how it sends: one metric a workload, and the ways in the same order in each.
+    fn drivers(&self) -> Vec<Line> {
+        let job = |task| self.job(task, Drive::Default).size(64);
+        let crowd = |clients| {
+            let job = job(Task::Crowd).with(|job| job.clients = self.clients(clients)).loaded();
+            (format!("{} clients", job.clients), "bare, epoll", job, Metric::MessagesPerSecond)
+        };
+        let fan = job(Task::Fan).with(|job| (job.clients, job.batch) = (100, 64)).loaded();
+        let workloads = [
+            ("round trip".into(), "bare, blocking", job(Task::RoundTrip), Metric::P50),
+            ("one way".into(), "bare, blocking", job(Task::Stream), Metric::MessagesPerSecond),
+            crowd(10),
+            crowd(100),
+            crowd(1000),
+            crowd(10_000),
+            ("one to 100".into(), "bare, 64 a write", fan, Metric::MessagesPerSecond),
+            (
+                "10,000 a second".into(),
+                "bare, blocking",
+                job(Task::Paced).with(|job| job.rate = 10_000),
+                Metric::P50,
+            ),
+        ];
+        let line = |(title, control, job, metric): (String, &str, Job, Metric)| {
+            let by = |name, driver, batch_from| {
+                job.clone()
+                    .with(|job| (job.driver, job.batch_from) = (driver, batch_from))
+                    .contends(name, Peer::Zerio)
+            };
+            Line {
+                workload: Workload::Drivers,
+                title,
+                contenders: vec![
+                    job.contends(control, Peer::Bare),
+                    by("poll", Driver::Poll, None),
+                    by("uring, each by itself", Driver::Uring, Some(usize::MAX)),
+                    by("uring, all at once", Driver::Uring, Some(1)),
+                    by("auto", Driver::Auto, None),
+                ],
+                metrics: vec![metric],
+                targets: Vec::new(),
+            }
+        };
+        workloads.map(line).into()
+    }
+
     /// As many clients as a smoke run can have.
     fn clients(&self, clients: usize) -> usize {
         if self.smoke { clients.min(100) } else { clients }
@@ -398,6 +444,7 @@ impl Extent {
             peer: Peer::Bare,
             load: Peer::Bare,
             driver: Driver::Auto,
+            batch_from: None,
             size: 64,
             clients: 1,
             senders: 1,

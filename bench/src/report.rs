@@ -176,6 +176,26 @@ impl Report {
         Ok(())
     }
 
+    /// One row a way to the kernel, one column a workload: what was measured by the control.
+    pub(crate) fn print_drivers(&self) -> Result<(), Failure> {
+        let lines: Vec<_> = self.lines.iter().filter(|line| line.workload == Workload::Drivers).collect();
+        let Some(first) = lines.first() else { return Ok(()) };
+        let of =
+            |line: &&ReportedLine| line.rows.first().and_then(|row| Some(row.figures.first()?.metric.name()));
+        let head = lines.iter().map(|line| format!("{}, {}", line.title, of(line).unwrap_or_default()));
+        let mut table = table();
+        table.set_header(std::iter::once(String::new()).chain(head));
+        for (index, row) in first.rows.iter().enumerate().skip(1) {
+            let ratio = |line: &&ReportedLine| line.rows.get(index)?.figures.first()?.ratio;
+            let cells = lines
+                .iter()
+                .map(|line| ratio(line).map_or_else(|| "-".into(), |it| format!("{:.2}", it.median)));
+            table.add_row(std::iter::once(row.name.clone()).chain(cells));
+        }
+        writeln!(io::stdout().lock(), "\nBy driver and path, × the control of each workload:\n{table}")?;
+        Ok(())
+    }
+
     /// What is to be reached beside what was measured, and how often zerio allocated.
     pub(crate) fn print_targets(&mut self) -> Result<(), Failure> {
         self.targets.extend(allocations(&self.lines));

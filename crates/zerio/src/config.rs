@@ -62,6 +62,9 @@ pub struct Config {
     pub cores: Vec<usize>,
     /// The way to the kernel. Default [`DriverKind::Auto`].
     pub driver: DriverKind,
+    /// From so many sessions with something to send in one turn on, the `uring` driver is given all of it with one call;
+    /// for fewer each is sent by a call of its own, which is sooner over. 1 is always, `usize::MAX` never. Default 8.
+    pub batch_from: usize,
     /// Who stays when a second connection comes with the same id. Default: the first.
     pub same_id: SameId,
     /// The size of each socket's send buffer in the kernel (SO_SNDBUF), in bytes; the system may round
@@ -91,6 +94,7 @@ impl Default for Config {
             wait: WaitStrategy::default(),
             cores: Vec::new(),
             driver: DriverKind::Auto,
+            batch_from: 8,
             same_id: SameId::RefuseNew,
             socket_send_buffer: None,
             socket_receive_buffer: None,
@@ -265,6 +269,7 @@ impl Config {
         in_range("receive_buffer", self.receive_buffer, 4096, RING_LIMIT)?;
         in_range("sessions_max", self.sessions_max, 1, 1_000_000)?;
         in_range("engines", self.engines, 1, self.sessions_max.min(64))?;
+        in_range("batch_from", self.batch_from, 1, usize::MAX)?;
         for (setting, value) in [
             ("handshake_timeout", Some(self.handshake_timeout)),
             ("peer_timeout", Some(self.peer_timeout)),

@@ -44,6 +44,9 @@ fn config(job: &Job) -> Config {
         Driver::Poll => DriverKind::Poll,
         Driver::Uring => DriverKind::Uring,
     };
+    if let Some(batch_from) = job.batch_from {
+        config.batch_from = batch_from;
+    }
     if job.drive == Drive::Park {
         config.wait = WaitStrategy::Park;
     }

@@ -38,10 +38,6 @@ use crate::wait::InHandler;
 use crate::wire::PeerId;
 use streams::Streams;
 
-/// From so many sessions with something to send in one turn on, a driver that batches is given all of
-/// it at once.
-const BATCH_FROM: usize = 8;
-
 /// How long accepting rests after it failed, as for want of descriptors: trying again at once would
 /// fail again, at the cost of everybody.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
@@ -152,6 +148,7 @@ pub(crate) struct Limits {
     handshake_timeout: Duration,
     drain_timeout: Duration,
     slow_peer_timeout: Option<Duration>,
+    batch_from: usize,
     options: Options,
 }
 
@@ -162,6 +159,7 @@ impl Limits {
             handshake_timeout: config.handshake_timeout,
             drain_timeout: config.drain_timeout,
             slow_peer_timeout: config.slow_peer_timeout,
+            batch_from: config.batch_from,
             options: options(config),
         }
     }
@@ -334,7 +332,7 @@ impl<D: Driver, H: Handler> Engine<D, H> {
     /// Serves each session that somebody has marked, or that is a stream with news.
     fn serve_marked(&mut self) -> usize {
         let busy = self.core.shared.bell.count() as usize + self.core.streams.with_news();
-        let batched = D::BATCHES && busy >= BATCH_FROM;
+        let batched = D::BATCHES && busy >= self.core.limits.batch_from;
         let mut served = self.serve_streams(batched);
         for word in 0..self.core.shared.bell.words() {
             let mut marks = self.core.shared.bell.take(word);

@@ -64,7 +64,10 @@ fn server() -> Engine<Told, Slow> {
 
 /// A server's engine with so many sessions, in the first slots.
 fn server_of(sessions: u8, waker: Waker) -> Engine<Told, Slow> {
-    let mut config = Config::default();
+    server_with(Config::default(), sessions, waker)
+}
+
+fn server_with(mut config: Config, sessions: u8, waker: Waker) -> Engine<Told, Slow> {
     (config.message_max, config.send_ring, config.receive_buffer) = (1000, 8192, 8192);
     config.sessions_max = 16;
     config.handshake_timeout = LIMIT;
@@ -90,6 +93,34 @@ fn server_of(sessions: u8, waker: Waker) -> Engine<Told, Slow> {
         assert_eq!(engine.core.table.sessions[index].state, State::Open);
     }
     engine
+}
+
+/// Unix alone has connected pairs of sockets without further ado.
+#[cfg(unix)]
+#[test]
+fn from_batch_from_sessions_on_the_driver_is_given_all_that_is_to_be_sent() {
+    use std::os::unix::net::UnixStream;
+
+    use crate::driver::Direct;
+    for (batch_from, driver_sends) in [(3, true), (4, false), (1, true), (usize::MAX, false)] {
+        let config = Config { batch_from, ..Config::default() };
+        let mut engine = server_with(config, 3, Waker::new(|| {}));
+        let pairs: Vec<_> = (0..3).map(|_| UnixStream::pair().unwrap()).collect();
+        for ((ours, _), slot) in pairs.iter().zip(&engine.core.shared.slots) {
+            slot.send.connect(Some(Direct::new(ours)));
+            slot.send.try_send(1, b"hello").unwrap();
+        }
+        engine.turn(clock()).unwrap();
+        for (index, (_, theirs)) in pairs.iter().enumerate() {
+            theirs.set_nonblocking(true).unwrap();
+            let sent_directly = std::io::Read::read(&mut &*theirs, &mut [0; 99]).is_ok();
+            assert_eq!(sent_directly, !driver_sends, "batch_from = {batch_from}, session {index}");
+            if driver_sends {
+                assert_eq!(engine.driver.takes(index, |all| all), frame(b"hello"));
+            }
+            engine.core.shared.slots[index].send.disconnect();
+        }
+    }
 }
 
 fn frame(message: &[u8]) -> Vec<u8> {

@@ -243,6 +243,27 @@ fn a_short_rest_is_moved_to_the_front_although_its_frame_fits() {
 }
 
 #[test]
+fn no_part_of_a_long_message_is_moved_twice_however_many_receives_bring_it() {
+    let messages = messages(&[1396; 40]);
+    let stream = frames(&messages);
+    for piece in [1, 7, 90, 300, 1400] {
+        let mut path = Path::new(1500, 1400);
+        let (mut rest, mut moves) = (&stream[..], 0);
+        while path.messages.len() < messages.len() {
+            let first = |path: &Path| path.buffer.bytes(&path.region).as_ptr();
+            let (handled, before) = (path.buffer.len(), first(&path));
+            let lent = path.lend().expect("there is room for the rest of a frame");
+            moves += usize::from(handled > 0 && first(&path) != before);
+            path.buffer.give_back(lent, 0);
+            rest = &rest[path.receive(rest, piece)..];
+            path.handle(usize::MAX).unwrap();
+            assert!(moves <= path.messages.len() + 1, "{moves} moves, pieces of {piece}");
+        }
+        assert_eq!(path.messages, messages);
+    }
+}
+
+#[test]
 fn a_paused_handler_finds_everything_again_and_the_buffer_fills_up_no_further() {
     let messages = messages(&[100; 30]);
     let stream = frames(&messages);
