@@ -134,9 +134,14 @@ impl CommitWord {
     /// For a sole sender, who need not hold: where the committed bytes end, `None` where closed.
     #[inline]
     pub(crate) fn sole_position(&self) -> Option<u64> {
-        let word = self.0.load(Relaxed);
+        Some(self.sole()).filter(|word| word & CLOSED == 0)
+    }
+
+    /// The same, but further than any position where closed.
+    #[inline]
+    pub(crate) fn sole(&self) -> u64 {
         // Where nobody has it, an open ring's word is its position.
-        (word & CLOSED == 0).then_some(word)
+        self.0.load(Relaxed)
     }
 }
 

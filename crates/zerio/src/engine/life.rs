@@ -221,6 +221,7 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         self.core.table.sessions[index] = Session::begin(id, state, address, Time::NEVER);
         self.core.table.sessions[index].accepted = slots[index].send.accepted();
         slots[index].open(id.generation);
+        self.core.take_the_word();
         self.core.set_deadline(index, self.core.limits.handshake_timeout);
         Some(index)
     }

@@ -331,6 +331,7 @@ impl<D: Driver, H: Handler> Engine<D, H> {
 
     /// Serves each session that somebody has marked, or that is a stream with news.
     fn serve_marked(&mut self) -> usize {
+        self.core.take_the_word();
         let busy = self.core.shared.bell.count() as usize + self.core.streams.with_news();
         let batched = D::BATCHES && busy >= self.core.limits.batch_from;
         let mut served = self.serve_streams(batched);
@@ -466,6 +467,13 @@ impl Core {
         match &mut self.role {
             Role::Client(client) => client.outcome.take(),
             Role::Server(_) => None,
+        }
+    }
+
+    /// What its sole sender has told this engine is about to be taken.
+    fn take_the_word(&mut self) {
+        if let Some(sole) = &mut self.sole {
+            sole.forget();
         }
     }
 

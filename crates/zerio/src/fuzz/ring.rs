@@ -95,7 +95,7 @@ pub fn ring(data: &[u8]) {
     let (mut model, mut accepted) = (Model::default(), 0);
     let mut claim: Option<(Claim<'_>, u64)> = None;
     let mut id = SlotId { index: 0, generation: 1 };
-    let mut tag = 0u8;
+    let (mut tag, mut sole) = (0u8, Sole::new());
     while !input.is_empty() {
         tag = tag.wrapping_add(37);
         match input.byte() % 11 {
@@ -118,7 +118,7 @@ pub fn ring(data: &[u8]) {
                 let outcome = match operation {
                     _ if expected == Err(SendError::Full) && claim.is_some() => continue,
                     0 | 1 => path.try_send(id.generation, &message).map(|()| true),
-                    2 => path.try_send_sole(&mut Sole::new(), &message).map(|()| true),
+                    2 => path.try_send_sole(&mut sole, &message).map(|()| true),
                     _ => path.try_claim(id.generation, len).map(|mut open| {
                         open.copy_from_slice(&message);
                         let start = expected.expect("there is room for a claim");
@@ -176,6 +176,7 @@ pub fn ring(data: &[u8]) {
                     let old = id.generation;
                     id.generation += 1;
                     path.open(id.generation);
+                    sole.forget();
                     model = Model::default();
                     assert_eq!(path.try_send(old, b"late"), Err(SendError::Closed));
                 }

@@ -34,13 +34,25 @@ const HELD_COPY_MAX: usize = 4096;
 
 /// The proof that one thread alone sends on an engine's sessions: it need not hold their rings. There is
 /// one for each polled engine, until the first handle that other threads could use is given away.
+///
+/// It remembers how far the ring that was last sent on is **clear**: a frame that ends there or before needs no mark in
+/// the ring, no look for room and no word to the engine, which all have been seen to.
 #[derive(Debug)]
-pub(crate) struct Sole(());
+pub(crate) struct Sole {
+    index: u32,
+    clear_until: u64,
+}
 
 impl Sole {
     /// For an engine whose sessions can't be reached from any other thread yet.
     pub(crate) fn new() -> Sole {
-        Sole(())
+        Sole { index: 0, clear_until: 0 }
+    }
+
+    /// The engine takes what it was told, or a slot gets a new session: nothing is clear any more.
+    #[inline]
+    pub(crate) fn forget(&mut self) {
+        self.clear_until = 0;
     }
 }
 
@@ -111,10 +123,25 @@ impl SendPath {
     /// The same without holding the ring, for the one thread that can send on it: the engine's, which knows
     /// that the session is the slot's present one.
     #[inline(always)]
-    pub(crate) fn try_send_sole(&self, _: &mut Sole, message: &[u8]) -> Result<(), SendError> {
+    pub(crate) fn try_send_sole(&self, sole: &mut Sole, message: &[u8]) -> Result<(), SendError> {
+        // Where it is closed this is further away than anything that is clear.
+        let committed = self.ring.word().sole();
+        let end = committed.saturating_add((HEADER + message.len()) as u64);
+        if end <= sole.clear_until && sole.index == self.index && message.len() <= self.message_max {
+            self.ring.write(committed, message);
+            self.ring.count();
+            self.ring.word().commit(end);
+            return Ok(());
+        }
+        self.send_sole(sole, message)
+    }
+
+    #[inline(never)]
+    fn send_sole(&self, sole: &mut Sole, message: &[u8]) -> Result<(), SendError> {
         let (committed, start) = self.sole_place(message.len())?;
         self.ring.write(start, message);
         self.commit_sole(committed, start, HEADER + message.len());
+        (sole.index, sole.clear_until) = (self.index, self.ring.clear_until());
         Ok(())
     }
 

@@ -194,7 +194,20 @@ impl Ring {
             senders.marks[block as usize % RING_BLOCKS].set(start);
             senders.marked.set(block + 1);
         }
-        senders.messages.add(1);
+        self.count();
+    }
+
+    /// For whoever has the ring, just before it commits: one message more.
+    #[inline]
+    pub(crate) fn count(&self) {
+        self.senders.messages.add(1);
+    }
+
+    /// For whoever has the ring: up to where a frame may come next that needs neither a note but its count nor a look
+    /// for room. It begins in the block that was marked last, and all before the end of that is no other lap.
+    pub(crate) fn clear_until(&self) -> u64 {
+        let block_end = self.senders.marked.own() << self.block_bits;
+        block_end.min(self.senders.released_seen.own() + self.capacity)
     }
 
     /// For the owner of a claim that could not be committed, before it lets go: the message that it made a note
