@@ -76,6 +76,13 @@ pub struct Config {
     /// The TCP congestion control, by the system's name for it; Linux and FreeBSD only. Default: the
     /// system's own.
     pub congestion: Option<String>,
+    /// Lets a receive that finds nothing ask the network card itself before it says so (SO_BUSY_POLL), which
+    /// spares the card's interrupt; Linux only. The time is for receives that block, of which zerio has none, so
+    /// any time turns it on, and each receive asks once. It does something where an engine asks the sockets
+    /// themselves: while it spins or is polled, with no more than four sessions. It is counted in µs; 1 s at the
+    /// most. Older kernels take CAP_NET_ADMIN for more than `net.core.busy_read`, Linux 6.18 does not. Default: the
+    /// system's own (`net.core.busy_read`, which is off where nobody has set it).
+    pub busy_poll: Option<Duration>,
 }
 
 impl Default for Config {
@@ -99,6 +106,7 @@ impl Default for Config {
             socket_send_buffer: None,
             socket_receive_buffer: None,
             congestion: None,
+            busy_poll: None,
         }
     }
 }
@@ -179,6 +187,9 @@ const PEER_TIMEOUT_MAX: Duration = Duration::from_secs(2 * 32_767);
 
 /// The longest sleep between two turns.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
+
+/// The longest busy poll. It is an `int` of µs to Linux, but nobody means minutes.
+const BUSY_POLL_MAX: Duration = Duration::from_secs(1);
 
 /// The largest ring or buffer, and so the largest span, in bytes.
 const RING_LIMIT: usize = 1 << 30;
@@ -311,6 +322,12 @@ impl Config {
         ] {
             in_range(setting, value.unwrap_or(4096), 1, RING_LIMIT)?;
         }
+        if let Some(time) = self.busy_poll
+            && !(Duration::from_micros(1)..=BUSY_POLL_MAX).contains(&time)
+        {
+            let why = "the system counts it in µs, and a receive that asked for longer would do nothing else";
+            return Err(ConfigError::new("busy_poll", time, why, "1 µs to 1 s would do"));
+        }
         Ok(())
     }
 }
@@ -436,6 +453,10 @@ mod tests {
         refused("cores", |c| c.cores = vec![0, 1]);
         refused("socket_send_buffer", |c| c.socket_send_buffer = Some(0));
         refused("socket_receive_buffer", |c| c.socket_receive_buffer = Some(0));
+        check(|c| c.busy_poll = Some(Duration::from_micros(1))).unwrap();
+        refused("busy_poll", |c| c.busy_poll = Some(Duration::from_nanos(999)));
+        check(|c| c.busy_poll = Some(Duration::from_secs(1))).unwrap();
+        refused("busy_poll", |c| c.busy_poll = Some(Duration::from_millis(1001)));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use socket2::Socket;
 use crate::builder::Builder;
 use crate::config::{Config, ConfigError};
 use crate::counters::{Counters, SessionCounters};
-use crate::driver::socket;
+use crate::driver::socket::{self, Refused};
 use crate::engine::{Role, ServerRole, options};
 use crate::error::{Error, SendError};
 use crate::handler::Handler;
@@ -315,21 +315,29 @@ fn plans(
     Ok((plans, directory))
 }
 
-/// A socket option that the system did not take; the congestion control is the one that users name.
+/// A socket option that the system did not take; some of them users name.
 pub(crate) fn refused_option(config: &Config, why: std::io::Error) -> Error {
-    use std::io::ErrorKind;
-    match &config.congestion {
-        // What the system says of a name that it does not know, or does not let us use.
-        Some(name)
-            if matches!(
-                why.kind(),
-                ErrorKind::NotFound | ErrorKind::PermissionDenied | ErrorKind::Unsupported
-            ) =>
-        {
-            let instead = "one of net.ipv4.tcp_available_congestion_control would do";
-            ConfigError::new("congestion", name, format!("the system refused it: {why}"), instead).into()
+    let refused = why.get_ref().and_then(|inner| inner.downcast_ref::<Refused>());
+    let Some(Refused { setting, why: said }) = refused else {
+        return Error::System { what: "a socket, or one of its options", why };
+    };
+    let why = format!("the system refused it: {said}");
+    match config.busy_poll {
+        Some(time) if *setting == "busy_poll" => {
+            let instead =
+                "on Linux no more than net.core.busy_read, or CAP_NET_ADMIN, and None elsewhere, would do";
+            ConfigError::new(setting, time, why, instead).into()
         }
-        _ => Error::System { what: "a socket, or one of its options", why },
+        _ => {
+            let name = config.congestion.as_deref().unwrap_or_default();
+            let instead = match said.kind() {
+                std::io::ErrorKind::PermissionDenied => {
+                    "one of net.ipv4.tcp_allowed_congestion_control, or CAP_NET_ADMIN, would do"
+                }
+                _ => "one of net.ipv4.tcp_available_congestion_control would do",
+            };
+            ConfigError::new(setting, name, why, instead).into()
+        }
     }
 }
 

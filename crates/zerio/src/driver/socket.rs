@@ -17,12 +17,29 @@ use std::os::windows::io::{AsRawSocket, BorrowedSocket, RawSocket as Raw};
 const BACKLOG: i32 = 1024;
 
 /// What is set on each socket.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Options {
     pub(crate) peer_timeout: Duration,
     pub(crate) send_buffer: Option<usize>,
     pub(crate) receive_buffer: Option<usize>,
     pub(crate) congestion: Option<String>,
+    pub(crate) busy_poll: Option<Duration>,
+}
+
+/// The system did not take an option that the user named. It stands inside of an [`io::Error`], of the same kind.
+#[derive(Debug, thiserror::Error)]
+#[error("{why}")]
+pub(crate) struct Refused {
+    /// The setting's name.
+    pub(crate) setting: &'static str,
+    /// What the system said.
+    pub(crate) why: io::Error,
+}
+
+impl Refused {
+    fn because(setting: &'static str, why: io::Error) -> io::Error {
+        io::Error::new(why.kind(), Refused { setting, why })
+    }
 }
 
 /// A socket bound to an address, not listening yet.
@@ -94,7 +111,8 @@ fn set_buffers(socket: &Socket, options: &Options) -> io::Result<()> {
     if let Some(bytes) = options.receive_buffer {
         socket.set_recv_buffer_size(bytes)?;
     }
-    set_congestion(socket, options)
+    set_congestion(socket, options).map_err(|why| Refused::because("congestion", why))?;
+    set_busy_poll(socket, options).map_err(|why| Refused::because("busy_poll", why))
 }
 
 /// Sets the congestion control that the user named, where the system lets one choose.
@@ -105,6 +123,18 @@ fn set_congestion(socket: &Socket, options: &Options) -> io::Result<()> {
     #[cfg(not(any(target_os = "linux", target_os = "freebsd")))]
     {
         let _ = (socket, name);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+/// Lets receives ask the network card, where the system has that. What is accepted has it from the listener.
+fn set_busy_poll(socket: &Socket, options: &Options) -> io::Result<()> {
+    let Some(time) = options.busy_poll else { return Ok(()) };
+    #[cfg(target_os = "linux")]
+    return socket.set_busy_poll(time.as_micros() as u32);
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = (socket, time);
         Err(io::ErrorKind::Unsupported.into())
     }
 }
@@ -286,7 +316,7 @@ mod tests {
             peer_timeout: Duration::from_secs(12),
             send_buffer: Some(32 * 1024),
             receive_buffer: Some(48 * 1024),
-            congestion: None,
+            ..Options::default()
         }
     }
 
@@ -345,6 +375,8 @@ mod tests {
         let named = |name: &str| Options { congestion: Some(name.into()), ..options() };
         let socket = for_connecting(address, &named("reno")).unwrap();
         assert!(socket.tcp_congestion().unwrap().starts_with(b"reno"));
-        assert!(for_connecting(address, &named("no-such-control")).is_err());
+        let refused = for_connecting(address, &named("no-such-control")).unwrap_err();
+        let refused = refused.get_ref().unwrap().downcast_ref::<Refused>().unwrap();
+        assert_eq!(refused.setting, "congestion");
     }
 }

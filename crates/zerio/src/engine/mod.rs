@@ -172,6 +172,7 @@ pub(crate) fn options(config: &Config) -> Options {
         send_buffer: config.socket_send_buffer,
         receive_buffer: config.socket_receive_buffer,
         congestion: config.congestion.clone(),
+        busy_poll: config.busy_poll,
     }
 }
 

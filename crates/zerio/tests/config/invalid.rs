@@ -47,6 +47,7 @@ fn a_value_that_can_not_work_is_refused_with_which_why_and_what_would_do() {
         ("cores", "[0, 1]", "as many cores as engines", |c| c.cores = vec![0, 1]),
         ("batch_from", "0", "1 would do", |c| c.batch_from = 0),
         ("socket_send_buffer", "0", "1 would do", |c| c.socket_send_buffer = Some(0)),
+        ("busy_poll", "1.5s", "1 µs to 1 s", |c| c.busy_poll = Some(Duration::from_millis(1500))),
     ];
     for (setting, value, instead, change) in cases {
         for error in refusals(&config(change)) {

@@ -1,5 +1,5 @@
 //! What is set on sockets, read back from the server's own end of a connection: `peer_timeout`,
-//! `socket_send_buffer`, `socket_receive_buffer`, `congestion`.
+//! `socket_send_buffer`, `socket_receive_buffer`, `congestion`, `busy_poll`.
 
 use std::net::SocketAddr;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
@@ -99,6 +99,35 @@ fn congestion_is_the_control_by_that_name() {
     let default = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_congestion_control").unwrap();
     let names = on_both_ends(|_| {}, |s| s.tcp_congestion().unwrap());
     assert!(names.iter().all(|name| name.starts_with(default.trim().as_bytes())), "{names:?}");
+}
+
+#[test]
+fn busy_poll_is_how_long_a_receive_may_ask_the_network_card() {
+    let time = |time| on_both_ends(|c| c.busy_poll = time, |socket| socket.busy_poll().unwrap());
+    let default: u32 =
+        std::fs::read_to_string("/proc/sys/net/core/busy_read").unwrap().trim().parse().unwrap();
+    assert!(time(None).into_iter().all(|micros| micros == default));
+    match Server::bind("127.0.0.1:0").unwrap().config(config(|c| c.busy_poll = Some(LOOK))).start() {
+        Ok(_) => assert!(time(Some(LOOK)).into_iter().all(|micros| micros == 50)),
+        // An older kernel, and nobody special.
+        Err(Error::Config(error)) => {
+            assert_eq!((error.setting, error.value.as_str()), ("busy_poll", "50µs"));
+            assert!(error.instead.contains("CAP_NET_ADMIN"), "{error}");
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// What the kernel's documentation recommends.
+const LOOK: Duration = Duration::from_micros(50);
+
+#[test]
+fn the_option_that_was_refused_is_the_one_that_is_named() {
+    let both = config(|c| (c.busy_poll, c.congestion) = (Some(LOOK), Some("no-such-control".into())));
+    let Err(Error::Config(error)) = Server::bind("127.0.0.1:0").unwrap().config(both).start() else {
+        panic!()
+    };
+    assert_eq!((error.setting, error.value.as_str()), ("congestion", "\"no-such-control\""));
 }
 
 #[test]

@@ -91,6 +91,20 @@ fn driver_is_the_one_by_name_or_the_best_with_a_reason() {
 
 #[cfg(not(target_os = "linux"))]
 #[test]
+fn what_only_linux_has_is_refused_by_its_setting_elsewhere() {
+    let refused = |change: fn(&mut zerio::Config)| match Server::bind("127.0.0.1:0")
+        .unwrap()
+        .config(config(change))
+        .start()
+    {
+        Err(Error::Config(error)) => error.setting,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(refused(|c| c.busy_poll = Some(Duration::from_micros(50))), "busy_poll");
+}
+
+#[cfg(not(target_os = "linux"))]
+#[test]
 fn a_driver_by_name_is_refused_where_its_system_is_another() {
     let uring = Server::bind("127.0.0.1:0").unwrap().config(config(|c| c.driver = DriverKind::Uring)).start();
     match uring {

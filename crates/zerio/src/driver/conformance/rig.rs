@@ -229,7 +229,7 @@ pub(super) fn id(index: u32, generation: u32) -> SlotId {
 
 pub(super) fn options() -> Options {
     let peer_timeout = Duration::from_secs(60);
-    Options { peer_timeout, send_buffer: None, receive_buffer: None, congestion: None }
+    Options { peer_timeout, ..Options::default() }
 }
 
 /// Sends until the socket is full; whether it was not.

@@ -25,7 +25,7 @@ struct Rig {
 
 fn options() -> Options {
     let peer_timeout = Duration::from_secs(60);
-    Options { peer_timeout, send_buffer: None, receive_buffer: None, congestion: None }
+    Options { peer_timeout, ..Options::default() }
 }
 
 impl Rig {

@@ -28,7 +28,7 @@ fn driver() -> Option<(Uring, Arc<Region>, Span, TcpStream)> {
 
 fn options() -> Options {
     let peer_timeout = Duration::from_secs(60);
-    Options { peer_timeout, send_buffer: None, receive_buffer: None, congestion: None }
+    Options { peer_timeout, ..Options::default() }
 }
 
 #[test]
