@@ -83,6 +83,15 @@ pub struct Config {
     /// most. Older kernels take CAP_NET_ADMIN for more than `net.core.busy_read`, Linux 6.18 does not. Default: the
     /// system's own (`net.core.busy_read`, which is off where nobody has set it).
     pub busy_poll: Option<Duration>,
+    /// The real-time priority of the engines' threads, 1 to 99: on Linux SCHED_FIFO, on Windows
+    /// THREAD_PRIORITY_TIME_CRITICAL whatever the number; elsewhere it is refused. Linux allows it to who has
+    /// CAP_SYS_NICE or an RLIMIT_RTPRIO as high. Default: that of the thread that starts them.
+    ///
+    /// Such a thread gives its core to no ordinary thread before it sleeps. **One that spins for ever
+    /// ([`BusySpin`](WaitStrategy::BusySpin), [`Yield`](WaitStrategy::Yield)) on a core that it has not for itself
+    /// starves all others there**, parts of the kernel and your own senders included: all that Linux leaves them is a
+    /// twentieth of the time (`kernel.sched_rt_runtime_us`).
+    pub priority: Option<u8>,
 }
 
 impl Default for Config {
@@ -107,6 +116,7 @@ impl Default for Config {
             socket_receive_buffer: None,
             congestion: None,
             busy_poll: None,
+            priority: None,
         }
     }
 }
@@ -328,7 +338,7 @@ impl Config {
             let why = "the system counts it in µs, and a receive that asked for longer would do nothing else";
             return Err(ConfigError::new("busy_poll", time, why, "1 µs to 1 s would do"));
         }
-        Ok(())
+        in_range("priority", self.priority.unwrap_or(1).into(), 1, 99)
     }
 }
 
@@ -457,6 +467,10 @@ mod tests {
         refused("busy_poll", |c| c.busy_poll = Some(Duration::from_nanos(999)));
         check(|c| c.busy_poll = Some(Duration::from_secs(1))).unwrap();
         refused("busy_poll", |c| c.busy_poll = Some(Duration::from_millis(1001)));
+        for (inside, outside) in [(1, 0), (99, 100)] {
+            check(|c| c.priority = Some(inside)).unwrap();
+            refused("priority", |c| c.priority = Some(outside));
+        }
     }
 
     #[test]

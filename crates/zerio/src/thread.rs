@@ -1,4 +1,4 @@
-//! Names, pins and runs engines; picks the driver, once. The only file that reads a clock.
+//! Names, pins, prioritises and runs engines; picks the driver, once. The only file that reads a clock.
 #![forbid(unsafe_code)]
 
 use std::fmt;
@@ -385,7 +385,8 @@ fn run<H: Handler>(
     mut outcome: Option<SyncSender<Outcome>>,
 ) -> Ended {
     let strategy = plan.config.wait;
-    let mut driven = match pin(&plan.config, engine).and_then(|()| Driven::new(plan, handler)) {
+    let placed = pin(&plan.config, engine).and_then(|()| set_priority(&plan.config));
+    let mut driven = match placed.and_then(|()| Driven::new(plan, handler)) {
         Ok((driven, info)) => {
             let _ = ready.send(Ok(info));
             driven
@@ -463,6 +464,53 @@ fn pin(config: &Config, engine: usize) -> Result<(), Error> {
     let ids: Vec<usize> = cores.iter().map(|core| core.id).collect();
     let why = format!("this process may not run on core {id}");
     Err(ConfigError::new("cores", &config.cores, why, format!("it may on {ids:?}")).into())
+}
+
+/// Gives the calling thread the real-time priority that the user wants.
+fn set_priority(config: &Config) -> Result<(), Error> {
+    let Some(priority) = config.priority else { return Ok(()) };
+    let (why, instead) = match real_time(priority) {
+        Ok(()) => return Ok(()),
+        Err(why) if why.kind() == io::ErrorKind::PermissionDenied => (
+            format!("the system refused it: {why}"),
+            "it takes CAP_SYS_NICE, or an RLIMIT_RTPRIO (`ulimit -r`) as high; None takes nothing",
+        ),
+        Err(why) => (format!("the system refused it: {why}"), "None would do"),
+    };
+    Err(ConfigError::new("priority", priority, why, instead).into())
+}
+
+#[cfg(any(target_os = "linux", windows))]
+fn real_time(priority: u8) -> io::Result<()> {
+    use thread_priority::{Error as Why, thread_native_id};
+    #[cfg(target_os = "linux")]
+    let outcome = {
+        use thread_priority::{
+            RealtimeThreadSchedulePolicy, ThreadPriority, ThreadPriorityValue, ThreadSchedulePolicy,
+        };
+        let value = ThreadPriorityValue::try_from(priority).map_err(io::Error::other)?;
+        thread_priority::set_thread_priority_and_policy(
+            thread_native_id(),
+            ThreadPriority::Crossplatform(value),
+            ThreadSchedulePolicy::Realtime(RealtimeThreadSchedulePolicy::Fifo),
+        )
+    };
+    #[cfg(windows)]
+    let outcome = {
+        // There is one such priority for threads of an ordinary process.
+        let _ = priority;
+        let critical = thread_priority::WinAPIThreadPriority::TimeCritical;
+        thread_priority::set_winapi_thread_priority(thread_native_id(), critical)
+    };
+    outcome.map_err(|why| match why {
+        Why::OS(code) => io::Error::from_raw_os_error(code),
+        other => io::Error::other(other),
+    })
+}
+
+#[cfg(not(any(target_os = "linux", windows)))]
+fn real_time(_: u8) -> io::Result<()> {
+    Err(io::Error::new(io::ErrorKind::Unsupported, "zerio sets no priorities here"))
 }
 
 fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {

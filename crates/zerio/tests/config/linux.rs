@@ -1,4 +1,4 @@
-//! Where the threads run, as Linux tells it: `engines`, `cores`.
+//! Where and before whom the threads run, as Linux tells it: `engines`, `cores`, `priority`.
 #![forbid(unsafe_code)]
 
 use zerio::{Counters, Error, Server};
@@ -57,4 +57,44 @@ fn cores_is_where_the_engines_run() {
     assert_eq!(error.setting, "cores");
     assert!(error.to_string().contains("100000"), "{error}");
     assert!(error.instead.contains(&first.to_string()), "it says which cores would do: {error}");
+}
+
+/// The policy (1 is SCHED_FIFO) and the real-time priority of the calling thread: the last fields but some of its
+/// `stat`, counted behind the name, which may have blanks (proc_pid_stat(5), 41 and 40).
+fn scheduled() -> (u32, u32) {
+    let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+    (fields[38].parse().unwrap(), fields[37].parse().unwrap())
+}
+
+#[test]
+fn priority_is_that_of_the_engines_threads_or_what_is_missing_for_it_is_said() {
+    let before = scheduled();
+    for priority in [1, 7] {
+        let outcome =
+            Server::bind("127.0.0.1:0").unwrap().config(config(|c| c.priority = Some(priority))).start();
+        match outcome {
+            Ok(_) => {
+                let (server, seen) = looking(config(|c| c.priority = Some(priority)), scheduled);
+                let _peer = RawPeer::welcome(server.local_addr(), "peer");
+                assert_eq!(seen.recv_timeout(PATIENCE).unwrap(), (1, priority.into()));
+            }
+            // Who may not, as most users.
+            Err(Error::Config(error)) => {
+                assert_eq!(
+                    (error.setting, error.value.as_str()),
+                    ("priority", priority.to_string().as_str())
+                );
+                assert!(
+                    error.instead.contains("CAP_SYS_NICE") && error.instead.contains("ulimit -r"),
+                    "{error}"
+                );
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    let (server, seen) = looking(config(|_| {}), scheduled);
+    let _peer = RawPeer::welcome(server.local_addr(), "peer");
+    assert_eq!(seen.recv_timeout(PATIENCE).unwrap(), before, "by default as the thread that starts it");
+    assert_eq!(scheduled(), before, "which stays what it is");
 }

@@ -1,9 +1,11 @@
-//! Where the threads run, and what is set on listening sockets, as Windows tells it: `engines`, `cores`.
+//! Where and before whom the threads run, and what is set on listening sockets, as Windows tells it: `engines`,
+//! `cores`, `priority`.
 //! `unsafe` stands here for the calls that ask.
 
 use windows_sys::Win32::Foundation::LocalFree;
 use windows_sys::Win32::System::Threading::{
-    GetCurrentProcess, GetCurrentThread, GetProcessAffinityMask, GetThreadDescription, SetThreadAffinityMask,
+    GetCurrentProcess, GetCurrentThread, GetProcessAffinityMask, GetThreadDescription, GetThreadPriority,
+    SetThreadAffinityMask, THREAD_PRIORITY_NORMAL, THREAD_PRIORITY_TIME_CRITICAL,
 };
 use zerio::{Error, Server};
 
@@ -68,4 +70,16 @@ fn regression_a_core_beyond_the_64_of_a_group_was_taken_for_another() {
         assert_eq!(error.setting, "cores");
         assert!(error.to_string().contains(&core.to_string()), "{error}");
     }
+}
+
+#[test]
+fn priority_is_that_of_the_engines_threads() {
+    // SAFETY: the handle of the calling thread is always good, and no memory is touched.
+    let priority = || unsafe { GetThreadPriority(GetCurrentThread()) };
+    for (chosen, expected) in [(None, THREAD_PRIORITY_NORMAL), (Some(1), THREAD_PRIORITY_TIME_CRITICAL)] {
+        let (server, seen) = looking(config(|c| c.priority = chosen), priority);
+        let _peer = RawPeer::welcome(server.local_addr(), "peer");
+        assert_eq!(seen.recv_timeout(PATIENCE).unwrap(), expected);
+    }
+    assert_eq!(priority(), THREAD_PRIORITY_NORMAL, "the thread that starts a server stays what it is");
 }
