@@ -20,6 +20,10 @@ pub(crate) struct Region {
     map: MmapRaw,
 }
 
+/// A huge page of x86-64, and of most others. Where they are larger the system takes what fits.
+#[cfg(target_os = "linux")]
+const HUGE: usize = 2 * 1024 * 1024;
+
 /// An offset and a length in a region: whoever holds it owns those bytes.
 #[derive(Debug)]
 pub(crate) struct Span {
@@ -37,6 +41,23 @@ impl Region {
         let tag = cursor::next_tag(&TAGS);
         let region = Arc::new(Region { tag, map });
         Ok((region, Cutter { tag, next: 0, len }))
+    }
+
+    /// The same, of huge pages if the system gives any. Spans are cut from where such a page begins, and the last one
+    /// is mapped whole: the system gives none that only a part of would be ours.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn huge(len: usize) -> io::Result<(Arc<Region>, Cutter)> {
+        let whole = len.next_multiple_of(HUGE);
+        let (region, mut cutter) = Region::new(whole + HUGE)?;
+        let start = (region.map.as_mut_ptr() as usize).wrapping_neg() % HUGE;
+        region.map.advise_range(memmap2::Advice::HugePage, start, whole)?;
+        (cutter.next, cutter.len) = (start, start + len);
+        Ok((region, cutter))
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) fn huge(_: usize) -> io::Result<(Arc<Region>, Cutter)> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     /// The bytes of a span.
@@ -175,6 +196,27 @@ mod tests {
         assert_eq!(region.bytes(&a)[..10], [1; 10]);
         assert_eq!(region.bytes(&a)[10..], [2; 30]);
         assert_eq!(region.bytes(&b), [3; 24]);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn huge_pages_begin_where_spans_do_and_end_behind_them() {
+        for len in [1, HUGE - 1, HUGE, HUGE + 1] {
+            let (region, mut cutter) = Region::huge(len).unwrap();
+            let mut span = cutter.cut(len);
+            let (start, (mapped, size)) = (region.start_of(&span) as usize, region.extent());
+            assert_eq!(start % HUGE, 0);
+            assert!(start + len.next_multiple_of(HUGE) <= mapped as usize + size, "{len}");
+            region.bytes_mut(&mut span).fill(1);
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    #[should_panic(expected = "sum is wrong")]
+    fn no_more_is_cut_of_huge_pages_than_was_asked_for() {
+        let (_region, mut cutter) = Region::huge(64).unwrap();
+        cutter.cut(65);
     }
 
     #[test]

@@ -84,8 +84,14 @@ pub(crate) struct Plan {
 /// The memory that an engine of this configuration needs, on the thread that starts it.
 pub(crate) fn memory(config: &Config) -> Result<Memory, Error> {
     ProcessBarrier::prepare();
-    Shared::new(config, Clock::System(now))
-        .map_err(|why| Error::System { what: "memory for rings and buffers", why })
+    Shared::new(config, Clock::System(now)).map_err(|why| match why.kind() {
+        // What `madvise` says where the kernel was built without them; and what other systems have no call for.
+        io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported if config.huge_pages => {
+            let why = "this system has no transparent huge pages";
+            ConfigError::new("huge_pages", true, why, "false would do").into()
+        }
+        _ => Error::System { what: "memory for rings and buffers", why },
+    })
 }
 
 /// An engine on the driver that was picked for it.

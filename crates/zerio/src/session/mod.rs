@@ -95,7 +95,8 @@ impl Shared {
     ) -> std::io::Result<(Arc<Shared>, Arc<Region>, Vec<Buffer>)> {
         let slots = config.slots_per_engine();
         let memory = config.send_ring + config.receive_buffer + HANDSHAKE_BYTES;
-        let (region, mut cutter) = Region::new(slots * memory)?;
+        let region = if config.huge_pages { Region::huge } else { Region::new };
+        let (region, mut cutter) = region(slots * memory)?;
         let bell = Arc::new(Doorbell::new(slots));
         // Those of all sessions together: who says no more than that has touched no page of his ring and buffer.
         let mut frames = || (0..slots).map(|_| cutter.cut(HELLO_FRAME)).collect::<Vec<_>>();

@@ -1,9 +1,9 @@
-//! The bill for memory, against what the process really maps.
+//! The bill for memory, against what the process really maps; and of what pages: `huge_pages`.
 #![forbid(unsafe_code)]
 
 use std::process::Command;
 
-use zerio::{Config, Server};
+use zerio::{Config, Error, Server};
 
 use crate::hostile::{config, drivers};
 
@@ -53,6 +53,51 @@ fn the_bill_is_what_a_server_maps() {
             assert_eq!(bill.total(), exactly + bill.tables);
             drop(server);
             assert!(mapped() < before + grown / 2, "it is given back");
+        }
+    }
+}
+
+/// The mappings of this process that are to be of huge pages (`hg`), each by its size in KiB.
+fn huge() -> Vec<usize> {
+    let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+    let (mut sizes, mut size) = (Vec::new(), 0);
+    for line in smaps.lines() {
+        if let Some(kib) = line.strip_prefix("Size:") {
+            size = kib.trim().strip_suffix(" kB").unwrap().parse().unwrap();
+        }
+        if line
+            .strip_prefix("VmFlags:")
+            .is_some_and(|flags| flags.split_whitespace().any(|flag| flag == "hg"))
+        {
+            sizes.push(size);
+        }
+    }
+    sizes
+}
+
+#[test]
+fn huge_pages_is_what_the_kernel_is_asked_for_and_off_by_default() {
+    for driver in drivers() {
+        let start = |huge_pages| {
+            let config = config(|c| (c.driver, c.huge_pages, c.sessions_max) = (driver, huge_pages, 3));
+            let bill = config.memory().unwrap();
+            let server = Server::bind("127.0.0.1:0").unwrap().config(config).start_polled();
+            (server, (bill.send_rings + bill.receive_buffers) / 1024)
+        };
+        // Nobody else in this process asks for any.
+        let (plain, _) = start(false);
+        plain.unwrap();
+        assert_eq!(huge(), [0; 0], "{driver}");
+        match start(true) {
+            (Ok(_server), kib) => {
+                assert!(huge().iter().sum::<usize>() >= kib, "{driver}: {:?}, {kib} KiB on the bill", huge());
+            }
+            (Err(Error::Config(error)), _) => {
+                assert_eq!(error.setting, "huge_pages");
+                let there = std::path::Path::new("/sys/kernel/mm/transparent_hugepage").exists();
+                assert!(!there, "refused where there are some: {error}");
+            }
+            (Err(error), _) => panic!("{driver}: {error}"),
         }
     }
 }

@@ -101,6 +101,7 @@ fn what_only_linux_has_is_refused_by_its_setting_elsewhere() {
         other => panic!("{other:?}"),
     };
     assert_eq!(refused(|c| c.busy_poll = Some(Duration::from_micros(50))), "busy_poll");
+    assert_eq!(refused(|c| c.huge_pages = true), "huge_pages");
     #[cfg(not(windows))]
     assert_eq!(refused(|c| c.priority = Some(1)), "priority");
 }
