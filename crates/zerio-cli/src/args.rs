@@ -113,7 +113,7 @@ pub(crate) struct Serve {
     /// How many engines, each with a thread and memory of its own
     #[arg(long, default_value_t = 1)]
     pub(crate) engines: usize,
-    /// Print what the settings cost in memory, and end
+    /// Print what the settings cost in memory, and what they ask of the system, and end
     #[arg(long)]
     pub(crate) explain: bool,
     /// Print a line of JSON for each event, and for the report at the end
@@ -317,6 +317,15 @@ pub(crate) struct Settings {
     /// The TCP congestion control, by the system's name for it [default: the system's]
     #[arg(long, value_name = "NAME")]
     pub(crate) congestion: Option<String>,
+    /// Lets receives ask the network card for so long, where the engine spins; Linux only [default: the system's]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) busy_poll: Option<Duration>,
+    /// The engines' real-time priority, 1 to 99 (SCHED_FIFO); on Linux and Windows [default: none]
+    #[arg(long, value_name = "PRIORITY")]
+    pub(crate) priority: Option<u8>,
+    /// Asks for huge pages for rings and buffers; Linux only
+    #[arg(long)]
+    pub(crate) huge_pages: bool,
 }
 
 /// Settings of a server alone.

@@ -59,18 +59,25 @@ pub(crate) fn run(args: &args::Serve) -> Result<(), Failure> {
     stop(server, &happened, &mut log, unanswered.load(Ordering::Relaxed))
 }
 
-/// Prints what the settings cost in memory.
+/// Prints what the settings cost in memory, and what they ask of the system for speed's sake.
 fn explain(config: &Config, as_json: bool) -> Result<(), Failure> {
     let memory = config.memory()?;
+    let (busy_poll, priority, huge_pages) = (config.busy_poll, config.priority, config.huge_pages);
     let text = if as_json {
         let (pinned, unpinned) = (memory.pinned, memory.unpinned());
         json!({
             "slots": memory.slots, "send_rings": memory.send_rings, "receive_buffers": memory.receive_buffers,
             "handshakes": memory.handshakes, "tables": memory.tables, "total": memory.total(), "pinned": pinned, "unpinned": unpinned,
+            "busy_poll_us": busy_poll.map(|time| time.as_micros() as u64), "priority": priority, "huge_pages": huge_pages,
         })
         .to_string()
     } else {
-        memory.to_string()
+        let busy_poll = busy_poll.map_or("-".into(), |time| format!("{time:?}"));
+        let priority = priority.map_or("-".into(), |priority| priority.to_string());
+        let pages = if huge_pages { "huge" } else { "small" };
+        format!(
+            "{memory}\n{pages:>16}  pages\n{busy_poll:>16}  busy poll\n{priority:>16}  real-time priority"
+        )
     };
     writeln!(stdout(), "{text}").map_err(Failure::output)
 }

@@ -131,6 +131,9 @@ impl Settings {
         config.socket_send_buffer = self.socket_send_buffer;
         config.socket_receive_buffer = self.socket_receive_buffer;
         config.congestion = self.congestion.clone();
+        config.busy_poll = self.busy_poll;
+        config.priority = self.priority;
+        config.huge_pages = self.huge_pages;
         config
     }
 }

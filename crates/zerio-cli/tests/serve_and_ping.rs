@@ -162,6 +162,22 @@ fn the_bill_is_printed_without_serving() {
 }
 
 #[test]
+fn what_is_asked_of_the_system_is_printed_without_asking() {
+    let asked = "--busy-poll 50us --priority 99 --huge-pages";
+    let told = |flags: &str| text(&run(&format!("serve --explain {flags}"), b"").stdout);
+    for (flags, lines) in [
+        ("", ["small  pages", "-  busy poll", "-  real-time priority"]),
+        (asked, ["huge  pages", "50µs  busy poll", "99  real-time priority"]),
+    ] {
+        let told = told(flags);
+        assert!(lines.iter().all(|line| told.contains(line)), "{told}");
+    }
+    let bill: Value = serde_json::from_str(&told(&format!("--json {asked}"))).unwrap();
+    assert_eq!((bill["busy_poll_us"].as_u64(), bill["priority"].as_u64()), (Some(50), Some(99)));
+    assert_eq!(bill["huge_pages"], true);
+}
+
+#[test]
 fn several_engines_serve_together() {
     let (mut server, address, mut out) = server("--engines 2 --wait park --driver poll");
     for _ in 0..2 {

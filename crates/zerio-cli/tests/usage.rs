@@ -36,6 +36,9 @@ fn nonsense_is_wrong_usage() {
         ("listen --count 0", &["0"]),
         ("serve 127.0.0.1:0 --send-ring 200000", &["262144 would do"]),
         ("serve 127.0.0.1:0 --engines 2 --core 0", &["cores"]),
+        ("serve 127.0.0.1:0 --busy-poll 50", &["50 has no unit"]),
+        ("serve 127.0.0.1:0 --busy-poll 2s", &["1 µs to 1 s"]),
+        ("serve 127.0.0.1:0 --priority 100", &["99 would do"]),
     ] {
         says(&run(arguments, b""), 2, words);
     }
