@@ -1,7 +1,7 @@
 //! What the program is asked for.
 #![forbid(unsafe_code)]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use clap::{Parser, Subcommand};
 use crate::failure::Failure;
 use crate::interrupt;
 use crate::job::Peer;
-use crate::plan::{Extent, Workload};
+use crate::plan::{Extent, Line, Workload};
 use crate::report::Report;
 use crate::role::{self, Side};
 use crate::run;
@@ -22,6 +22,7 @@ Examples:
   zerio-bench all --only w1,w2 --rounds 9      round trips and streams, with more rounds
   zerio-bench all --peers bare,zerio           zerio beside its control alone
   zerio-bench all --json bench.json --plots docs/plots
+  zerio-bench options                          zerio's options, each beside zerio without: about nine minutes
 
 Figures of a busy machine mean little: the load is printed above the tables, and each figure stands beside a control
 that took turns with it.";
@@ -39,13 +40,32 @@ enum Command {
     /// Measures all workloads, or those that are named, and prints a table for each line.
     #[command(after_help = EXAMPLES)]
     All(All),
-    /// One side of a run; started by `all`.
+    /// Measures zerio's options for speed's sake, each of them on, beside zerio without any: congestion control, busy
+    /// polling, huge pages, pinning, priorities. Priorities take CAP_SYS_NICE.
+    #[command(after_help = EXAMPLES)]
+    Options(Common),
+    /// One side of a run; started by the others.
     #[command(hide = true)]
     Role { side: Side, job: String },
 }
 
 #[derive(Debug, clap::Args)]
 struct All {
+    #[command(flatten)]
+    common: Common,
+    /// These peers only; a line without its control, `bare`, is left out.
+    #[arg(long, value_delimiter = ',', value_enum, ignore_case = true)]
+    peers: Vec<Peer>,
+    /// Does not pin the processes to cores 0 and 1.
+    #[arg(long)]
+    no_pin: bool,
+    /// Writes a plot of each workload here, as SVG.
+    #[arg(long, value_name = "DIR")]
+    plots: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+struct Common {
     /// How often each contender runs; medians are taken over so many.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
     rounds: u16,
@@ -55,21 +75,12 @@ struct All {
     /// These workloads only.
     #[arg(long, value_delimiter = ',', value_enum, ignore_case = true)]
     only: Vec<Workload>,
-    /// These peers only; a line without its control, `bare`, is left out.
-    #[arg(long, value_delimiter = ',', value_enum, ignore_case = true)]
-    peers: Vec<Peer>,
     /// Every run once and for a moment, with a hundred clients at the most: whether all of it works.
     #[arg(long, conflicts_with_all = ["rounds", "seconds"])]
     smoke: bool,
-    /// Does not pin the processes to cores 0 and 1.
-    #[arg(long)]
-    no_pin: bool,
     /// Writes all results here, each round's too.
     #[arg(long, value_name = "PATH")]
     json: Option<PathBuf>,
-    /// Writes a plot of each workload here, as SVG.
-    #[arg(long, value_name = "DIR")]
-    plots: Option<PathBuf>,
 }
 
 fn seconds(text: &str) -> Result<f64, String> {
@@ -80,36 +91,48 @@ fn seconds(text: &str) -> Result<f64, String> {
 }
 
 pub(crate) fn main() -> ExitCode {
-    match Args::parse().command {
-        Command::Role { side, job } => role::run(side, &job),
-        Command::All(all) => match measure(&all) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(failure) => {
-                eprintln!("zerio-bench: {failure}");
-                ExitCode::FAILURE
-            }
-        },
+    let outcome = match Args::parse().command {
+        Command::Role { side, job } => return role::run(side, &job),
+        Command::All(all) => {
+            let extent = Extent { peers: all.peers, ..all.common.extent(!all.no_pin) };
+            measure(&extent, extent.lines(), &all.common, all.plots.as_deref())
+        }
+        Command::Options(common) => {
+            let extent = common.extent(true);
+            measure(&extent, extent.options(), &common, None)
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("zerio-bench: {failure}");
+            ExitCode::FAILURE
+        }
     }
 }
 
-fn measure(all: &All) -> Result<(), Failure> {
-    interrupt::catch()?;
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let pins = !all.no_pin && cores >= 2;
-    if !all.no_pin && !pins {
-        eprintln!("zerio-bench: there is one core only, so server and client share it");
+impl Common {
+    fn extent(&self, pin: bool) -> Extent {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        if pin && cores < 2 {
+            eprintln!("zerio-bench: there is one core only, so server and client share it");
+        }
+        Extent {
+            rounds: if self.smoke { 1 } else { self.rounds.into() },
+            run: if self.smoke { Duration::from_millis(100) } else { Duration::from_secs_f64(self.seconds) },
+            smoke: self.smoke,
+            only: self.only.clone(),
+            peers: Vec::new(),
+            cores: if pin && cores >= 2 { (Some(0), Some(1)) } else { (None, None) },
+        }
     }
-    let extent = Extent {
-        rounds: if all.smoke { 1 } else { all.rounds.into() },
-        run: if all.smoke { Duration::from_millis(100) } else { Duration::from_secs_f64(all.seconds) },
-        smoke: all.smoke,
-        only: all.only.clone(),
-        peers: all.peers.clone(),
-        cores: if pins { (Some(0), Some(1)) } else { (None, None) },
-    };
-    let mut report = Report::new(&extent);
+}
+
+fn measure(extent: &Extent, lines: Vec<Line>, common: &Common, plots: Option<&Path>) -> Result<(), Failure> {
+    interrupt::catch()?;
+    let mut report = Report::new(extent);
     let mut printed = report.print_head();
-    let whole = run::measure(&extent, |measured| {
+    let whole = run::measure(lines, extent, |measured| {
         let line = report.add(measured);
         if printed.is_ok() {
             printed = report.print_line(line);
@@ -118,10 +141,10 @@ fn measure(all: &All) -> Result<(), Failure> {
     printed?;
     report.print_drivers()?;
     report.print_targets()?;
-    if let Some(path) = &all.json {
+    if let Some(path) = &common.json {
         report.write_json(path)?;
     }
-    if let Some(folder) = &all.plots {
+    if let Some(folder) = plots {
         crate::plot::draw(&report, folder)?;
     }
     if !whole {

@@ -75,6 +75,25 @@ pub(crate) enum Driver {
     Uring,
 }
 
+/// What a core is given to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Pins {
+    /// The process, with all of its threads.
+    Process,
+    /// zerio's engine alone, by its own setting; the others go where the system likes.
+    Engine,
+}
+
+/// What is set of zerio beyond its defaults, on both sides.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Options {
+    pub(crate) congestion: Option<String>,
+    pub(crate) busy_poll: Option<Duration>,
+    pub(crate) priority: Option<u8>,
+    pub(crate) huge_pages: bool,
+}
+
 /// A run, as both of its processes are told.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Job {
@@ -99,8 +118,10 @@ pub(crate) struct Job {
     pub(crate) batch: usize,
     pub(crate) warm_up: Duration,
     pub(crate) run: Duration,
-    /// The core to stay on.
+    /// The core to stay on, and who stays there.
     pub(crate) core: Option<usize>,
+    pub(crate) pins: Pins,
+    pub(crate) options: Options,
     /// Where the server listens, and who it is: told to the client.
     pub(crate) server: Option<(SocketAddr, i32)>,
 }

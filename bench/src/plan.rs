@@ -1,11 +1,13 @@
 //! What is measured: lines, who contends in each, and what is to be reached.
 #![forbid(unsafe_code)]
 
+mod options;
+
 use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::job::{Drive, Driver, Job, Peer, Task};
+use crate::job::{Drive, Driver, Job, Options, Peer, Pins, Task};
 use crate::metric::Metric;
 use crate::peers;
 
@@ -455,6 +457,8 @@ impl Extent {
             run: self.run,
             // For the server; `run` gives the client its own.
             core: self.cores.0,
+            pins: Pins::Process,
+            options: Options::default(),
             server: None,
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::allocations;
 use crate::failure::{During, Failure};
-use crate::job::{BEGIN, END, Job, Peer, Said, Task};
+use crate::job::{BEGIN, END, Job, Peer, Pins, Said, Task};
 use crate::measure::allocations_since;
 use crate::peers;
 use crate::system;
@@ -21,7 +21,7 @@ pub(crate) enum Side {
 
 pub(crate) fn run(side: Side, job: &str) -> ExitCode {
     let outcome = serde_json::from_str(job).during("a job").and_then(|job: Job| {
-        if let Some(core) = job.core {
+        if let (Some(core), Pins::Process) = (job.core, job.pins) {
             system::pin(core)?;
         }
         system::raise_descriptors()?;

@@ -33,8 +33,7 @@ pub(crate) struct Measured {
 }
 
 /// Calls `on_line` with each line as soon as it is measured; whether it came to the end.
-pub(crate) fn measure(extent: &Extent, mut on_line: impl FnMut(Measured)) -> bool {
-    let lines = extent.lines();
+pub(crate) fn measure(lines: Vec<Line>, extent: &Extent, mut on_line: impl FnMut(Measured)) -> bool {
     let runs: usize = lines.iter().map(|line| line.contenders.len() * extent.rounds).sum();
     let bar = bar(runs as u64);
     for line in lines {

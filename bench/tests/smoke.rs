@@ -42,6 +42,29 @@ fn every_workload_works_with_every_peer() {
 }
 
 #[test]
+fn every_option_works_in_every_workload_or_says_what_it_lacks() {
+    let json = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("options.json");
+    let output = Command::new(env!("CARGO_BIN_EXE_zerio-bench"))
+        .args(["options", "--smoke", "--json"])
+        .arg(&json)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let report: Value = serde_json::from_str(&std::fs::read_to_string(json).unwrap()).unwrap();
+    let lines = report["lines"].as_array().unwrap();
+    assert_eq!(lines.len(), 8, "{said}");
+    for line in lines {
+        for row in line["rows"].as_array().unwrap() {
+            let (run, failure) = (&row["rounds"][0], row["failures"][0].as_str());
+            let (line, name) = (&line["title"], &row["name"]);
+            // Not everybody may have them, and not every system has them all.
+            let refused = failure.is_some_and(|why| why.contains("the system refused it"));
+            assert!(refused || run["seconds"].as_f64() > Some(0.0), "{line}, {name}: {run} {failure:?}");
+        }
+    }
+}
+
+#[test]
 fn a_workload_that_is_none_is_refused_by_naming_those_there_are() {
     let output = Command::new(env!("CARGO_BIN_EXE_zerio-bench"))
         .args(["all", "--smoke", "--only", "w9"])

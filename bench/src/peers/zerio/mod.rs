@@ -8,7 +8,7 @@ mod server;
 use zerio::{Config, DriverKind, WaitStrategy};
 
 use crate::failure::Failure;
-use crate::job::{Drive, Driver, Job, Outcome, Task};
+use crate::job::{Drive, Driver, Job, Outcome, Pins, Task};
 
 /// From so many clients on, rings and buffers are cut to what 64-byte messages need: a user with that many sessions
 /// sizes them, and the default 256 KiB each would be some gigabytes of address space.
@@ -55,6 +55,13 @@ fn config(job: &Job) -> Config {
     }
     if job.clients >= MANY && job.task == Task::Crowd {
         (config.message_max, config.send_ring, config.receive_buffer) = (4096, 16 * 1024, 16 * 1024);
+    }
+    config.congestion = job.options.congestion.clone();
+    config.busy_poll = job.options.busy_poll;
+    config.priority = job.options.priority;
+    config.huge_pages = job.options.huge_pages;
+    if job.pins == Pins::Engine {
+        config.cores = job.core.into_iter().collect();
     }
     config
 }
