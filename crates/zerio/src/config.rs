@@ -85,7 +85,8 @@ pub struct Config {
     pub busy_poll: Option<Duration>,
     /// The real-time priority of the engines' threads, 1 to 99: on Linux SCHED_FIFO, on Windows
     /// THREAD_PRIORITY_TIME_CRITICAL whatever the number; elsewhere it is refused. Linux allows it to who has
-    /// CAP_SYS_NICE or an RLIMIT_RTPRIO as high. Default: that of the thread that starts them.
+    /// CAP_SYS_NICE or an RLIMIT_RTPRIO as high. A polled engine is on a thread of yours, which stays as it is.
+    /// Default: that of the thread that starts them.
     ///
     /// Such a thread gives its core to no ordinary thread before it sleeps. **One that spins for ever
     /// ([`BusySpin`](WaitStrategy::BusySpin), [`Yield`](WaitStrategy::Yield)) on a core that it has not for itself
