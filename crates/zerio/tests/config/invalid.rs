@@ -35,7 +35,7 @@ type Case = (&'static str, &'static str, &'static str, fn(&mut Config));
 
 #[test]
 fn a_value_that_can_not_work_is_refused_with_which_why_and_what_would_do() {
-    let cases: [Case; 12] = [
+    let cases: &[Case] = &[
         ("message_max", "0", "1 would do", |c| c.message_max = 0),
         ("send_ring", "100000", "262144 would do", |c| c.send_ring = 100_000),
         ("send_ring", "65536", "262144 would do", |c| c.send_ring = 65_536),
@@ -50,7 +50,7 @@ fn a_value_that_can_not_work_is_refused_with_which_why_and_what_would_do() {
         ("busy_poll", "1.5s", "1 µs to 1 s", |c| c.busy_poll = Some(Duration::from_millis(1500))),
         ("priority", "100", "99 would do", |c| c.priority = Some(100)),
     ];
-    for (setting, value, instead, change) in cases {
+    for (setting, value, instead, change) in cases.iter().copied() {
         for error in refusals(&config(change)) {
             assert_eq!((error.setting, error.value.as_str()), (setting, value));
             assert!(!error.why.is_empty());
