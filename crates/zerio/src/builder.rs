@@ -34,34 +34,34 @@ impl<T, H> Builder<T, H> {
     }
 }
 
-impl<T, C, M, D> Builder<T, Closures<C, M, D>> {
+impl<T, C, M, D, A> Builder<T, Closures<C, M, D, A>> {
     /// What to do when a session begins.
-    pub fn on_connected<N>(self, connected: N) -> Builder<T, Closures<N, M, D>>
+    pub fn on_connected<N>(self, connected: N) -> Builder<T, Closures<N, M, D, A>>
     where
         N: FnMut(&mut Context<'_>),
     {
-        let Closures { message, disconnected, .. } = self.handler;
-        let handler = Closures { connected, message, disconnected };
+        let Closures { message, disconnected, admit, .. } = self.handler;
+        let handler = Closures { connected, message, disconnected, admit };
         Builder { target: self.target, handler, config: self.config }
     }
 
     /// What to do with each message.
-    pub fn on_message<N>(self, message: N) -> Builder<T, Closures<C, N, D>>
+    pub fn on_message<N>(self, message: N) -> Builder<T, Closures<C, N, D, A>>
     where
         N: FnMut(&mut Context<'_>, &[u8]),
     {
-        let Closures { connected, disconnected, .. } = self.handler;
-        let handler = Closures { connected, message, disconnected };
+        let Closures { connected, disconnected, admit, .. } = self.handler;
+        let handler = Closures { connected, message, disconnected, admit };
         Builder { target: self.target, handler, config: self.config }
     }
 
     /// What to do when a session ends.
-    pub fn on_disconnected<N>(self, disconnected: N) -> Builder<T, Closures<C, M, N>>
+    pub fn on_disconnected<N>(self, disconnected: N) -> Builder<T, Closures<C, M, N, A>>
     where
         N: FnMut(&mut Context<'_>, &Disconnection),
     {
-        let Closures { connected, message, .. } = self.handler;
-        let handler = Closures { connected, message, disconnected };
+        let Closures { connected, message, admit, .. } = self.handler;
+        let handler = Closures { connected, message, disconnected, admit };
         Builder { target: self.target, handler, config: self.config }
     }
 }

@@ -34,6 +34,22 @@ pub struct Config {
     pub receive_buffer: usize,
     /// How many sessions a server has at the most; one more is refused, with a reason. Default 256.
     pub sessions_max: usize,
+    /// How many connections a server has from one address at the most, over all its engines, sessions or not yet;
+    /// one more is refused, with a reason. A connection counts until this side has heard its end. Of IPv6 the first
+    /// 64 bits are the address: that is the least that one customer is given, and he has all of the rest to choose
+    /// from. Hosts that talk over link-local addresses, which have those bits in common, count as one. The table
+    /// that counts has a place for each connection that there can be, so it is never full. Default: as many as come.
+    pub connections_per_address: Option<usize>,
+    /// How many connections a server accepts in a second, on average, over all its engines; what comes faster is
+    /// refused, with a reason.
+    /// Connections over `connections_per_address` do not count. Default: as many as come.
+    pub connections_per_second: Option<u32>,
+    /// How many connections may come at once after a pause, where `connections_per_second` bounds them. Default 100.
+    pub connection_burst: u32,
+    /// How many connections a server has that have not said who they are. One more makes the one that has been silent
+    /// for the longest give up its place, with a reason: so nobody who is silent keeps others out. Each engine has
+    /// its share. Default: as many as there are places for.
+    pub handshakes_max: Option<usize>,
     /// How long a connection may take to become a session. A client gives up connecting after it.
     /// Default 5 s.
     pub handshake_timeout: Duration,
@@ -110,6 +126,10 @@ impl Default for Config {
             send_ring: 256 * 1024,
             receive_buffer: 256 * 1024,
             sessions_max: 256,
+            connections_per_address: None,
+            connections_per_second: None,
+            connection_burst: 100,
+            handshakes_max: None,
             handshake_timeout: Duration::from_secs(5),
             peer_timeout: Duration::from_secs(10),
             drain_timeout: Duration::from_secs(2),
@@ -227,6 +247,14 @@ pub(crate) const HANDSHAKE_BYTES: usize = 2 * HELLO_FRAME;
 /// What the fixed tables cost for each slot, in bytes, at the most; a test holds it against the types.
 pub(crate) const TABLES_PER_SLOT: usize = 4096;
 
+/// The most connections that a limit on them may allow.
+const CONNECTIONS_LIMIT: usize = 1_000_000;
+
+/// What the table of addresses costs for each of its places, in bytes, and at its end; a test holds the first
+/// against the types.
+pub(crate) const ADDRESS_BYTES: usize = 33;
+const ADDRESSES_END: usize = 16;
+
 impl Config {
     /// The memory that a server with this configuration allocates at start.
     ///
@@ -247,7 +275,30 @@ impl Config {
         let handshakes = slots * HANDSHAKE_BYTES;
         let pinned = if registered { send_rings + receive_buffers + handshakes } else { 0 };
         let tables = slots * TABLES_PER_SLOT;
-        Ok(Memory { slots, send_rings, receive_buffers, handshakes, tables, pinned })
+        let addresses = match self.addresses() {
+            0 => 0,
+            // A hash table is full with 7 of 8 places, and their number is a power of two.
+            addresses => (addresses * 8).div_ceil(7).next_power_of_two() * ADDRESS_BYTES + ADDRESSES_END,
+        };
+        Ok(Memory { slots, send_rings, receive_buffers, handshakes, tables, addresses, pinned })
+    }
+
+    /// For how many addresses the table is made that bounds connections from each: for twice as many as can be
+    /// there at once, because with that many a hash table makes room in place, and never grows. There is one
+    /// connection in each slot, and one for each on its way to another engine.
+    pub(crate) fn addresses(&self) -> usize {
+        match self.connections_per_address {
+            Some(_) => 2 * (2 * self.engines * self.slots_per_engine() + 1),
+            None => 0,
+        }
+    }
+
+    /// An engine's share of `handshakes_max`.
+    pub(crate) fn handshakes_of(&self, engine: usize) -> usize {
+        match self.handshakes_max {
+            Some(all) => all / self.engines + usize::from(engine < all % self.engines),
+            None => usize::MAX,
+        }
     }
 
     /// Slots in each engine's table.
@@ -301,6 +352,7 @@ impl Config {
         in_range("sessions_max", self.sessions_max, 1, 1_000_000)?;
         in_range("engines", self.engines, 1, self.sessions_max.min(64))?;
         in_range("batch_from", self.batch_from, 1, usize::MAX)?;
+        self.validate_admission()?;
         for (setting, value) in [
             ("handshake_timeout", Some(self.handshake_timeout)),
             ("peer_timeout", Some(self.peer_timeout)),
@@ -350,6 +402,22 @@ impl Config {
         }
         in_range("priority", self.priority.unwrap_or(1).into(), 1, 99)
     }
+
+    fn validate_admission(&self) -> Result<(), ConfigError> {
+        let (per_second, burst) =
+            (self.connections_per_second.map(|n| n as usize), self.connection_burst as usize);
+        in_range("connections_per_address", self.connections_per_address.unwrap_or(1), 1, CONNECTIONS_LIMIT)?;
+        in_range("connections_per_second", per_second.unwrap_or(1), 1, CONNECTIONS_LIMIT)?;
+        in_range("connection_burst", burst, 1, CONNECTIONS_LIMIT)?;
+        match self.handshakes_max {
+            Some(max) if max < self.engines => {
+                let why =
+                    format!("each of {} engines takes connections, and needs a share of it", self.engines);
+                Err(ConfigError::new("handshakes_max", max, why, format!("{} would do", self.engines)))
+            }
+            max => in_range("handshakes_max", max.unwrap_or(1), 1, CONNECTIONS_LIMIT),
+        }
+    }
 }
 
 /// The smallest ring in which a frame fits wherever an empty ring stands: what is skipped before the
@@ -389,6 +457,8 @@ pub struct Memory {
     pub handshakes: usize,
     /// Bytes of the fixed tables, at the most.
     pub tables: usize,
+    /// Bytes of the table of addresses, where `connections_per_address` needs one.
+    pub addresses: usize,
     /// Bytes of those above that the kernel keeps from being swapped out: what counts against
     /// `ulimit -l`.
     pub pinned: usize,
@@ -397,7 +467,7 @@ pub struct Memory {
 impl Memory {
     /// The whole sum, in bytes.
     pub fn total(&self) -> usize {
-        self.send_rings + self.receive_buffers + self.handshakes + self.tables
+        self.send_rings + self.receive_buffers + self.handshakes + self.tables + self.addresses
     }
 
     /// What of it is not pinned, in bytes.
@@ -413,6 +483,7 @@ impl fmt::Display for Memory {
         writeln!(f, "{:>12} KiB  receive buffers", kib(self.receive_buffers))?;
         writeln!(f, "{:>12} KiB  handshakes", kib(self.handshakes))?;
         writeln!(f, "{:>12} KiB  tables, at the most", kib(self.tables))?;
+        writeln!(f, "{:>12} KiB  addresses", kib(self.addresses))?;
         writeln!(f, "{:>12} KiB  in all, mapped at start and touched when used", kib(self.total()))?;
         write!(f, "{:>12} KiB  of it pinned, {} KiB not", kib(self.pinned), kib(self.unpinned()))
     }
@@ -459,6 +530,20 @@ mod tests {
         refused("engines", |c| c.engines = 65);
         refused("engines", |c| (c.engines, c.sessions_max) = (2, 1));
         refused("engines", |c| c.engines = 0);
+        for most in [1, 1_000_000] {
+            check(|c| c.connections_per_address = Some(most as usize)).unwrap();
+            check(|c| c.connections_per_second = Some(most)).unwrap();
+            check(|c| c.connection_burst = most).unwrap();
+            check(|c| c.handshakes_max = Some(most as usize)).unwrap();
+        }
+        for wrong in [0, 1_000_001] {
+            refused("connections_per_address", |c| c.connections_per_address = Some(wrong as usize));
+            refused("connections_per_second", |c| c.connections_per_second = Some(wrong));
+            refused("connection_burst", |c| c.connection_burst = wrong);
+            refused("handshakes_max", |c| c.handshakes_max = Some(wrong as usize));
+        }
+        check(|c| (c.engines, c.handshakes_max) = (3, Some(3))).unwrap();
+        refused("handshakes_max", |c| (c.engines, c.handshakes_max) = (3, Some(2)));
         refused("handshake_timeout", |c| c.handshake_timeout = Duration::ZERO);
         refused("peer_timeout", |c| c.peer_timeout = Duration::ZERO);
         check(|c| c.peer_timeout = Duration::from_secs(65_534)).unwrap();
@@ -484,6 +569,13 @@ mod tests {
     }
 
     #[test]
+    fn the_shares_of_the_engines_are_all_of_it() {
+        let config = Config { engines: 3, handshakes_max: Some(8), ..Config::default() };
+        assert_eq!([0, 1, 2].map(|engine| config.handshakes_of(engine)), [3, 3, 2]);
+        assert_eq!(Config::default().handshakes_of(0), usize::MAX);
+    }
+
+    #[test]
     fn the_bill_is_the_sum_of_its_lines() {
         let config = Config { sessions_max: 10, engines: 3, ..Config::default() };
         let memory = config.memory().unwrap();
@@ -496,5 +588,9 @@ mod tests {
         assert_eq!(registered.pinned, memory.send_rings + memory.receive_buffers + memory.handshakes);
         let more = Config { sessions_max: 20, ..config }.memory().unwrap();
         assert!(more.total() > memory.total());
+        let bounded = Config { connections_per_address: Some(1), ..Config::default() }.memory().unwrap();
+        assert_eq!(Config::default().memory().unwrap().addresses, 0);
+        assert_eq!(bounded.total(), Config::default().memory().unwrap().total() + bounded.addresses);
+        assert!(bounded.addresses > 0);
     }
 }

@@ -121,7 +121,7 @@ fn server(echoes: bool) -> (Engine<Told, Echo>, Arc<Region>) {
     let config = Config { sessions_max: 1, ..Config::default() };
     let memory = Shared::new(&config, Clock::System(clock)).expect("a small region");
     let region = memory.1.clone();
-    let directory = Arc::new(Directory::new(vec![memory.0.clone()], config.sessions_max));
+    let directory = Arc::new(Directory::new(vec![memory.0.clone()], &config));
     let role = Role::Server(ServerRole { directory, engine: 0, same_id: config.same_id });
     let slots = config.slots_per_engine();
     let driver = Told::new(region.clone(), slots).expect("it needs nothing");

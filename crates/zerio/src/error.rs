@@ -320,7 +320,7 @@ pub enum RefusalCode {
     /// 2: `sessions_max` sessions are open; or the connection made room for others, as the one that has been
     /// silent for the longest.
     ServerFull,
-    /// 3: the server does not let this id in.
+    /// 3: the server does not let this id in, as its [`admit`](crate::Handler::admit) has said; the text is its.
     NotAllowed,
     /// 4: the first frame is no peer id.
     BadPeerId,
@@ -330,13 +330,17 @@ pub enum RefusalCode {
     BadFrame,
     /// 7: the server is stopping.
     Stopping,
+    /// 8: there are `connections_per_address` connections from its address.
+    TooManyFromAddress,
+    /// 9: connections come faster than `connections_per_second`.
+    TooManyPerSecond,
     /// Any other code: the server is newer than this client.
     Other(u8),
 }
 
 impl RefusalCode {
     /// Every code that this version gives.
-    pub(crate) const ALL: [RefusalCode; 7] = [
+    pub(crate) const ALL: [RefusalCode; 9] = [
         RefusalCode::AlreadyConnected,
         RefusalCode::ServerFull,
         RefusalCode::NotAllowed,
@@ -344,6 +348,8 @@ impl RefusalCode {
         RefusalCode::TooLate,
         RefusalCode::BadFrame,
         RefusalCode::Stopping,
+        RefusalCode::TooManyFromAddress,
+        RefusalCode::TooManyPerSecond,
     ];
 
     pub(crate) fn to_byte(self) -> u8 {
@@ -355,6 +361,8 @@ impl RefusalCode {
             RefusalCode::TooLate => 5,
             RefusalCode::BadFrame => 6,
             RefusalCode::Stopping => 7,
+            RefusalCode::TooManyFromAddress => 8,
+            RefusalCode::TooManyPerSecond => 9,
             RefusalCode::Other(byte) => byte,
         }
     }
@@ -374,6 +382,8 @@ impl RefusalCode {
             RefusalCode::TooLate => "no id within the handshake deadline",
             RefusalCode::BadFrame => "first frame too long",
             RefusalCode::Stopping => "server stopping",
+            RefusalCode::TooManyFromAddress => "too many connections from this address",
+            RefusalCode::TooManyPerSecond => "too many new connections, try again later",
             RefusalCode::Other(_) => "another reason",
         }
     }

@@ -43,6 +43,14 @@
 //! that the handler hears and in the [`Report`] that `stop` gives. One slow peer fills its own ring and
 //! nobody else's.
 //!
+//! # Who may come in
+//!
+//! Whoever reaches a server's port may come in under any id that is free, unless its [`admit`](Handler::admit) says
+//! otherwise, which sees the id and the address. How many connections there may be from one address, how fast they
+//! may come, and how many may say nothing is for [`Config`] to bound; by default nothing but the number of sessions
+//! is. Whoever is refused hears why, each refusal is counted, and [`on_rejections`](Handler::on_rejections) tells of
+//! them at a rate that a log can bear.
+//!
 //! # Platforms
 //!
 //! | system | drivers | how far it is tried |
@@ -99,7 +107,7 @@ pub use error::{
     BadPeerId, Disconnection, EngineFailure, Error, FrameError, Reason, RefusalCode, Rejection, SendError,
     Undelivered,
 };
-pub use handler::{Closures, Handler, Nothing};
+pub use handler::{AdmitAll, Arrival, Closures, Handler, Nothing, Refusal, Rejections};
 pub use report::Report;
 pub use send::claim::Claim;
 pub use server::{Listen, PolledServer, Server};

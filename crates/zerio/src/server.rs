@@ -15,7 +15,7 @@ use crate::counters::{Counters, SessionCounters};
 use crate::driver::socket::{self, Refused};
 use crate::engine::{Role, ServerRole, options};
 use crate::error::{Error, SendError};
-use crate::handler::Handler;
+use crate::handler::{Arrival, Closures, Handler, Refusal};
 use crate::polled::Polled;
 use crate::report::Report;
 use crate::send::Sole;
@@ -234,6 +234,38 @@ impl<H: Handler> Builder<Listen, H> {
     }
 }
 
+impl<C, M, D, A> Builder<Listen, Closures<C, M, D, A>> {
+    /// Who is let in: asked in the handshake, on the engine's thread, before anything else happens; see
+    /// [`Handler::admit`].
+    ///
+    /// ```
+    /// use zerio::{Client, Error, RefusalCode, Server};
+    ///
+    /// let server = Server::bind("127.0.0.1:0")?
+    ///     .admit(|arrival| match arrival.id() {
+    ///         "alice" | "bob" => Ok(()),
+    ///         _ => Err("you are not on the list".into()),
+    ///     })
+    ///     .start()?;
+    /// Client::connect(server.local_addr(), "bob")?.start()?;
+    /// match Client::connect(server.local_addr(), "mallory")?.start() {
+    ///     Err(Error::Refused { code: RefusalCode::NotAllowed, text, .. }) => {
+    ///         assert_eq!(text, "you are not on the list");
+    ///     }
+    ///     other => panic!("{other:?}"),
+    /// }
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn admit<N>(self, admit: N) -> Builder<Listen, Closures<C, M, D, N>>
+    where
+        N: FnMut(&Arrival<'_>) -> Result<(), Refusal>,
+    {
+        let Closures { connected, message, disconnected, .. } = self.handler;
+        let handler = Closures { connected, message, disconnected, admit };
+        Builder { target: self.target, handler, config: self.config }
+    }
+}
+
 impl<T> Builder<Listen, T> {
     /// Starts as many engines as the configuration says, each on a thread of its own and with a handler
     /// of its own, which `make` makes; sessions are spread over them.
@@ -302,7 +334,7 @@ fn plans(
     })?;
     let memories: Vec<_> = (0..config.engines).map(|_| thread::memory(config)).collect::<Result<_, _>>()?;
     let engines = memories.iter().map(|memory| memory.0.clone()).collect();
-    let directory = Arc::new(Directory::new(engines, config.sessions_max));
+    let directory = Arc::new(Directory::new(engines, config));
     let inboxes = inboxes(config.engines, config.slots_per_engine());
     let mut listener = Some(listener);
     let plan = |(engine, memory)| {

@@ -244,7 +244,7 @@ impl World {
         }
         let memories: Vec<_> = handlers.iter().map(|_| self.memory(config)).collect::<Result<_, _>>()?;
         let shared = memories.iter().map(|memory| memory.0.clone()).collect();
-        let directory = Arc::new(Directory::new(shared, config.sessions_max));
+        let directory = Arc::new(Directory::new(shared, config));
         let inboxes = inboxes(config.engines, config.slots_per_engine());
         let mut listener = Some(Socket::listening(&self.net, address, false));
         let mut engines = Vec::new();

@@ -185,6 +185,9 @@ pub(crate) fn decode_answer<'a>(frame: &'a [u8], hello: &[u8]) -> Answer<'a> {
     }
 }
 
+/// The longest text of a refusal, in bytes.
+pub(crate) const REFUSAL_TEXT_MAX: usize = 96;
+
 /// A refusal, as the server's first frame, header included.
 #[derive(Debug)]
 pub(crate) struct RefusalFrame {
@@ -193,10 +196,15 @@ pub(crate) struct RefusalFrame {
 }
 
 impl RefusalFrame {
-    const MAX: usize = HEADER + 2 + 96;
+    const MAX: usize = HEADER + 2 + REFUSAL_TEXT_MAX;
 
     pub(crate) fn new(code: RefusalCode) -> RefusalFrame {
-        let text = code.text().as_bytes();
+        RefusalFrame::saying(code, code.text())
+    }
+
+    /// With a text of one's own, of [`REFUSAL_TEXT_MAX`] bytes at the most.
+    pub(crate) fn saying(code: RefusalCode, text: &str) -> RefusalFrame {
+        let text = text.as_bytes();
         let len = HEADER + 2 + text.len();
         let mut bytes = [0; Self::MAX];
         bytes[..HEADER].copy_from_slice(&header(2 + text.len() as u32));

@@ -1,5 +1,5 @@
 //! After start nothing is allocated: not per message, not per batch, not when peers come and go, are refused,
-//! or read too slowly.
+//! for whatever reason, or read too slowly.
 //!
 //! The allocator of this test binary counts every allocation of every thread while it is armed: the
 //! library's threads, a thread that sends, and the test's own, on which polled engines run. There is no
@@ -19,8 +19,8 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 use zerio::{
-    Client, Config, Context, Disconnection, DriverKind, Error, Handler, Peer, PolledClient, PolledServer,
-    Reason, Rejection, SendError, Sender, Server,
+    Arrival, Client, Config, Context, Disconnection, DriverKind, Error, Handler, Peer, PolledClient,
+    PolledServer, Reason, Refusal, Rejection, Rejections, SendError, Sender, Server,
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -89,6 +89,8 @@ struct Heard {
     disconnected: AtomicU64,
     slow: AtomicU64,
     rejected: AtomicU64,
+    /// Of those, what a log was told.
+    told: AtomicU64,
 }
 
 /// Answers in every way that a handler has.
@@ -98,6 +100,17 @@ struct Answers {
 }
 
 impl Handler for Answers {
+    fn admit(&mut self, arrival: &Arrival<'_>) -> Result<(), Refusal> {
+        match arrival.id() {
+            "barred" => Err("not you".into()),
+            _ => Ok(()),
+        }
+    }
+
+    fn on_rejections(&mut self, some: &Rejections) {
+        self.heard.told.fetch_add(1 + some.others, SeqCst);
+    }
+
     fn on_connected(&mut self, _: &mut Context<'_>) {
         self.heard.connected.fetch_add(1, SeqCst);
     }
@@ -350,8 +363,8 @@ impl Scene<'_> {
     fn connections_are_refused(&mut self) {
         for _ in 0..50 {
             let rejected = self.server.rejected.load(SeqCst);
-            // Taken, no id at all, too long an id, and one that ends by itself.
-            for first in [&b"client"[..], b"", &[b'x'; 256]] {
+            // Taken, not let in, no id at all, too long an id, and one that ends by itself.
+            for first in [&b"client"[..], b"barred", b"", &[b'x'; 256]] {
                 let mut stream = self.connect(first);
                 let mut refusal = [0; 6];
                 assert_eq!(self.read(&mut stream, &mut refusal), 6);
@@ -362,7 +375,7 @@ impl Scene<'_> {
             drop(stream);
             drop(TcpStream::connect(self.address).expect("a connection"));
             let heard = self.server;
-            self.until("all are out", |_| heard.rejected.load(SeqCst) >= rejected + 4);
+            self.until("all are out", |_| heard.rejected.load(SeqCst) >= rejected + 5);
         }
         // One more than there is room for.
         for _ in 0..20 {
@@ -453,11 +466,12 @@ fn allocations(
     address: SocketAddr,
     world: &mut dyn World,
     heard: &[Arc<Heard>; 2],
+    happens: fn(&mut Scene<'_>),
 ) -> u64 {
     ALLOCATIONS.store(0, SeqCst);
     let mut scene = Scene { world, address, server: &heard[0], client: &heard[1], steady: 0 };
     ARMED.store(true, SeqCst);
-    scene.all_that_may_happen_after_start();
+    happens(&mut scene);
     ARMED.store(false, SeqCst);
     let connections = heard[0].connected.load(SeqCst) + heard[0].rejected.load(SeqCst);
     let in_all = ALLOCATIONS.load(SeqCst);
@@ -474,7 +488,8 @@ fn on_threads(driver: DriverKind, engines: usize) -> Result<u64, Error> {
     let client =
         Client::connect(address, "client")?.config(config(driver)).handler(answers(false)).start()?;
     let mut world = OnThreads(server, client);
-    let count = allocations(driver, address, &mut world, &heard);
+    let count =
+        allocations(driver, address, &mut world, &heard, |scene| scene.all_that_may_happen_after_start());
     assert_eq!(world.1.stop().undelivered.messages, 0);
     Ok(count)
 }
@@ -497,7 +512,134 @@ fn in_polls(driver: DriverKind) -> Result<u64, Error> {
         server.poll()?;
         client.poll()?;
     }
-    Ok(allocations(driver, address, &mut InPolls(server, client), &heard))
+    let happens = |scene: &mut Scene<'_>| scene.all_that_may_happen_after_start();
+    Ok(allocations(driver, address, &mut InPolls(server, client), &heard, happens))
+}
+
+/// What a limit lets in and keeps out, over and over.
+type Limit = (&'static str, fn(&mut Config), fn(&mut Scene<'_>));
+
+const LIMITS: [Limit; 3] = [
+    ("per address", |c| c.connections_per_address = Some(2), |scene| scene.one_address_has_too_many()),
+    (
+        "per second",
+        |c| (c.connections_per_second, c.connection_burst) = (Some(1), 2),
+        |scene| scene.too_many_at_once(),
+    ),
+    ("silent", |c| c.handshakes_max = Some(2), |scene| scene.silent_ones_make_room()),
+];
+
+impl Scene<'_> {
+    /// A connection that says nothing hears this code.
+    fn hears(&mut self, code: u8) -> bool {
+        let mut stream = self.silent();
+        let mut refusal = [0; 6];
+        self.read(&mut stream, &mut refusal) == 6 && refusal[4..] == [0, code]
+    }
+
+    fn silent(&mut self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).expect("a connection");
+        stream.set_nonblocking(true).expect("no blocking");
+        stream
+    }
+
+    fn one_address_has_too_many(&mut self) {
+        for _ in 0..20 {
+            // What comes and goes takes its place, each time.
+            let gone = self.server.disconnected.load(SeqCst);
+            let ids = [b"peer-0", b"peer-1"];
+            let streams = ids.map(|id| {
+                let mut stream = self.connect(id);
+                assert_eq!(self.read(&mut stream, &mut [0; 10]), 10);
+                stream
+            });
+            (0..5).for_each(|_| assert!(self.hears(8)));
+            drop(streams);
+            let heard = self.server;
+            self.until("both have gone", |_| heard.disconnected.load(SeqCst) == gone + 2);
+        }
+    }
+
+    fn too_many_at_once(&mut self) {
+        let mut let_in = 0;
+        let begun = Instant::now();
+        for _ in 0..100 {
+            let mut stream = self.connect(b"peer-0");
+            let mut answer = [0; 10];
+            // What a server says that closes at once may be lost over what the client has said.
+            self.until("an answer, or the end", |_| match stream.read(&mut answer) {
+                Err(error) => error.kind() != ErrorKind::WouldBlock,
+                Ok(_) => true,
+            });
+            let_in += u64::from(answer[4] != 0);
+        }
+        assert!(let_in <= 3 + begun.elapsed().as_secs(), "{let_in} were let in");
+    }
+
+    fn silent_ones_make_room(&mut self) {
+        let mut streams = [self.silent(), self.silent()];
+        for round in 0..60 {
+            let next = self.silent();
+            let mut oldest = std::mem::replace(&mut streams[round % 2], next);
+            let mut refusal = [0; 6];
+            assert_eq!(self.read(&mut oldest, &mut refusal), 6);
+            assert_eq!(refusal[4..], [0, 2]);
+        }
+    }
+}
+
+/// Counts what a server allocates while a limit is reached again and again.
+fn at_a_limit(driver: DriverKind, limit: &Limit, polled: bool) -> Result<u64, Error> {
+    struct Alone(Option<PolledServer<Answers>>);
+
+    impl World for Alone {
+        fn turn(&mut self) {
+            match &mut self.0 {
+                Some(server) => drop(server.poll().expect("the server runs")),
+                None => std::thread::yield_now(),
+            }
+        }
+
+        fn up(&mut self, _: &[u8]) -> Result<(), SendError> {
+            Err(SendError::UnknownPeer)
+        }
+
+        fn up_in_place(&mut self) -> Result<(), SendError> {
+            Err(SendError::UnknownPeer)
+        }
+
+        fn down(&mut self, _: &str, _: &[u8]) -> Result<(), SendError> {
+            Err(SendError::UnknownPeer)
+        }
+
+        fn try_down(&mut self, _: &str, _: &[u8]) -> Result<(), SendError> {
+            Err(SendError::UnknownPeer)
+        }
+
+        fn down_in_place(&mut self, _: &str) -> Result<(), SendError> {
+            Err(SendError::UnknownPeer)
+        }
+
+        fn handles(&mut self) -> (Peer, Sender) {
+            unreachable!("nobody asks for them")
+        }
+    }
+
+    let heard = [Arc::<Heard>::default(), Arc::default()];
+    let answers = Answers { heard: heard[0].clone(), server: true };
+    let mut config = config(driver);
+    // Those that were refused have not been read to the end by anybody.
+    config.drain_timeout = Duration::from_millis(50);
+    (limit.1)(&mut config);
+    let builder = Server::bind("127.0.0.1:0")?.config(config).handler(answers);
+    let address = builder.local_addr();
+    let (mut world, _server) = match polled {
+        true => (Alone(Some(builder.start_polled()?)), None),
+        false => (Alone(None), Some(builder.start()?)),
+    };
+    let count = allocations(driver, address, &mut world, &heard, limit.2);
+    assert!(heard[0].rejected.load(SeqCst) >= 50 && heard[0].told.load(SeqCst) > 0, "{}", limit.0);
+    Ok(count)
 }
 
 /// Without the harness: its own thread would still be busy with starting the test when counting begins, now
@@ -520,6 +662,19 @@ fn nothing_is_allocated_after_start() {
                     panic!("{count} allocations with {driver}, {drive}; the first {first}");
                 }
                 Err(why @ Error::Driver { .. }) => eprintln!("SKIPPED for the {driver} driver: {why}"),
+                Err(error) => panic!("{error}"),
+            }
+        }
+        for (limit, polled) in LIMITS.iter().flat_map(|limit| [(limit, false), (limit, true)]) {
+            match at_a_limit(driver, limit, polled) {
+                Ok(0) | Err(Error::Driver { .. }) => {}
+                Ok(count) => {
+                    let first = FIRST.lock().unwrap().take().unwrap_or_default();
+                    let (name, drive) = (limit.0, if polled { "polled" } else { "on a thread" });
+                    panic!(
+                        "{count} allocations with {driver}, {drive}, at the limit {name}; the first {first}"
+                    );
+                }
                 Err(error) => panic!("{error}"),
             }
         }

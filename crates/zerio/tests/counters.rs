@@ -289,6 +289,10 @@ fn every_counter_has_a_name_and_a_meaning() {
         "batches_received",
         "wake_ups",
         "refused",
+        "refused_by_admission",
+        "refused_per_address",
+        "refused_per_second",
+        "refused_silent",
         "bad_frames",
     ] {
         assert_eq!(names.iter().filter(|it| **it == name).count(), 1, "{name} in {names:?}");

@@ -21,9 +21,7 @@ mod random;
 mod socket;
 mod whose;
 
-#[cfg(test)]
-pub(crate) use address::address_of;
-pub(crate) use address::connection_of;
+pub(crate) use address::{address_of, connection_of};
 pub use faults::Faults;
 pub(crate) use net::{End, Happened, Net};
 pub(crate) use random::Random;

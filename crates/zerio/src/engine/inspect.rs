@@ -44,7 +44,15 @@ impl<D: Driver, H: Handler> Engine<D, H> {
                 return Some(format!("slot {index} is free, and its buffer is not"));
             }
         }
-        None
+        let handshaking = |session: &&crate::session::Session| session.state == State::Handshaking;
+        let (counted, most) = (self.core.table.handshaking(), self.core.limits.handshakes_max);
+        match self.core.table.sessions.iter().filter(handshaking).count() {
+            there if there != counted => {
+                Some(format!("{there} are in their handshake, {counted} are counted"))
+            }
+            there if there > most => Some(format!("{there} are in their handshake, {most} may be")),
+            _ => None,
+        }
     }
 
     /// What is not as it must be when an engine is finished, its driver still there.

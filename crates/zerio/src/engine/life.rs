@@ -4,10 +4,9 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use super::{ACCEPT_PAUSE, Engine, Failure, Role};
-use crate::config::{SPARE_SLOTS, SameId};
+use crate::config::SameId;
 use crate::driver::{Driver, SlotId};
 use crate::error::{Disconnection, Reason, RefusalCode, Rejection};
 use crate::handler::Handler;
@@ -18,13 +17,12 @@ use crate::session::{Session, State, request};
 use crate::time::Time;
 use crate::wire::{self, Answer, HELLO_MAX, PeerId, RefusalFrame};
 
-/// How long a refused connection may take to read why.
-const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
-
 /// What a first frame leads to.
 enum Verdict {
     /// The handshake is done, with this peer.
     Welcome(PeerId),
+    /// A server's client has said who it is, and is to be admitted.
+    Arrived(PeerId),
     /// A server refuses its client.
     Refuse(RefusalCode),
     /// A server's client has to wait until this older session is over.
@@ -99,9 +97,8 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         client.others.clear();
         let (hello, left) = (client.hello, client.deadline.since(now));
         self.core.set_deadline(index, left);
-        let session = &mut self.core.table.sessions[index];
-        session.state = State::Handshaking;
-        session.peer = hello;
+        self.core.table.go_to(index, State::Handshaking);
+        self.core.table.sessions[index].peer = hello;
         let send = &self.core.shared.slots[index].send;
         send.connect(self.driver.direct(id));
         send.greet(hello.as_bytes());
@@ -125,6 +122,7 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         if !self.core.stopping {
             self.driver.accept();
         }
+        let Some(socket) = self.let_in(socket, address) else { return };
         let Role::Server(server) = &self.core.role else { return };
         let (directory, own) = (server.directory.clone(), server.engine);
         // One that ends, or has ended because its handler panicked, takes nobody.
@@ -157,7 +155,7 @@ impl<D: Driver, H: Handler> Engine<D, H> {
             None => {
                 // Not even a slot to refuse it in.
                 self.driver.refuse(socket, RefusalFrame::new(RefusalCode::ServerFull).frame());
-                self.core.shared.tallies.refused.add(1);
+                self.count_refused(RefusalCode::ServerFull);
                 Err(Rejection::Refused(RefusalCode::ServerFull))
             }
             Some(index) => {
@@ -171,7 +169,7 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         let index = match begun {
             Ok(index) => index,
             Err(rejection) => {
-                self.lighten();
+                self.lighten(address);
                 return self.rejected(address, rejection);
             }
         };
@@ -185,40 +183,13 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         self.receive(index);
     }
 
-    /// Whether a server has no place, for whoever comes: one whose newer session replaces the older has to
-    /// hear who it is before it can tell.
-    fn is_closed_to_all(&self) -> bool {
-        match &self.core.role {
-            Role::Server(server) => server.same_id == SameId::RefuseNew && server.directory.is_full(),
-            Role::Client(_) => true,
-        }
-    }
-
-    /// Connections that say nothing don't keep others out until their deadlines: when slots run short, the one
-    /// that has been silent for the longest is refused, and in the end does not get the time to read why.
-    fn make_room(&mut self) {
-        let free = self.core.table.free();
-        if free > SPARE_SLOTS / 2 {
-            return;
-        }
-        if let Some(index) = self.core.table.soonest(|session| session.state == State::Handshaking) {
-            self.refuse(index, RefusalCode::ServerFull);
-        }
-        let told = |session: &Session| session.state == State::Draining && session.refusal.is_some();
-        if free <= 1
-            && let Some(index) = self.core.table.soonest(told)
-        {
-            self.abort(index, Reason::Disconnected);
-        }
-    }
-
     /// A free slot, opened for a session in its first state.
     fn open_slot(&mut self, state: State, address: SocketAddr) -> Option<usize> {
         let slots = &self.core.shared.slots;
         let index = self.core.table.take(|index| !slots[index as usize].send.is_taken())? as usize;
         let old = self.core.table.sessions[index].id;
         let id = SlotId { index: old.index, generation: old.generation.wrapping_add(1) };
-        self.core.table.sessions[index] = Session::begin(id, state, address, Time::NEVER);
+        self.core.table.begin(index, Session::begin(id, state, address, Time::NEVER));
         self.core.table.sessions[index].accepted = slots[index].send.accepted();
         slots[index].open(id.generation);
         self.core.take_the_word();
@@ -242,6 +213,13 @@ impl<D: Driver, H: Handler> Engine<D, H> {
                 self.conclude(Ok(self.core.table.sessions[index].id));
                 self.open(index, peer);
             }
+            Verdict::Arrived(peer) => match self.admit(index, &peer) {
+                Ok(()) => {
+                    self.core.table.sessions[index].peer = peer;
+                    self.shake_hands(index);
+                }
+                Err(refusal) => self.refuse_saying(index, RefusalCode::NotAllowed, refusal.text()),
+            },
             Verdict::Refuse(code) => self.refuse(index, code),
             Verdict::Await(old) => {
                 let Role::Server(server) = &self.core.role else { return };
@@ -270,10 +248,12 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         };
         let verdict = match &self.core.role {
             Role::Server(server) => {
-                let Session { id, address, .. } = self.core.table.sessions[index];
+                let Session { id, address, peer: admitted, .. } = self.core.table.sessions[index];
                 match frame.map(wire::decode_hello) {
                     None => Verdict::Refuse(RefusalCode::BadFrame),
                     Some(Err(_)) => Verdict::Refuse(RefusalCode::BadPeerId),
+                    // Before its id is looked up: who is not let in takes nobody's place, and learns of nobody.
+                    Some(Ok(peer)) if admitted != peer => Verdict::Arrived(peer),
                     Some(Ok(peer)) => {
                         let entry = Entry { engine: server.engine, id, address, gone: false };
                         let send = &self.core.shared.slots[index].send;
@@ -302,9 +282,9 @@ impl<D: Driver, H: Handler> Engine<D, H> {
 
     /// The handshake is done.
     fn open(&mut self, index: usize, peer: PeerId) {
+        self.core.table.go_to(index, State::Open);
         let session = &mut self.core.table.sessions[index];
         session.peer = peer;
-        session.state = State::Open;
         session.deadline = Time::NEVER;
         session.announced = true;
         self.core.begin_looking();
@@ -325,21 +305,6 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         }
     }
 
-    /// A connection is not let in, and hears why.
-    fn refuse(&mut self, index: usize, code: RefusalCode) {
-        let session = &mut self.core.table.sessions[index];
-        session.refusal = Some(code);
-        session.muted = true;
-        if code == RefusalCode::BadFrame {
-            self.core.shared.tallies.bad_frames.add(1);
-        }
-        self.core.shared.tallies.refused.add(1);
-        let refusal = RefusalFrame::new(code);
-        self.core.shared.slots[index].send.greet(refusal.message());
-        self.end(index, Reason::Disconnected);
-        self.core.set_deadline(index, REFUSAL_TIMEOUT.min(self.core.limits.drain_timeout));
-    }
-
     /// Ends a session in order: it accepts no more, what was accepted is still handed to the kernel, then
     /// the peer is told, and its own end is waited for.
     pub(super) fn end(&mut self, index: usize, reason: Reason) {
@@ -354,7 +319,6 @@ impl<D: Driver, H: Handler> Engine<D, H> {
             return;
         }
         session.reason.get_or_insert(reason);
-        session.state = State::Draining;
         session.stuck = None;
         if std::mem::take(&mut session.awaiting) {
             self.core.awaiting -= 1;
@@ -363,6 +327,7 @@ impl<D: Driver, H: Handler> Engine<D, H> {
             session.muted = true;
             self.core.shared.tallies.bad_frames.add(1);
         }
+        self.core.table.go_to(index, State::Draining);
         self.core.set_deadline(index, self.core.limits.drain_timeout);
         self.core.shared.slots[index].send.close();
         self.core.shared.bell.ring(index as u32);
@@ -408,12 +373,13 @@ impl<D: Driver, H: Handler> Engine<D, H> {
             return;
         }
         session.reason.get_or_insert(reason);
-        session.state = State::Closing;
         session.deadline = Time::NEVER;
         session.stuck = None;
         if std::mem::take(&mut session.awaiting) {
             self.core.awaiting -= 1;
         }
+        self.core.table.go_to(index, State::Closing);
+        let session = &self.core.table.sessions[index];
         let send = &self.core.shared.slots[index].send;
         send.close();
         send.disconnect();
@@ -433,7 +399,7 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         self.core.shared.slots[index].requests.reset(id.generation.wrapping_add(1));
         self.buffers[index].reset();
         self.core.table.give_back(id.index);
-        self.lighten();
+        self.lighten(address);
         if self.has_another_address() && !self.core.stopping {
             return self.connect_next();
         }
@@ -463,21 +429,21 @@ impl<D: Driver, H: Handler> Engine<D, H> {
     }
 
     /// A server's engine has one connection less.
-    fn lighten(&mut self) {
-        if let Role::Server(_) = &self.core.role {
+    fn lighten(&mut self, address: SocketAddr) {
+        if let Role::Server(server) = &self.core.role {
             self.core.shared.load.add_shared(u64::MAX);
+            server.directory.gate.leave(address);
         }
     }
 
     /// A connection did not become a session.
-    fn rejected(&mut self, address: SocketAddr, rejection: Rejection) {
+    pub(super) fn rejected(&mut self, address: SocketAddr, rejection: Rejection) {
         if let Rejection::Ended(reason) = rejection {
             self.core.shared.tallies.failed_handshakes.add(1);
             self.conclude(Err(Failure::Ended(reason)));
         }
         if let (Role::Server(_), false) = (&self.core.role, self.silent) {
-            let _in_handler = crate::wait::InHandler::enter();
-            self.handler.on_rejected(address, &rejection);
+            self.tell_rejection(address, rejection);
         }
     }
 
@@ -523,11 +489,23 @@ impl<D: Driver, H: Handler> Engine<D, H> {
             }
         }
         self.core.look_for_patience();
-        self.core.alarm = self.core.table.next_alarm().min(self.core.look_at);
+        self.tell_untold(self.core.now);
+        let next = self.core.table.next_alarm().min(self.core.untold.next_alarm());
+        self.core.alarm = next.min(self.core.look_at);
+    }
+
+    /// It was stopped, and goes on stopping until it is finished.
+    pub(super) fn go_on_stopping(&mut self) {
+        if !self.core.stopping {
+            self.stop();
+        }
+        if self.core.table.is_empty() {
+            self.tell_untold(Time::NEVER);
+        }
     }
 
     /// Drains all sessions, and lets nobody in any more.
-    pub(super) fn stop(&mut self) {
+    fn stop(&mut self) {
         self.core.stopping = true;
         self.core.accept_at = Time::NEVER;
         self.driver.stop_listening();
@@ -567,20 +545,21 @@ impl<D: Driver, H: Handler> Engine<D, H> {
                 continue;
             }
             session.reason.get_or_insert(Reason::DriverFailed(kind));
-            session.state = State::Closing;
+            self.core.table.go_to(index, State::Closing);
             let send = &self.core.shared.slots[index].send;
             send.close();
             send.disconnect();
             self.closed(index);
         }
+        self.tell_untold(Time::NEVER);
     }
 
     /// An engine that ends early takes no more connections from the one that accepts, closes those that
     /// wait for it, and keeps no ids.
     fn turn_away(&mut self) {
         self.core.shared.stopping.set(true);
-        for _ in self.inbox().close() {
-            self.lighten();
+        for (_, address) in self.inbox().close() {
+            self.lighten(address);
         }
         if let Role::Server(server) = &self.core.role {
             server.directory.leave_all(server.engine);

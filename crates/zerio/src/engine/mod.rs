@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+mod admission;
 mod context;
 #[cfg(feature = "sim")]
 mod inspect;
@@ -36,6 +37,7 @@ use crate::session::{NOWHERE, Shared, State, request};
 use crate::time::Time;
 use crate::wait::InHandler;
 use crate::wire::PeerId;
+use admission::Untold;
 use streams::Streams;
 
 /// How long accepting rests after it failed, as for want of descriptors: trying again at once would
@@ -87,6 +89,7 @@ pub(crate) struct Core {
     /// Sessions that wait for an older one with their id to end.
     awaiting: usize,
     streams: Streams,
+    untold: Untold,
     stopping: bool,
     report: Report,
 }
@@ -149,17 +152,20 @@ pub(crate) struct Limits {
     drain_timeout: Duration,
     slow_peer_timeout: Option<Duration>,
     batch_from: usize,
+    /// This engine's share.
+    handshakes_max: usize,
     options: Options,
 }
 
 impl Limits {
-    pub(crate) fn new(config: &Config) -> Limits {
+    pub(crate) fn new(config: &Config, engine: usize) -> Limits {
         Limits {
             message_max: config.message_max as u32,
             handshake_timeout: config.handshake_timeout,
             drain_timeout: config.drain_timeout,
             slow_peer_timeout: config.slow_peer_timeout,
             batch_from: config.batch_from,
+            handshakes_max: config.handshakes_of(engine),
             options: options(config),
         }
     }
@@ -204,7 +210,7 @@ impl<D: Driver, H: Handler> Engine<D, H> {
             table: Table::new(slots),
             shared,
             role,
-            limits: Limits::new(config),
+            limits: Limits::new(config, own),
             sole,
             now: Time::from_nanos(0),
             alarm: Time::NEVER,
@@ -212,6 +218,7 @@ impl<D: Driver, H: Handler> Engine<D, H> {
             accept_at: Time::NEVER,
             awaiting: 0,
             streams: Streams::new(),
+            untold: Untold::new(),
             stopping: false,
             // A session ends once, so a stop does not allocate either.
             report: Report { undelivered: Vec::with_capacity(slots) },
@@ -251,8 +258,8 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         while let Some((socket, address)) = self.inbox().take() {
             self.begin_accepted(socket, address);
         }
-        if self.core.shared.stopping.get() && !self.core.stopping {
-            self.stop();
+        if self.core.shared.stopping.get() {
+            self.go_on_stopping();
         }
         self.core.shared.tallies.turns.add(1);
         Ok(work)

@@ -74,7 +74,7 @@ fn server_with(mut config: Config, sessions: u8, waker: Waker) -> Engine<Told, S
     config.drain_timeout = LIMIT;
     config.slow_peer_timeout = Some(LIMIT);
     let memory = Shared::new(&config, Clock::System(clock)).unwrap();
-    let directory = Arc::new(Directory::new(vec![memory.0.clone()], config.sessions_max));
+    let directory = Arc::new(Directory::new(vec![memory.0.clone()], &config));
     let role = ServerRole { directory, engine: 0, same_id: config.same_id };
     let slots = config.slots_per_engine();
     let mut driver = Told::new(memory.1.clone(), slots).unwrap();

@@ -150,7 +150,7 @@ fn world(input: &mut Input<'_>) -> (World, Arc<Directory>) {
     config.slow_peer_timeout = (choices & 8 == 0).then_some(Duration::from_secs(3));
     let keeps_handles = choices & 16 == 0;
     let memory = Shared::new(&config, Clock::System(clock)).expect("a small region");
-    let directory = Arc::new(Directory::new(vec![memory.0.clone()], config.sessions_max));
+    let directory = Arc::new(Directory::new(vec![memory.0.clone()], &config));
     let same_id = config.same_id;
     let role = Role::Server(ServerRole { directory: directory.clone(), engine: 0, same_id });
     let mut driver = Told::new(memory.1.clone(), config.slots_per_engine()).expect("it needs nothing");

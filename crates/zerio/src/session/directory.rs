@@ -7,6 +7,8 @@ use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::Shared;
+use super::gate::Gate;
+use crate::config::Config;
 use crate::driver::SlotId;
 use crate::wire::PeerId;
 
@@ -18,6 +20,8 @@ pub(crate) struct Directory {
     entries: RwLock<HashMap<PeerId, Entry>>,
     /// All engines of the server, in order.
     pub(crate) engines: Vec<Arc<Shared>>,
+    /// Who may connect at all.
+    pub(crate) gate: Gate,
     sessions_max: usize,
 }
 
@@ -48,9 +52,10 @@ impl Entry {
 }
 
 impl Directory {
-    pub(crate) fn new(engines: Vec<Arc<Shared>>, sessions_max: usize) -> Directory {
+    pub(crate) fn new(engines: Vec<Arc<Shared>>, config: &Config) -> Directory {
+        let sessions_max = config.sessions_max;
         let entries = RwLock::new(HashMap::with_capacity(2 * sessions_max + 16));
-        Directory { entries, engines, sessions_max }
+        Directory { entries, engines, gate: Gate::new(config), sessions_max }
     }
 
     /// Enters a session under its id, which from here on counts among `sessions_max`. `welcome` is called in
@@ -127,6 +132,10 @@ impl Directory {
 mod tests {
     use super::*;
 
+    fn directory(sessions_max: usize) -> Directory {
+        Directory::new(Vec::new(), &Config { sessions_max, ..Config::default() })
+    }
+
     fn entry(index: u32, generation: u32) -> Entry {
         let id = SlotId { index, generation };
         Entry { engine: 0, id, address: "127.0.0.1:1".parse().unwrap(), gone: false }
@@ -134,7 +143,7 @@ mod tests {
 
     #[test]
     fn an_id_is_one_sessions_until_that_session_leaves() {
-        let directory = Directory::new(Vec::new(), 4);
+        let directory = directory(4);
         let peer = PeerId::new("a").unwrap();
         directory.enter(&peer, entry(0, 1), || {}).unwrap();
         let welcome = || panic!("it is not welcome");
@@ -147,7 +156,7 @@ mod tests {
 
     #[test]
     fn a_hidden_session_keeps_its_id_until_it_leaves() {
-        let directory = Directory::new(Vec::new(), 4);
+        let directory = directory(4);
         let peer = PeerId::new("a").unwrap();
         let old = entry(0, 1);
         directory.enter(&peer, old, || {}).unwrap();
@@ -167,7 +176,7 @@ mod tests {
 
     #[test]
     fn there_are_as_many_as_may_be_and_whose_id_is_taken_hears_that_first() {
-        let directory = Directory::new(Vec::new(), 2);
+        let directory = directory(2);
         let [a, b, c] = ["a", "b", "c"].map(|id| PeerId::new(id).unwrap());
         directory.enter(&a, entry(0, 1), || {}).unwrap();
         assert!(!directory.is_full());
@@ -184,7 +193,7 @@ mod tests {
 
     #[test]
     fn peers_that_come_and_go_never_make_the_table_grow() {
-        let directory = Directory::new(Vec::new(), 8);
+        let directory = directory(8);
         let capacity = directory.read().capacity();
         for round in 0..10_000u32 {
             if round >= 8 {

@@ -19,6 +19,7 @@ use crate::time::{Clock, Time};
 use crate::wire::{HELLO_FRAME, PeerId};
 
 pub(crate) mod directory;
+pub(crate) mod gate;
 pub(crate) mod inbox;
 pub(crate) mod peer;
 pub(crate) mod table;
@@ -162,7 +163,7 @@ pub(crate) enum State {
 pub(crate) struct Session {
     pub(crate) id: SlotId,
     pub(crate) state: State,
-    /// Who it is; nobody before the handshake has told.
+    /// Who it is; nobody before the handshake has told, and on a server before he was admitted.
     pub(crate) peer: PeerId,
     pub(crate) address: SocketAddr,
     /// The driver has the room of its buffer.

@@ -8,13 +8,34 @@ use crate::time::Time;
 pub(crate) struct Table {
     pub(crate) sessions: Vec<Session>,
     free: Vec<u32>,
+    /// How many are in their handshake.
+    handshaking: usize,
 }
 
 impl Table {
     pub(crate) fn new(slots: usize) -> Table {
         let sessions = (0..slots as u32).map(Session::free).collect();
         // The lowest slots are taken first: their memory has been touched already.
-        Table { sessions, free: (0..slots as u32).rev().collect() }
+        Table { sessions, free: (0..slots as u32).rev().collect(), handshaking: 0 }
+    }
+
+    /// A session begins, in a slot that was taken.
+    pub(crate) fn begin(&mut self, index: usize, session: Session) {
+        self.handshaking += usize::from(session.state == State::Handshaking);
+        self.sessions[index] = session;
+    }
+
+    /// A session goes on to another state.
+    pub(crate) fn go_to(&mut self, index: usize, state: State) {
+        let session = &mut self.sessions[index];
+        self.handshaking -= usize::from(session.state == State::Handshaking);
+        self.handshaking += usize::from(state == State::Handshaking);
+        session.state = state;
+    }
+
+    /// How many sessions are in their handshake.
+    pub(crate) fn handshaking(&self) -> usize {
+        self.handshaking
     }
 
     /// A free slot that `usable` finds no fault with.
@@ -25,9 +46,9 @@ impl Table {
 
     /// The slot's session is over.
     pub(crate) fn give_back(&mut self, index: u32) {
+        debug_assert_ne!(self.sessions[index as usize].state, State::Free, "a slot is given back once");
+        self.go_to(index as usize, State::Free);
         let session = &mut self.sessions[index as usize];
-        debug_assert_ne!(session.state, State::Free, "a slot is given back once");
-        session.state = State::Free;
         session.deadline = Time::NEVER;
         session.stuck = None;
         self.free.push(index);
@@ -65,7 +86,7 @@ mod tests {
         let (a, b) = (table.take(|_| true).unwrap(), table.take(|_| true).unwrap());
         assert_ne!(a, b);
         assert!(table.take(|_| true).is_none());
-        table.sessions[a as usize].state = State::Closing;
+        table.go_to(a as usize, State::Closing);
         table.give_back(a);
         assert!(table.take(|index| index != a).is_none(), "a slot that can't be used yet stays");
         assert_eq!(table.take(|_| true), Some(a));

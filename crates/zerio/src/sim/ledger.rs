@@ -11,9 +11,12 @@ use crate::driver::sim::{End, Net};
 use crate::error::{Disconnection, FrameError, Rejection, SendError};
 use crate::wire::HEADER;
 
+mod admission;
 mod books;
 mod ends;
 
+pub(super) use admission::Limits;
+use admission::Passed;
 use books::Book;
 
 /// What is said of a session that should not have come so far, and of everything else that is not as it must be.
@@ -33,6 +36,9 @@ pub(super) struct Ledger {
     pub(super) hurries: bool,
     /// How long a session that ends may take to send what it has accepted.
     pub(super) drain_timeout: Duration,
+    pub(super) limits: Limits,
+    /// Of each server.
+    passed: Vec<Passed>,
 }
 
 /// One side of a connection, as a session.
@@ -51,6 +57,10 @@ pub(super) struct Session {
     muted: bool,
     /// Somebody has asked this side to end it.
     asked_to_end: bool,
+    /// What its handler has said when it was asked whether it may come in.
+    admitted: Option<bool>,
+    /// Its handler was told that it did not.
+    rejected: bool,
     /// This side knows nothing of zerio, and has this to say.
     script: Option<Script>,
 }
@@ -101,6 +111,8 @@ impl Ledger {
             replaces: false,
             hurries: false,
             drain_timeout: Duration::ZERO,
+            limits: Limits::default(),
+            passed: Vec::new(),
         }
     }
 
@@ -145,6 +157,9 @@ impl Ledger {
         let said = self.session(End { side: 0, ..end }).id == id;
         self.check(said, || format!("{end:?} connected as {id}, which it did not say"));
         self.book(node).connected += 1;
+        if end.side == 1 {
+            self.check_admitted(end, node);
+        }
         self.figures.sessions += 1;
     }
 

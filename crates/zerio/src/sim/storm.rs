@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::ledger::{LONGEST, Ledger};
+use super::ledger::{LONGEST, Ledger, Limits};
 use super::member::Pace;
 use super::raw::Raw;
 use super::witness::{Habits, Witness};
@@ -181,6 +181,7 @@ impl Storm {
             pause: some(300, 60),
             disconnect: some(300, 30),
             panic: some(200, 200),
+            refuse: some(300, 300),
             message_max: config.message_max,
             sole: some(300, 1) > 0,
         };
@@ -193,6 +194,7 @@ impl Storm {
             ledger.replaces = config.same_id == SameId::ReplaceOld;
             ledger.hurries = config.slow_peer_timeout.is_some();
             ledger.drain_timeout = config.drain_timeout;
+            ledger.limits = Limits::new(&config);
         }
         Storm {
             address: world.net.free_address(),
@@ -291,6 +293,7 @@ impl Storm {
         let sole = self.habits.sole && self.config.engines == 1;
         let handlers = nodes.iter().map(|&node| self.witness(node, true, sole)).collect();
         self.servers += 1;
+        self.ledger.borrow_mut().server_begins(self.servers);
         for &node in &nodes {
             self.ledger.borrow_mut().book(node).server = self.servers;
         }
@@ -337,6 +340,9 @@ impl Storm {
             gone.extend(
                 server.nodes.iter().copied().zip(server.engines.iter().cloned()).map(|(n, e)| (n, e, true)),
             );
+            if !server.directory.gate.is_empty() {
+                return Err("a server has ended, and counts connections as there".into());
+            }
             self.server = None;
         }
         for (node, engine, server) in gone {
@@ -396,7 +402,8 @@ impl Storm {
             let member = &self.world.members[*node];
             !member.is_finished() && !self.ledger.borrow_mut().book(*node).stopped
         };
-        if server.directory.is_full() || !server.nodes.iter().all(fit) {
+        let crowded = server.directory.is_full() || self.ledger.borrow().may_be_crowded();
+        if crowded || !server.nodes.iter().all(fit) {
             return Ok(());
         }
         let end = self.client_joins("late".into());
@@ -483,6 +490,11 @@ fn draw_config(random: &mut Random) -> Config {
         send_ring,
         receive_buffer: frame.max(4096) + random.of_any_size(1, 4096) as usize,
         sessions_max: random.between(engines as u64, 10) as usize,
+        connections_per_address: random.happens(300).then(|| random.between(1, 6) as usize),
+        // Slow enough to be reached, and fast enough that there is a token when all is calm.
+        connections_per_second: random.happens(300).then(|| random.of_any_size(20, 2000) as u32),
+        connection_burst: random.of_any_size(1, 50) as u32,
+        handshakes_max: random.happens(300).then(|| random.between(engines as u64, 8) as usize),
         handshake_timeout: millis(random, 5, 200),
         drain_timeout: millis(random, 200, 1000),
         slow_peer_timeout: random.happens(300).then(|| millis(random, 2, 100)),

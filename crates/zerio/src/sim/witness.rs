@@ -12,7 +12,7 @@ use super::member::Planned;
 use crate::driver::sim::{End, Random, Whose, connection_of, in_library};
 use crate::engine::Context;
 use crate::error::{Disconnection, Rejection};
-use crate::handler::Handler;
+use crate::handler::{Arrival, Handler, Refusal, Rejections};
 use crate::session::peer::Peer;
 
 /// What handlers do, each so many times in a thousand messages.
@@ -24,6 +24,8 @@ pub(super) struct Habits {
     pub(super) pause: u32,
     pub(super) disconnect: u32,
     pub(super) panic: u32,
+    /// Of those who want to come in.
+    pub(super) refuse: u32,
     pub(super) message_max: usize,
     /// Nobody has a handle on its sessions, so none may be given away.
     pub(super) sole: bool,
@@ -104,6 +106,15 @@ impl Witness {
 }
 
 impl Handler for Witness {
+    fn admit(&mut self, arrival: &Arrival<'_>) -> Result<(), Refusal> {
+        let _handler = Whose::others();
+        let end = End { connection: connection_of(arrival.address()), side: 1 };
+        let let_in = self.ledger.borrow().calm || !self.random.happens(self.habits.refuse);
+        self.ledger.borrow_mut().asked(end, self.node, arrival.id(), let_in);
+        self.may_panic(10);
+        if let_in { Ok(()) } else { Err(Refusal::new("not today")) }
+    }
+
     fn on_connected(&mut self, peer: &mut Context<'_>) {
         let _handler = Whose::others();
         let end = self.end(peer);
@@ -156,5 +167,10 @@ impl Handler for Witness {
         let end = End { connection: connection_of(address), side: 1 };
         self.ledger.borrow_mut().rejected(end, self.node, *why);
         self.may_panic(10);
+    }
+
+    fn on_rejections(&mut self, some: &Rejections) {
+        let _handler = Whose::others();
+        self.ledger.borrow_mut().told(self.node, some);
     }
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use zerio::{Context, Disconnection, Handler, Rejection};
+use zerio::{Arrival, Context, Disconnection, Handler, Refusal, Rejection, Rejections};
 
 use super::PATIENCE;
 
@@ -140,6 +140,8 @@ impl Log {
 
 type OnSession = Box<dyn FnMut(&mut Context<'_>) + Send>;
 type OnMessage = Box<dyn FnMut(&mut Context<'_>, &[u8]) + Send>;
+type OnArrival = Box<dyn FnMut(&Arrival<'_>) -> Result<(), Refusal> + Send>;
+type OnRejections = Box<dyn FnMut(&Rejections) + Send>;
 type OnEnd = Box<dyn FnMut(&mut Context<'_>, &Disconnection) + Send>;
 
 /// A handler that writes into a [`Log`], then does what the test has given it to do.
@@ -147,6 +149,8 @@ type OnEnd = Box<dyn FnMut(&mut Context<'_>, &Disconnection) + Send>;
 pub struct Recorder {
     log: Log,
     without_messages: bool,
+    arrival: Option<OnArrival>,
+    rejections: Option<OnRejections>,
     connected: Option<OnSession>,
     message: Option<OnMessage>,
     disconnected: Option<OnEnd>,
@@ -173,6 +177,19 @@ impl Recorder {
         self
     }
 
+    pub fn admit(
+        mut self,
+        judge: impl FnMut(&Arrival<'_>) -> Result<(), Refusal> + Send + 'static,
+    ) -> Recorder {
+        self.arrival = Some(Box::new(judge));
+        self
+    }
+
+    pub fn on_rejections(mut self, then: impl FnMut(&Rejections) + Send + 'static) -> Recorder {
+        self.rejections = Some(Box::new(then));
+        self
+    }
+
     pub fn on_connected(mut self, then: impl FnMut(&mut Context<'_>) + Send + 'static) -> Recorder {
         self.connected = Some(Box::new(then));
         self
@@ -193,6 +210,16 @@ impl Recorder {
 }
 
 impl Handler for Recorder {
+    fn admit(&mut self, arrival: &Arrival<'_>) -> Result<(), Refusal> {
+        self.arrival.as_mut().map_or(Ok(()), |judge| judge(arrival))
+    }
+
+    fn on_rejections(&mut self, some: &Rejections) {
+        if let Some(then) = &mut self.rejections {
+            then(some);
+        }
+    }
+
     fn on_connected(&mut self, peer: &mut Context<'_>) {
         self.log.push(Event::Connected { id: peer.id().into(), address: peer.address() });
         if let Some(then) = &mut self.connected {

@@ -46,6 +46,12 @@ fn a_value_that_can_not_work_is_refused_with_which_why_and_what_would_do() {
         ("wait", "Sleep(0ns)", "sleep 1 µs or more", |c| c.wait = WaitStrategy::Sleep(Duration::ZERO)),
         ("cores", "[0, 1]", "as many cores as engines", |c| c.cores = vec![0, 1]),
         ("batch_from", "0", "1 would do", |c| c.batch_from = 0),
+        ("connections_per_address", "0", "1 would do", |c| c.connections_per_address = Some(0)),
+        ("connections_per_second", "1000001", "1000000 would do", |c| {
+            c.connections_per_second = Some(1_000_001);
+        }),
+        ("connection_burst", "0", "1 would do", |c| c.connection_burst = 0),
+        ("handshakes_max", "0", "1 would do", |c| c.handshakes_max = Some(0)),
         ("socket_send_buffer", "0", "1 would do", |c| c.socket_send_buffer = Some(0)),
         ("busy_poll", "1.5s", "1 µs to 1 s", |c| c.busy_poll = Some(Duration::from_millis(1500))),
         ("priority", "100", "99 would do", |c| c.priority = Some(100)),

@@ -7,6 +7,7 @@ mod hostile;
 
 mod bounds;
 mod invalid;
+mod limits;
 #[cfg(target_os = "linux")]
 mod linux;
 #[cfg(target_os = "linux")]

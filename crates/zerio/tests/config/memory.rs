@@ -38,6 +38,7 @@ fn the_bill_is_what_a_server_maps() {
             let config = config(|c| {
                 (c.sessions_max, c.send_ring, c.receive_buffer) = (sessions_max, send_ring, receive_buffer);
                 c.driver = driver;
+                c.connections_per_address = Some(sessions_max);
             });
             let bill = config.memory().unwrap();
             let before = mapped();
@@ -50,7 +51,7 @@ fn the_bill_is_what_a_server_maps() {
             // its queues.
             let most = bill.total() + 1024 * 1024;
             assert!(grown <= most, "{driver}: {grown} mapped, {most} would be much");
-            assert_eq!(bill.total(), exactly + bill.tables);
+            assert_eq!(bill.total(), exactly + bill.tables + bill.addresses);
             drop(server);
             assert!(mapped() < before + grown / 2, "it is given back");
         }
@@ -110,6 +111,8 @@ fn the_bill_grows_with_what_it_is_for() {
     assert_eq!(sum(|c| c.receive_buffer *= 2).receive_buffers, 2 * default.receive_buffers);
     let one_more = sum(|c| c.sessions_max += 1);
     assert!(one_more.slots == default.slots + 1 && one_more.handshakes > default.handshakes);
+    let bounded = sum(|c| c.connections_per_address = Some(8));
+    assert!(bounded.addresses > 0 && bounded.total() == default.total() + bounded.addresses);
     assert!(sum(|c| c.engines = 4).slots > default.slots, "each engine has slots to refuse in");
     assert_eq!(default.pinned + default.unpinned(), default.total());
 }
@@ -124,6 +127,7 @@ fn the_bill_can_be_printed() {
         "16384 KiB  receive buffers",
         "129 KiB  handshakes",
         "256 KiB  tables",
+        "0 KiB  addresses",
         "82305 KiB  in all",
         "0 KiB  of it pinned, 82305 KiB not",
     ] {

@@ -84,6 +84,9 @@ pub fn config(settings: &str) -> Config {
         match name {
             "message_max" => config.message_max = value,
             "sessions_max" => config.sessions_max = value,
+            "connections_per_address" => config.connections_per_address = Some(value),
+            "connections_per_second" => config.connections_per_second = Some(value as u32),
+            "connection_burst" => config.connection_burst = value as u32,
             "handshake_timeout_ms" => config.handshake_timeout = Duration::from_millis(value as u64),
             _ => panic!("no setting of an example: {name}"),
         }

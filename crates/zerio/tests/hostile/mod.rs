@@ -315,6 +315,8 @@ impl RawPeer {
             RefusalCode::BadPeerId => (4, "bad id: 1 to 255 bytes of UTF-8 without control characters"),
             RefusalCode::TooLate => (5, "no id within the handshake deadline"),
             RefusalCode::BadFrame => (6, "first frame too long"),
+            RefusalCode::TooManyFromAddress => (8, "too many connections from this address"),
+            RefusalCode::TooManyPerSecond => (9, "too many new connections, try again later"),
             other => panic!("no test of {other}"),
         };
         let expected = [&[0, number], text.as_bytes()].concat();

@@ -1,12 +1,13 @@
 //! What an engine should say of itself: its counters are held against what happened.
 #![forbid(unsafe_code)]
 
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use super::{Ledger, Phase};
 use crate::counters::Counters;
 use crate::driver::sim::End;
-use crate::error::Undelivered;
+use crate::error::{RefusalCode, Undelivered};
 
 /// What one engine should say of itself.
 #[derive(Clone, Debug, Default)]
@@ -30,6 +31,10 @@ pub(in crate::sim) struct Book {
     pub(super) heard_bytes: u64,
     pub(super) accepted: u64,
     pub(super) undelivered: Undelivered,
+    /// Connections that its log was told of, and when it last was of each kind.
+    pub(super) told: u64,
+    pub(super) told_last: BTreeMap<u8, u64>,
+    pub(super) refused_as: BTreeMap<u8, u64>,
     /// What only a driver that fails makes right: more was told to be left than was, because what it had in flight
     /// counts as not taken; or a session that drained did not do so to its end.
     pub(super) unless_failed: Option<String>,
@@ -91,6 +96,7 @@ impl Ledger {
         // What it had taken and has not told counts as left. With its handler nobody heard what that was.
         let left = |n: u64| n..=if book.silent && failed { u64::MAX } else { n };
         let bad_frames = book.bad_frames..=book.bad_frames + book.bad_frames_unseen;
+        let refused_as = |code: RefusalCode| unheard(book.refused_as.get(&code.to_byte()).map_or(0, |n| *n));
         let of_server = |range: RangeInclusive<u64>| if server { range } else { 0..=1 };
         for (what, counted, happened) in [
             ("connected", engine.connected, exactly(book.connected)),
@@ -102,6 +108,9 @@ impl Ledger {
             ("messages_undelivered", engine.messages_undelivered, left(book.undelivered.messages)),
             ("bytes_undelivered", engine.bytes_undelivered, left(book.undelivered.bytes)),
             ("refused", engine.refused, unheard(book.refused)),
+            ("refused_by_admission", engine.refused_by_admission, refused_as(RefusalCode::NotAllowed)),
+            ("refused_per_address", engine.refused_per_address, refused_as(RefusalCode::TooManyFromAddress)),
+            ("refused_per_second", engine.refused_per_second, refused_as(RefusalCode::TooManyPerSecond)),
             ("failed_handshakes", engine.failed_handshakes, of_server(unheard(book.failed_handshakes))),
             ("bad_frames", engine.bad_frames, bad_frames),
             ("accept_errors", engine.accept_errors, untold(errors)),
@@ -112,6 +121,10 @@ impl Ledger {
                 format!("engine {node} counts {what} {counted}, it was {range}")
             });
         }
+        let rejected = book.refused + book.failed_handshakes;
+        self.check(book.silent || !server || book.told == rejected, || {
+            format!("engine {node}'s log was told of {} of {rejected} connections", book.told)
+        });
         self.check(book.connected == book.disconnected, || {
             format!("engine {node}: {} sessions began and {} ended", book.connected, book.disconnected)
         });

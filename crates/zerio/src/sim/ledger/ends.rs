@@ -113,6 +113,7 @@ impl Ledger {
         let (fault, text) = (other.fault(taken), other.id.clone());
         let taken_id = |sides: &[Session; 2]| sides[1].id == text;
         let right = match rejection {
+            Rejection::Refused(code) if !self.may_refuse(end, code) => false,
             Rejection::Refused(code) => match code {
                 RefusalCode::AlreadyConnected => hello && self.sessions.iter().any(taken_id),
                 RefusalCode::BadPeerId => nobody,
@@ -120,7 +121,10 @@ impl Ledger {
                 RefusalCode::Stopping => stopped,
                 // How full it was, and whether the first frame had come by then, is not seen from outside.
                 RefusalCode::ServerFull | RefusalCode::TooLate => true,
-                RefusalCode::NotAllowed | RefusalCode::Other(_) => false,
+                RefusalCode::NotAllowed => hello && !nobody,
+                // These are told before it is read.
+                RefusalCode::TooManyFromAddress | RefusalCode::TooManyPerSecond => true,
+                RefusalCode::Other(_) => false,
             },
             Rejection::Ended(reason) => match reason {
                 Reason::PeerClosed => taken == 0,
@@ -137,8 +141,12 @@ impl Ledger {
         book.failure_told |= matches!(rejection, Rejection::Ended(Reason::DriverFailed(_)));
         book.bad_frames += u64::from(matches!(rejection, Rejection::Refused(RefusalCode::BadFrame)));
         match rejection {
-            Rejection::Refused(_) => book.refused += 1,
+            Rejection::Refused(code) => {
+                book.refused += 1;
+                *book.refused_as.entry(code.to_byte()).or_default() += 1;
+            }
             Rejection::Ended(_) => book.failed_handshakes += 1,
         }
+        self.note_rejected(end, node, rejection);
     }
 }
