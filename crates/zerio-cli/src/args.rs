@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 use zerio::WaitStrategy;
 
-use crate::settings::{address, bytes, duration, measured_bytes, minutes, seed, wait};
+use crate::settings::{address, bytes, duration, listening, measured_bytes, minutes, seed, wait};
 
 /// Small messages between one server and several clients over TCP, in microseconds.
 #[derive(Debug, Parser)]
@@ -104,11 +104,13 @@ pub(crate) enum SameId {
 /// An echo server: sends each message back, and prints who comes and goes.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  zerio serve\n  \
-    zerio serve 0.0.0.0:7000 --sessions-max 1000 --engines 2\n  \
+    zerio serve 7001 --sessions-max 1000 --engines 2\n  \
+    zerio serve 192.168.1.2:7000 --connections-per-address 10 --connections-per-second 50\n  \
+    zerio serve 0.0.0.0:7000 --insecure-everywhere\n  \
     zerio serve --sessions-max 10k --send-ring 64k --message-max 1k --explain")]
 pub(crate) struct Serve {
-    /// Where to listen; port 0 finds a free one
-    #[arg(default_value = "127.0.0.1:7000", value_parser = address)]
+    /// Where to listen: HOST:PORT, or PORT for this machine alone; port 0 finds a free one
+    #[arg(default_value = "127.0.0.1:7000", value_parser = listening)]
     pub(crate) address: String,
     /// How many engines, each with a thread and memory of its own
     #[arg(long, default_value_t = 1)]
@@ -178,10 +180,10 @@ pub(crate) struct Send {
 /// A server that prints each message as a line on standard output; who comes and goes, on standard error.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  zerio listen 127.0.0.1:7000 --count 1000 > lines.txt\n  \
-    zerio listen --json")]
+    zerio listen 7001 --json --handshakes-max 16")]
 pub(crate) struct Listen {
-    /// Where to listen; port 0 finds a free one
-    #[arg(default_value = "127.0.0.1:7000", value_parser = address)]
+    /// Where to listen: HOST:PORT, or PORT for this machine alone; port 0 finds a free one
+    #[arg(default_value = "127.0.0.1:7000", value_parser = listening)]
     pub(crate) address: String,
     /// End after so many messages; without it, at Ctrl-C
     #[arg(long, short, value_parser = clap::value_parser!(u64).range(1..))]
@@ -341,4 +343,21 @@ pub(crate) struct ServerSettings {
     /// What a second connection with the same id comes to
     #[arg(long, default_value = "refuse")]
     pub(crate) same_id: SameId,
+    /// How many connections from one address at the most; of IPv6 the first 64 bits count [default: any]
+    #[arg(long, value_name = "CONNECTIONS", value_parser = bytes)]
+    pub(crate) connections_per_address: Option<usize>,
+    /// How many connections in a second at the most, on average [default: any]
+    #[arg(long, value_name = "CONNECTIONS")]
+    pub(crate) connections_per_second: Option<u32>,
+    /// How many of those may come at once, after a pause [default: 100]
+    #[arg(long, value_name = "CONNECTIONS")]
+    pub(crate) connection_burst: Option<u32>,
+    /// How many connections that have not said who they are; one more makes the one that has been silent for the
+    /// longest leave [default: any]
+    #[arg(long, value_name = "CONNECTIONS", value_parser = bytes)]
+    pub(crate) handshakes_max: Option<usize>,
+    /// Listen on every interface of this machine, as with 0.0.0.0 and [::], though nothing is encrypted and whoever
+    /// reaches the port may come in as anybody
+    #[arg(long)]
+    pub(crate) insecure_everywhere: bool,
 }

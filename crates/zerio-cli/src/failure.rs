@@ -94,6 +94,12 @@ fn next_step(error: &Error) -> &'static str {
             RefusalCode::ServerFull => "; try again later, or start the server with a higher --sessions-max",
             RefusalCode::NotAllowed => "; ask the server's owner which ids it lets in",
             RefusalCode::Stopping => "; try again when it is back",
+            RefusalCode::TooManyFromAddress => {
+                "; end others first, or start the server with a higher --connections-per-address"
+            }
+            RefusalCode::TooManyPerSecond => {
+                "; wait a moment, or start the server with a higher --connections-per-second"
+            }
             _ => "; is the server of this version?",
         },
         Error::System { .. } if cfg!(windows) => "; ask for less (`zerio serve --explain` has the bill)",

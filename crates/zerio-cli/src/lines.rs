@@ -4,7 +4,6 @@
 
 use std::borrow::Cow;
 use std::io::{self, BufRead, BufWriter, IsTerminal, Read, Stdout, Write, stdin, stdout};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -12,7 +11,7 @@ use std::time::Duration;
 
 use indicatif::ProgressBar;
 use serde_json::json;
-use zerio::{Client, Context, Disconnection, Handler, Peer, Reason, Rejection, SendError, Server};
+use zerio::{Client, Context, Disconnection, Handler, Peer, Reason, Rejections, SendError};
 
 use crate::args;
 use crate::failure::Failure;
@@ -163,7 +162,7 @@ pub(crate) fn listen(args: &args::Listen) -> Result<(), Failure> {
     let (out, counts) = (BufWriter::new(stdout()), Arc::new(Counts::default()));
     let (left, failed) = (args.count, false);
     let writer = Writer { out, shape, counts: counts.clone(), events, left, failed };
-    let server = Server::bind(args.address.as_str())?.config(config).handler(writer).start()?;
+    let server = args.server.bind(&args.address)?.config(config).handler(writer).start()?;
     terminal::note(format_args!(
         "listening on {}, driver {}; Ctrl-C ends it",
         server.local_addr(),
@@ -282,8 +281,8 @@ impl Handler for Writer {
         terminal::note(format_args!("{} ({}) left: {why}", peer.id(), peer.address()));
     }
 
-    fn on_rejected(&mut self, address: SocketAddr, why: &Rejection) {
-        terminal::note(format_args!("{address} did not become a session: {why}"));
+    fn on_rejections(&mut self, some: &Rejections) {
+        terminal::note(some);
     }
 }
 

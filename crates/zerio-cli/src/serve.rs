@@ -9,7 +9,7 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use serde_json::json;
-use zerio::{Config, Context, Disconnection, Handler, Rejection, Server};
+use zerio::{Config, Context, Disconnection, Handler, Rejections, Server};
 
 use crate::args;
 use crate::failure::Failure;
@@ -33,7 +33,7 @@ pub(crate) fn run(args: &args::Serve) -> Result<(), Failure> {
 
     let unanswered = Arc::new(AtomicU64::new(0));
     let echo = |_| Echo { events: events.clone(), unanswered: unanswered.clone() };
-    let server = Server::bind(args.address.as_str())?.config(config).start_each(echo)?;
+    let server = args.server.bind(&args.address)?.config(config).start_each(echo)?;
     drop(events);
     let mut log = Log { json: args.json };
     log.listening(&server)?;
@@ -67,7 +67,8 @@ fn explain(config: &Config, as_json: bool) -> Result<(), Failure> {
         let (pinned, unpinned) = (memory.pinned, memory.unpinned());
         json!({
             "slots": memory.slots, "send_rings": memory.send_rings, "receive_buffers": memory.receive_buffers,
-            "handshakes": memory.handshakes, "tables": memory.tables, "total": memory.total(), "pinned": pinned, "unpinned": unpinned,
+            "handshakes": memory.handshakes, "tables": memory.tables, "addresses": memory.addresses,
+            "total": memory.total(), "pinned": pinned, "unpinned": unpinned,
             "busy_poll_us": busy_poll.map(|time| time.as_micros() as u64), "priority": priority, "huge_pages": huge_pages,
         })
         .to_string()
@@ -123,7 +124,7 @@ fn stop(
 enum Event {
     Connected { peer: String, address: SocketAddr },
     Disconnected { peer: String, address: SocketAddr, why: Disconnection },
-    Rejected { address: SocketAddr, why: Rejection },
+    Rejected(Rejections),
     Interrupted,
 }
 
@@ -152,8 +153,9 @@ impl Handler for Echo {
         let _ = self.events.send(Event::Disconnected { peer, address, why });
     }
 
-    fn on_rejected(&mut self, address: SocketAddr, why: &Rejection) {
-        let _ = self.events.send(Event::Rejected { address, why: *why });
+    // Not each: nobody who knocks is to fill what the main thread has still to print.
+    fn on_rejections(&mut self, some: &Rejections) {
+        let _ = self.events.send(Event::Rejected(*some));
     }
 }
 
@@ -189,9 +191,10 @@ impl Log {
                     "reason": why.reason.to_string(), "undelivered_messages": why.undelivered.messages,
                     "undelivered_bytes": why.undelivered.bytes,
                 })),
-                Event::Rejected { address, why } => {
-                    self.line(json!({ "event": "rejected", "address": address, "reason": why.to_string() }))
-                }
+                Event::Rejected(some) => self.line(json!({
+                    "event": "rejected", "address": some.address, "reason": some.why.to_string(),
+                    "others": some.others,
+                })),
                 Event::Interrupted => Ok(()),
             };
         }
@@ -200,9 +203,7 @@ impl Log {
             Event::Disconnected { peer, address, why } => {
                 self.line(format_args!("{peer} ({address}) left: {why}"))
             }
-            Event::Rejected { address, why } => {
-                self.line(format_args!("{address} did not become a session: {why}"))
-            }
+            Event::Rejected(some) => self.line(some),
             Event::Interrupted => Ok(()),
         }
     }

@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
-use zerio::{Config, DriverKind, WaitStrategy};
+use zerio::{Builder, Config, DriverKind, Listen, Server, WaitStrategy};
 
 use crate::args::{Driver, SameId, ServerSettings, Settings};
+use crate::failure::Failure;
 
 /// `HOST:PORT`. Whether the host exists is found out later; nonsense is told here.
 pub(crate) fn address(text: &str) -> Result<String, String> {
@@ -20,6 +21,14 @@ pub(crate) fn address(text: &str) -> Result<String, String> {
         return Err(format!("{host:?} is no host; {instead}"));
     }
     Ok(text.to_owned())
+}
+
+/// Where to listen: `HOST:PORT`, or a port, of this machine alone.
+pub(crate) fn listening(text: &str) -> Result<String, String> {
+    match text.parse::<u16>() {
+        Ok(port) => Ok(format!("127.0.0.1:{port}")),
+        Err(_) => address(text).map_err(|why| format!("{why}, or PORT for this machine alone, as in 7000")),
+    }
 }
 
 /// A number, as it is or in units of 1024: `4096`, `4k`, `1M`.
@@ -142,11 +151,32 @@ impl ServerSettings {
     /// Adds what is a server's own.
     pub(crate) fn apply(&self, config: &mut Config) {
         set(&mut config.sessions_max, self.sessions_max);
+        config.connections_per_address = self.connections_per_address;
+        config.connections_per_second = self.connections_per_second;
+        set(&mut config.connection_burst, self.connection_burst);
+        config.handshakes_max = self.handshakes_max;
         config.slow_peer_timeout = self.slow_peer_timeout;
         config.same_id = match self.same_id {
             SameId::Refuse => zerio::SameId::RefuseNew,
             SameId::Replace => zerio::SameId::ReplaceOld,
         };
+    }
+
+    /// Binds a server to an address. Every interface of the machine is not an address to come by without saying so:
+    /// a name may stand for it, and so may `0`, so it is looked at what was bound.
+    pub(crate) fn bind(&self, address: &str) -> Result<Builder<Listen>, Failure> {
+        let server = Server::bind(address)?;
+        let bound = server.local_addr();
+        if bound.ip().to_canonical().is_unspecified() && !self.insecure_everywhere {
+            return Err(Failure::Usage(format!(
+                "{address} is every interface of this machine, and without TLS whoever reaches port {port} may come \
+                 in as anybody, and whoever is on the way may read and change what is sent; give 127.0.0.1:{port} \
+                 for this machine alone, the address of one interface, or --insecure-everywhere where you trust all \
+                 networks that this machine is on",
+                port = bound.port(),
+            )));
+        }
+        Ok(server)
     }
 }
 
@@ -175,6 +205,15 @@ mod tests {
         }
         for bad in ["", "7000", "localhost", "localhost:65536", ":7000", "::1:7000", "a:b"] {
             assert!(address(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_port_alone_is_one_of_this_machine() {
+        assert_eq!(listening("7000").as_deref(), Ok("127.0.0.1:7000"));
+        assert_eq!(listening("[::1]:0").as_deref(), Ok("[::1]:0"));
+        for bad in ["", "65536", ":7000", "localhost"] {
+            assert!(listening(bad).is_err_and(|why| why.contains("PORT for this machine alone")), "{bad}");
         }
     }
 

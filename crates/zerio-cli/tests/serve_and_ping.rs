@@ -159,6 +159,7 @@ fn the_bill_is_printed_without_serving() {
     assert!(total("--send-ring 256k") < total("--send-ring 512k"));
     assert!(total("--receive-buffer 256k") < total("--receive-buffer 512k"));
     assert!(total("--engines 1") < total("--engines 2"));
+    assert!(total("") < total("--connections-per-address 4"));
 }
 
 #[test]
