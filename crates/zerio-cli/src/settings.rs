@@ -166,14 +166,14 @@ impl ServerSettings {
     /// a name may stand for it, and so may `0`, so it is looked at what was bound.
     pub(crate) fn bind(&self, address: &str) -> Result<Builder<Listen>, Failure> {
         let server = Server::bind(address)?;
-        let bound = server.local_addr();
-        if bound.ip().to_canonical().is_unspecified() && !self.insecure_everywhere {
+        let everywhere = server.local_addr().ip().to_canonical().is_unspecified();
+        if everywhere && !self.insecure_everywhere {
+            let port = address.rsplit(':').next().unwrap_or_default();
             return Err(Failure::Usage(format!(
-                "{address} is every interface of this machine, and without TLS whoever reaches port {port} may come \
+                "{address} is every interface of this machine, and without TLS whoever reaches its port may come \
                  in as anybody, and whoever is on the way may read and change what is sent; give 127.0.0.1:{port} \
                  for this machine alone, the address of one interface, or --insecure-everywhere where you trust all \
-                 networks that this machine is on",
-                port = bound.port(),
+                 networks that this machine is on"
             )));
         }
         Ok(server)

@@ -18,7 +18,7 @@ use crate::driver::told::{self, Told, pass};
 use crate::driver::{Driver as _, SlotId};
 use crate::engine::{Context, Engine, Role, ServerRole};
 use crate::error::{Disconnection, Reason, RefusalCode, Rejection};
-use crate::handler::Handler;
+use crate::handler::{Arrival, Handler, Refusal, Rejections};
 use crate::send::Sole;
 use crate::session::directory::{Directory, Entry};
 use crate::session::inbox::inboxes;
@@ -55,6 +55,10 @@ struct Obedient {
     connected: HashMap<String, usize>,
     /// Keeps handles, so that an engine has no sole sender any more.
     keeps_handles: bool,
+    /// Does not let everybody in.
+    is_choosy: bool,
+    /// How many connections its log was told of.
+    told: usize,
 }
 
 fn address(number: usize) -> SocketAddr {
@@ -66,6 +70,16 @@ fn number(address: SocketAddr) -> usize {
 }
 
 impl Handler for Obedient {
+    fn admit(&mut self, arrival: &Arrival<'_>) -> Result<(), Refusal> {
+        let (frames, _) = naive(&self.conversations[number(arrival.address())].said, HELLO_MAX);
+        assert_eq!(id_of(frames[0]), Some(arrival.id().as_bytes()));
+        if self.is_choosy && arrival.id() == "d" { Err(Refusal::default()) } else { Ok(()) }
+    }
+
+    fn on_rejections(&mut self, some: &Rejections) {
+        self.told += 1 + some.others as usize;
+    }
+
     fn on_connected(&mut self, peer: &mut Context<'_>) {
         let number = number(peer.address());
         let before = self.connected.insert(peer.id().to_owned(), number);
@@ -149,13 +163,18 @@ fn world(input: &mut Input<'_>) -> (World, Arc<Directory>) {
     config.same_id = if choices & 4 == 0 { SameId::RefuseNew } else { SameId::ReplaceOld };
     config.slow_peer_timeout = (choices & 8 == 0).then_some(Duration::from_secs(3));
     let keeps_handles = choices & 16 == 0;
+    let is_choosy = choices & 32 != 0;
+    config.connections_per_address = (choices & 32 != 0).then_some(3);
+    config.connections_per_second = (choices & 64 != 0).then_some(1);
+    config.connection_burst = 3;
+    config.handshakes_max = (choices & 128 != 0).then_some(2);
     let memory = Shared::new(&config, Clock::System(clock)).expect("a small region");
     let directory = Arc::new(Directory::new(vec![memory.0.clone()], &config));
     let same_id = config.same_id;
     let role = Role::Server(ServerRole { directory: directory.clone(), engine: 0, same_id });
     let mut driver = Told::new(memory.1.clone(), config.slots_per_engine()).expect("it needs nothing");
     driver.accept();
-    let handler = Obedient { keeps_handles, ..Obedient::default() };
+    let handler = Obedient { keeps_handles, is_choosy, ..Obedient::default() };
     let sole = (!keeps_handles).then(Sole::new);
     let inboxes = inboxes(1, config.slots_per_engine());
     (Engine::new(&config, driver, handler, role, memory, inboxes, sole), directory)
@@ -276,6 +295,7 @@ fn check(engine: &mut World, directory: &Directory) {
     assert!(driver.rooms.iter().all(Option::is_none) && driver.sends.iter().all(Option::is_none));
     assert!(driver.adopted.iter().all(|adopted| !adopted) && driver.completions.is_empty());
     let refused = std::mem::take(&mut driver.refused);
+    assert!(directory.gate.is_empty(), "nobody is counted as there");
     assert_eq!((directory.len(), directory.is_full(), engine.shared().load.get()), (0, false, 0));
     for (address, last_words) in refused {
         let conversation = &mut engine.handler().conversations[number(address)];
@@ -293,6 +313,8 @@ fn check(engine: &mut World, directory: &Directory) {
         assert_eq!(directory.enter(&id, entry, || {}), Ok(()), "its id is free");
         directory.leave(&id, 0, slot);
     }
+    let rejected = handler.conversations.iter().filter(|one| one.rejected.is_some()).count();
+    assert_eq!(handler.told, rejected, "a log is told of each");
     let (mut connected, mut heard, mut left) = (0, 0, 0);
     for conversation in &handler.conversations {
         heard += conversation.heard.len() as u64;
@@ -355,6 +377,7 @@ fn check_rejected(conversation: &Conversation, why: &Rejection) {
                 RefusalCode::BadFrame => assert!(hello.is_none() && fault.is_some()),
                 RefusalCode::BadPeerId => assert!(hello.is_some_and(|hello| id_of(hello).is_none())),
                 RefusalCode::AlreadyConnected => assert!(hello.is_some_and(|hello| id_of(hello).is_some())),
+                RefusalCode::NotAllowed => assert_eq!(hello.and_then(|hello| id_of(hello)), Some(&b"d"[..])),
                 _ => {}
             }
         }

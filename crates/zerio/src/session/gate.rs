@@ -73,7 +73,7 @@ impl Gate {
     }
 
     /// Whether nobody is counted.
-    #[cfg(feature = "sim")]
+    #[cfg(any(test, feature = "sim"))]
     pub(crate) fn is_empty(&self) -> bool {
         self.seen().is_none_or(|seen| seen.connections.is_empty())
     }

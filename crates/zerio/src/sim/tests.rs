@@ -1,11 +1,13 @@
-//! Faults of the simulated network, one at a time and certain to come.
+//! Faults of the simulated network, one at a time and certain to come; and what only a clock of one's own shows
+//! exactly.
 #![forbid(unsafe_code)]
 
 use std::io::ErrorKind;
 
 use super::*;
 use crate::engine::Context;
-use crate::error::{Disconnection, Reason, Rejection};
+use crate::error::{Disconnection, Reason, RefusalCode, Rejection};
+use crate::handler::Rejections;
 
 const LONG: Duration = Duration::from_secs(1);
 
@@ -16,6 +18,7 @@ struct Told {
     heard: Vec<Vec<u8>>,
     ended: Option<Disconnection>,
     rejected: Option<Rejection>,
+    told: Vec<Rejections>,
 }
 
 impl Handler for Told {
@@ -32,6 +35,10 @@ impl Handler for Told {
 
     fn on_rejected(&mut self, _: SocketAddr, why: &Rejection) {
         self.rejected = Some(*why);
+    }
+
+    fn on_rejections(&mut self, some: &Rejections) {
+        self.told.push(*some);
     }
 }
 
@@ -115,4 +122,52 @@ fn a_server_that_can_t_listen_is_none_and_leaves_the_world_to_the_next() {
     let server = world.server(Config::default(), Told::default()).unwrap();
     let client = client(&mut world, &server);
     assert!(world.run_until(LONG, || client.is_connected()));
+}
+
+/// A server that lets in so many in a second, one by one.
+fn slow_server(per_second: u32) -> (World, Server<Told>) {
+    let mut world = World::new(1);
+    world.set_faults(Faults::none());
+    let config =
+        Config { connections_per_second: Some(per_second), connection_burst: 1, ..Config::default() };
+    let server = world.server(config, Told::default()).unwrap();
+    (world, server)
+}
+
+/// Whether a client of this name comes in, or is refused.
+fn comes_in(world: &mut World, server: &Server<Told>, id: &str) -> bool {
+    let client = world.client(server.address(), id, Config::default(), Told::default()).unwrap();
+    assert!(world.run_until(LONG, || client.is_connected() || client.is_finished()));
+    client.is_connected()
+}
+
+#[test]
+fn a_token_comes_back_after_its_time_and_not_before() {
+    let (mut world, server) = slow_server(2);
+    assert!(comes_in(&mut world, &server, "a"));
+    let taken = world.now();
+    assert!(!comes_in(&mut world, &server, "b"));
+    world.run_for(Duration::from_millis(490) - (world.now() - taken));
+    assert!(!comes_in(&mut world, &server, "c"));
+    world.run_for(Duration::from_millis(501) - (world.now() - taken));
+    assert!(comes_in(&mut world, &server, "d"));
+    assert_eq!(server.counters().engine.refused_per_second, 2);
+}
+
+#[test]
+fn a_log_is_told_of_what_a_second_left_untold_when_it_is_over() {
+    let (mut world, server) = slow_server(1);
+    assert!(comes_in(&mut world, &server, "a"));
+    for id in ["b", "c", "d", "e"] {
+        assert!(!comes_in(&mut world, &server, id));
+    }
+    let others = || server.handler().told.iter().map(|some| some.others).collect::<Vec<_>>();
+    assert_eq!(others(), [0]);
+    let why = Rejection::Refused(RefusalCode::TooManyPerSecond);
+    assert_eq!(server.handler().told[0].why, why);
+    assert_eq!(server.handler().rejected, Some(why), "which is told of each");
+    world.run_for(Duration::from_millis(900));
+    assert_eq!(others(), [0]);
+    world.run_for(Duration::from_millis(101));
+    assert_eq!(others(), [0, 2], "nobody else came: the engine has woken up for it");
 }

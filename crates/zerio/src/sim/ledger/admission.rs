@@ -93,6 +93,8 @@ impl Ledger {
         let at = end.connection as usize;
         match code {
             RefusalCode::NotAllowed => self.sessions[at][1].admitted == Some(false),
+            // Whose the id is, only those learn who may come in.
+            RefusalCode::AlreadyConnected => self.sessions[at][1].admitted == Some(true),
             RefusalCode::TooManyFromAddress => self.limits.per_address.is_some_and(|most| {
                 let may_be = |session: &Session| session.phase != Phase::Ended && !session.rejected;
                 let others = self.sessions.iter().enumerate().filter(|(other, sides)| {
