@@ -339,12 +339,15 @@ impl<D: Driver, H: Handler> Engine<D, H> {
 
     /// Serves each session that somebody has marked, or that is a stream with news.
     fn serve_marked(&mut self) -> usize {
-        self.core.take_the_word();
         let busy = self.core.shared.bell.count() as usize + self.core.streams.with_news();
         let batched = D::BATCHES && busy >= self.core.limits.batch_from;
         let mut served = self.serve_streams(batched);
         for word in 0..self.core.shared.bell.words() {
             let mut marks = self.core.shared.bell.take(word);
+            if marks != 0 {
+                // With each word: a handler that is called here may have marked a session of a later one.
+                self.core.take_the_word();
+            }
             while marks != 0 {
                 let index = word * 64 + marks.trailing_zeros() as usize;
                 marks &= marks - 1;

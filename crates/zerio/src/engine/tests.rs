@@ -44,6 +44,7 @@ impl Handler for Slow {
         match message {
             b"disconnect" => peer.disconnect(),
             b"fill" => while peer.send(&[0; 1000]).is_ok() {},
+            b"pass it on" => peer.send_to("69", b"on").unwrap(),
             _ => {}
         }
     }
@@ -67,9 +68,13 @@ fn server_of(sessions: u8, waker: Waker) -> Engine<Told, Slow> {
     server_with(Config::default(), sessions, waker)
 }
 
-fn server_with(mut config: Config, sessions: u8, waker: Waker) -> Engine<Told, Slow> {
+fn server_with(config: Config, sessions: u8, waker: Waker) -> Engine<Told, Slow> {
+    server_for(config, sessions, waker, None)
+}
+
+fn server_for(mut config: Config, sessions: u8, waker: Waker, sole: Option<Sole>) -> Engine<Told, Slow> {
     (config.message_max, config.send_ring, config.receive_buffer) = (1000, 8192, 8192);
-    config.sessions_max = 16;
+    config.sessions_max = usize::from(sessions).max(16);
     config.handshake_timeout = LIMIT;
     config.drain_timeout = LIMIT;
     config.slow_peer_timeout = Some(LIMIT);
@@ -80,13 +85,15 @@ fn server_with(mut config: Config, sessions: u8, waker: Waker) -> Engine<Told, S
     let mut driver = Told::new(memory.1.clone(), slots).unwrap();
     driver.waker = waker;
     let (role, inboxes) = (Role::Server(role), inboxes(1, slots));
-    let mut engine = Engine::new(&config, driver, Slow::default(), role, memory, inboxes, None);
+    let mut engine = Engine::new(&config, driver, Slow::default(), role, memory, inboxes, sole);
     engine.listen((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
     for session in 0..sessions {
         let index = usize::from(session);
         engine.driver.connects();
         engine.turn(clock()).unwrap();
-        engine.driver.receives(index, &frame(&[b'a' + session]));
+        // The first has a letter for its id, as the tests of one session say it.
+        let id = if session == 0 { "a".to_owned() } else { session.to_string() };
+        engine.driver.receives(index, &frame(id.as_bytes()));
         engine.turn(clock()).unwrap();
         engine.driver.takes_all(index);
         engine.turn(clock()).unwrap();
@@ -121,6 +128,36 @@ fn from_batch_from_sessions_on_the_driver_is_given_all_that_is_to_be_sent() {
             engine.core.shared.slots[index].send.disconnect();
         }
     }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_message_to_a_session_of_a_later_word_of_marks_lay_in_the_ring_until_the_next_came() {
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
+
+    use crate::driver::Direct;
+    let mut engine = server_for(Config::default(), 70, Waker::new(|| {}), Some(Sole::new()));
+    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    theirs.set_nonblocking(true).unwrap();
+    engine.core.shared.slots[69].send.connect(Some(Direct::new(&ours)));
+    let ask = |engine: &Engine<Told, Slow>, set, clear| {
+        assert!(engine.core.shared.slots[5].requests.change(1, set, clear));
+        engine.core.shared.bell.ring(5);
+    };
+    ask(&engine, request::PAUSE, 0);
+    engine.turn(clock()).unwrap();
+    engine.driver.receives(5, &frame(b"pass it on"));
+    engine.turn(clock()).unwrap();
+    // In the turn that serves the one of the first word, its handler marks the one of the second, which is served
+    // too; and then another handler's message is to be marked anew.
+    ask(&engine, 0, request::PAUSE);
+    engine.driver.receives(6, &frame(b"pass it on"));
+    engine.turn(clock()).unwrap();
+    let mut sent = [0; 99];
+    let len = theirs.read(&mut sent).unwrap();
+    assert_eq!(sent[..len], [frame(b"on"), frame(b"on")].concat());
+    engine.core.shared.slots[69].send.disconnect();
 }
 
 fn frame(message: &[u8]) -> Vec<u8> {
