@@ -27,6 +27,7 @@ pub(crate) enum Command {
     #[cfg(unix)]
     Torture(Torture),
     Sim(Sim),
+    Doctor(Doctor),
 }
 
 /// Measures round trips and one-way streams between a server and a client of its own, each beside bare
@@ -276,6 +277,28 @@ pub(crate) struct Sim {
     /// Steps of each storm, its calm and its end not counted
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) steps: u64,
+}
+
+/// Looks at this machine and says what costs latency or capacity here: what it found, what that costs, measured on
+/// the spot where it can be, and what to do. In some three seconds; it changes nothing.
+///
+/// A line is fine, costs something, or is wrong: what these settings ask for can't be had here, or nobody can want
+/// what it costs. Exit status 1 where a line is wrong.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  zerio doctor\n  \
+    zerio doctor --sessions-max 10k --engines 2 --wait busy-spin --core 2,3\n  \
+    zerio doctor --json | jq '.findings[] | select(.verdict == \"costs\")'")]
+pub(crate) struct Doctor {
+    /// How many engines, each with a thread and memory of its own
+    #[arg(long, default_value_t = 1)]
+    pub(crate) engines: usize,
+    /// Print JSON in place of a table
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) server: ServerSettings,
+    #[command(flatten)]
+    pub(crate) settings: Settings,
 }
 
 /// Settings of both sides.

@@ -1,4 +1,5 @@
-//! `zerio`: measures, serves, pings, sends, listens, simulates and tortures, from the command line.
+//! `zerio`: measures, serves, pings, sends, listens, simulates, tortures and looks after the machine, from the
+//! command line.
 //!
 //! `args` has the flags as they are typed, `settings` what they mean; each command is a module. Exit codes:
 //! 0 for success, 1 for a failure, 2 for wrong usage.
@@ -8,6 +9,7 @@ mod allocations;
 mod args;
 mod bench;
 mod cpu;
+mod doctor;
 mod failure;
 mod interrupt;
 mod lines;
@@ -39,6 +41,7 @@ fn main() -> ExitCode {
         #[cfg(unix)]
         Command::Torture(args) => torture::run(&args),
         Command::Sim(args) => sim::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -53,6 +53,14 @@ fn bench_shows_how_far_it_is() {
 }
 
 #[test]
+fn the_doctor_shows_how_far_it_is() {
+    let seen = shown("doctor");
+    assert!(seen.contains("4/6") && seen.contains("round trips"), "{seen}");
+    assert!(seen.contains("\u{1b}[38;5;10m"), "{seen}");
+    says_nothing_of("/6", &run("doctor", b""));
+}
+
+#[test]
 fn a_server_that_does_not_answer_is_waited_for_with_a_sign_of_life() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();

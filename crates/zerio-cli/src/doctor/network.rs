@@ -1,0 +1,184 @@
+//! The way to the kernel, and what the kernel does with a connection.
+#![forbid(unsafe_code)]
+
+use zerio::{Config, DriverInfo, WaitStrategy};
+
+use super::facts::{self, Facts};
+use super::finding::{Finding, micros};
+use super::loopback::{Lanes, Trips};
+
+/// Below this part of what cubic brings over loopback, the congestion control in force is worth a word.
+const LANE_SHORT: f64 = 0.8;
+
+pub(super) fn driver(facts: &Facts, driver: &Result<DriverInfo, String>) -> Finding {
+    let check = "driver";
+    let info = match driver {
+        Ok(info) => info,
+        Err(why) => {
+            return Finding::wrong(check, why)
+                .cost("no server starts")
+                .advice("--driver auto, or see `ulimit -a`");
+        }
+    };
+    let Some(why) = &info.fallback else {
+        return Finding::fine(check, info.name);
+    };
+    let finding = Finding::costs(check, format!("{}; {why}", info.name));
+    if !facts.linux {
+        return finding;
+    }
+    let advice = match facts.number(facts::URING_DISABLED) {
+        Some(1) => "sysctl -w kernel.io_uring_disabled=0, or its group in kernel.io_uring_group",
+        Some(2..) => "sysctl -w kernel.io_uring_disabled=0",
+        _ if why.contains("EPERM") || why.contains("ENOSYS") => {
+            "let the container's seccomp profile allow io_uring_setup, io_uring_enter and io_uring_register"
+        }
+        _ if why.contains("ENOMEM") => "ulimit -l unlimited",
+        _ => "Linux 6.1 or later",
+    };
+    finding.cost("up to a tenth of the throughput with many busy clients (BENCHMARKS.md)").advice(advice)
+}
+
+pub(super) fn round_trip(trips: &Result<Trips, String>) -> Finding {
+    let check = "round trip";
+    let trips = match trips {
+        Ok(trips) => trips,
+        Err(why) => return Finding::unknown(check, format!("it could not be measured: {why}")),
+    };
+    let (spinning, blocking) = (trips.spinning_us, trips.blocking_us);
+    let found =
+        format!("bare sockets over loopback: {} spinning, {} blocking", micros(spinning), micros(blocking));
+    let finding = if spinning > blocking {
+        Finding::costs(check, found)
+            .cost("spinning threads keep their cores from each other, or others do")
+            .advice("more cores, a quieter machine, or --wait park")
+    } else {
+        Finding::fine(check, found)
+            .cost(format!("to sleep in between costs {} a round trip", micros(blocking - spinning)))
+    };
+    finding.figure("spinning_p50_us", spinning).figure("blocking_p50_us", blocking)
+}
+
+pub(super) fn congestion(config: &Config, lanes: &Result<Lanes, String>) -> Finding {
+    let check = "congestion control";
+    let lanes = match lanes {
+        Ok(lanes) => lanes,
+        Err(why) => {
+            return match &config.congestion {
+                Some(name) => Finding::wrong(check, format!("{name} was refused: {why}"))
+                    .cost("no server starts")
+                    .advice("one of net.ipv4.tcp_available_congestion_control"),
+                None => Finding::unknown(check, format!("it could not be measured: {why}")),
+            };
+        }
+    };
+    let (name, rate) = (&lanes.here.0, lanes.here.1);
+    let rates = |rate: f64| format!("{:.2} GB/s", rate / 1e9);
+    if name.is_empty() {
+        return Finding::fine(check, format!("the system's own: {} one way over loopback", rates(rate)))
+            .figure("bytes_per_second", rate);
+    }
+    let found = format!("{name}: {} one way over loopback", rates(rate));
+    let finding = match &lanes.usual {
+        None => Finding::fine(check, found),
+        Some(Err(why)) => {
+            Finding::unknown(check, format!("{found}; cubic, to compare with, was refused: {why}"))
+        }
+        Some(Ok(usual)) => {
+            let (found, part) = (format!("{found}, {} under cubic", rates(*usual)), rate / usual);
+            let finding = if part < LANE_SHORT {
+                Finding::costs(check, found)
+                    .cost(format!("{:.0} % of the throughput over loopback", 100.0 * (1.0 - part)))
+                    .advice("--congestion cubic, or sysctl -w net.ipv4.tcp_congestion_control=cubic; over a long or lossy link measure first")
+            } else {
+                Finding::fine(check, found)
+            };
+            finding.figure("cubic_bytes_per_second", *usual).figure("ratio", part)
+        }
+    };
+    finding.figure("bytes_per_second", rate)
+}
+
+pub(super) fn busy_polling(facts: &Facts, config: &Config) -> Finding {
+    let check = "busy polling";
+    let (read, poll) = (facts.number(facts::BUSY_READ), facts.number(facts::BUSY_POLL));
+    let (Some(read), Some(poll)) = (read, poll) else {
+        return Finding::unknown(check, "the system does not tell net.core.busy_read and busy_poll");
+    };
+    let found = format!("net.core.busy_read={read}, busy_poll={poll}");
+    let spins = matches!(config.wait, WaitStrategy::BusySpin | WaitStrategy::Yield);
+    if spins || (read > 0 && poll > 0) {
+        return Finding::fine(check, found);
+    }
+    Finding::costs(check, found)
+        .cost("the card's interrupt for each packet that meets an engine asleep; over loopback nothing")
+        .advice("sysctl -w net.core.busy_read=50 net.core.busy_poll=50, if the card's driver can; it costs processor time")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::finding::Verdict;
+
+    fn fallback(why: &str) -> Result<DriverInfo, String> {
+        // What a server says of itself is the only way to one.
+        let mut config = Config::default();
+        (config.driver, config.sessions_max) = (zerio::DriverKind::Poll, 1);
+        let mut info = crate::doctor::driver(&config)?;
+        info.fallback = Some(why.to_owned());
+        Ok(info)
+    }
+
+    #[test]
+    fn a_forbidden_io_uring_is_told_with_who_forbids_it() {
+        let eperm = fallback("io_uring: EPERM (…), using epoll");
+        for (disabled, advice) in [("0", "seccomp"), ("1", "io_uring_group"), ("2", "io_uring_disabled=0")] {
+            let finding = driver(&Facts::of(&[(facts::URING_DISABLED, disabled)]), &eperm);
+            assert_eq!(finding.verdict, Verdict::Costs);
+            assert!(finding.advice.unwrap().contains(advice), "{disabled}");
+        }
+        let old = driver(&Facts::of(&[]), &fallback("io_uring: EINVAL (this kernel is older than 6.1)"));
+        assert!(old.advice.unwrap().contains("6.1"));
+        assert_eq!(driver(&Facts::of(&[]), &Err("no".into())).verdict, Verdict::Wrong);
+    }
+
+    #[test]
+    fn a_congestion_control_is_held_against_cubic() {
+        let config = Config::default();
+        let of = |here: f64, usual| congestion(&config, &Ok(Lanes { here: ("bbr".to_owned(), here), usual }));
+        assert_eq!(of(8e8, Some(Ok(1e9))).verdict, Verdict::Fine);
+        let short = of(7.9e8, Some(Ok(1e9)));
+        assert_eq!(short.verdict, Verdict::Costs);
+        assert_eq!(short.cost.as_deref(), Some("21 % of the throughput over loopback"));
+        assert_eq!(short.figures["ratio"], 0.79);
+        assert_eq!(of(1e9, None).verdict, Verdict::Fine);
+        assert_eq!(of(1e9, Some(Err("EPERM".into()))).verdict, Verdict::Unknown);
+        assert_eq!(congestion(&config, &Err("no sockets".into())).verdict, Verdict::Unknown);
+        let mut named = Config::default();
+        named.congestion = Some("none-such".into());
+        assert_eq!(congestion(&named, &Err("not found".into())).verdict, Verdict::Wrong);
+    }
+
+    #[test]
+    fn spinning_is_worth_it_where_it_is_faster() {
+        let of = |spinning_us, blocking_us| round_trip(&Ok(Trips { spinning_us, blocking_us }));
+        let good = of(8.0, 19.5);
+        assert_eq!(
+            (good.verdict, &*good.cost.unwrap()),
+            (Verdict::Fine, "to sleep in between costs 11.5 µs a round trip")
+        );
+        assert_eq!(of(4000.0, 30.0).verdict, Verdict::Costs);
+        assert_eq!(round_trip(&Err("no sockets".into())).verdict, Verdict::Unknown);
+    }
+
+    #[test]
+    fn busy_polling_matters_to_engines_that_sleep() {
+        let facts = |value| Facts::of(&[(facts::BUSY_READ, value), (facts::BUSY_POLL, value)]);
+        let mut config = Config::default();
+        assert_eq!(busy_polling(&facts("0"), &config).verdict, Verdict::Costs);
+        assert_eq!(busy_polling(&facts("50"), &config).verdict, Verdict::Fine);
+        assert_eq!(busy_polling(&Facts::of(&[]), &config).verdict, Verdict::Unknown);
+        config.wait = WaitStrategy::BusySpin;
+        assert_eq!(busy_polling(&facts("0"), &config).verdict, Verdict::Fine);
+    }
+}
