@@ -20,6 +20,7 @@ pub(crate) struct Args {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Bench(Bench),
+    Doctor(Doctor),
     Serve(Serve),
     Ping(Ping),
     Send(Send),
@@ -27,7 +28,8 @@ pub(crate) enum Command {
     #[cfg(unix)]
     Torture(Torture),
     Sim(Sim),
-    Doctor(Doctor),
+    Completions(Completions),
+    Man(Man),
 }
 
 /// Measures round trips and one-way streams between a server and a client of its own, each beside bare
@@ -279,8 +281,10 @@ pub(crate) struct Sim {
     pub(crate) steps: u64,
 }
 
-/// Looks at this machine and says what costs latency or capacity here: what it found, what that costs, measured on
-/// the spot where it can be, and what to do. In some three seconds; it changes nothing.
+/// Looks at this machine and says what costs latency or capacity here, and what to do.
+///
+/// Each line has what was found, what that costs, measured on the spot where it can be, and what to do. It takes some
+/// three seconds and changes nothing. Settings are those of the server that is to run here.
 ///
 /// A line is fine, costs something, or is wrong: what these settings ask for can't be had here, or nobody can want
 /// what it costs. Exit status 1 where a line is wrong.
@@ -299,6 +303,27 @@ pub(crate) struct Doctor {
     pub(crate) server: ServerSettings,
     #[command(flatten)]
     pub(crate) settings: Settings,
+}
+
+/// Prints a script that lets a shell complete commands and flags.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    zerio completions bash > ~/.local/share/bash-completion/completions/zerio\n  \
+    zerio completions zsh > ~/.zfunc/_zerio  # a folder of your $fpath\n  \
+    zerio completions fish > ~/.config/fish/completions/zerio.fish")]
+pub(crate) struct Completions {
+    pub(crate) shell: clap_complete::Shell,
+}
+
+/// Writes the manual: a page for the tool and one for each command, into a directory; without one, the tool's own to
+/// standard output.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  zerio man | man -l -\n  \
+    zerio man ~/.local/share/man/man1 && man zerio-serve")]
+pub(crate) struct Man {
+    /// Where to; it is made if there is none
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: Option<std::path::PathBuf>,
 }
 
 /// Settings of both sides.

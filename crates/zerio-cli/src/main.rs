@@ -13,6 +13,7 @@ mod doctor;
 mod failure;
 mod interrupt;
 mod lines;
+mod manual;
 mod ping;
 mod serve;
 mod settings;
@@ -34,6 +35,7 @@ static ALLOCATOR: allocations::Counting = allocations::Counting;
 fn main() -> ExitCode {
     let outcome = match Args::parse().command {
         Command::Bench(args) => bench::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Serve(args) => serve::run(&args),
         Command::Ping(args) => ping::run(&args),
         Command::Send(args) => lines::send(&args),
@@ -41,7 +43,8 @@ fn main() -> ExitCode {
         #[cfg(unix)]
         Command::Torture(args) => torture::run(&args),
         Command::Sim(args) => sim::run(&args),
-        Command::Doctor(args) => doctor::run(&args),
+        Command::Completions(args) => manual::completions(&args),
+        Command::Man(args) => manual::man(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

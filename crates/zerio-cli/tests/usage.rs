@@ -79,7 +79,7 @@ fn a_silent_server_is_given_up_on() {
 
 #[test]
 fn every_help_has_an_example_and_no_colours_in_a_pipe() {
-    for command in ["", "bench", "serve", "ping", "send", "listen", "doctor"] {
+    for command in ["", "bench", "serve", "ping", "send", "listen", "doctor", "completions", "man"] {
         let output = run(&format!("{command} --help"), b"");
         assert!(output.status.success());
         let help = text(&output.stdout);
