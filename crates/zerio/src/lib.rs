@@ -132,3 +132,18 @@ struct Readme;
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/from-csharp.md")]
 struct FromCSharp;
+
+/// And for the guide's chapters. What they include of the examples is compiled there.
+#[cfg(doctest)]
+mod guide {
+    #[doc = include_str!("../../../docs/guide/src/bounds.md")]
+    struct Bounds;
+    #[doc = include_str!("../../../docs/guide/src/operating.md")]
+    struct Operating;
+    #[doc = include_str!("../../../docs/guide/src/receiving.md")]
+    struct Receiving;
+    #[doc = include_str!("../../../docs/guide/src/sending.md")]
+    struct Sending;
+    #[doc = include_str!("../../../docs/guide/src/waiting.md")]
+    struct Waiting;
+}
