@@ -9,7 +9,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use support::{run, text};
+use support::{run, text, zerio};
 
 /// The commands that `--help` names.
 fn commands() -> BTreeSet<String> {
@@ -59,7 +59,7 @@ fn shells_take_their_scripts() {
 #[test]
 fn the_manual_has_a_page_for_each_command() {
     let directory = std::env::temp_dir().join(format!("zerio-man-{}", std::process::id())).join("man1");
-    let output = run(&format!("man {}", directory.display()), b"");
+    let output = zerio("man").arg(&directory).output().unwrap();
     assert!(output.status.success() && output.stdout.is_empty(), "{}", text(&output.stderr));
     let mut expected: BTreeSet<_> = commands().iter().map(|name| format!("zerio-{name}.1")).collect();
     expected.insert("zerio.1".to_owned());
@@ -88,7 +88,7 @@ fn without_a_directory_the_tools_own_page_comes_out() {
 fn a_directory_that_can_t_be_is_told_with_what_to_do() {
     let file = std::env::temp_dir().join(format!("zerio-no-directory-{}", std::process::id()));
     std::fs::write(&file, b"a file").unwrap();
-    let output = run(&format!("man {}", file.display()), b"");
+    let output = zerio("man").arg(&file).output().unwrap();
     std::fs::remove_file(&file).unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(

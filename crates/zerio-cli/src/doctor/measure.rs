@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 /// Reads of the clock in a row, and system calls.
 const READS: u32 = 20_000;
+#[cfg(unix)]
 const CALLS: u32 = 5_000;
 
 /// How often each is repeated; the median counts.

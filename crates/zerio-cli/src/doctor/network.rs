@@ -25,7 +25,9 @@ pub(super) fn driver(facts: &Facts, driver: &Result<DriverInfo, String>) -> Find
     };
     let finding = Finding::costs(check, format!("{}; {why}", info.name));
     if !facts.linux {
-        return finding;
+        return finding
+            .cost("a system call for each receive, where Registered I/O looks into memory")
+            .advice("a Windows of 8 or later, and no layered service provider (netsh winsock show catalog)");
     }
     let advice = match facts.number(facts::URING_DISABLED) {
         Some(1) => "sysctl -w kernel.io_uring_disabled=0, or its group in kernel.io_uring_group",

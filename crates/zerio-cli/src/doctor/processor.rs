@@ -77,8 +77,13 @@ pub(super) fn clock(facts: &Facts, read_ns: f64) -> Finding {
     let check = "clock";
     let Some(name) = facts.text(facts::CLOCK) else {
         let found = format!("a look takes {read_ns:.0} ns");
-        let finding =
-            if read_ns < CLOCK_SLOW { Finding::fine(check, found) } else { Finding::costs(check, found) };
+        let finding = if read_ns < CLOCK_SLOW {
+            Finding::fine(check, found)
+        } else {
+            Finding::costs(check, found).cost("an engine looks in every turn").advice(
+                "a clock that the processor has itself; on Windows: bcdedit /deletevalue useplatformclock",
+            )
+        };
         return finding.figure("read_ns", read_ns);
     };
     let found = format!("{name}; a look takes {read_ns:.0} ns");

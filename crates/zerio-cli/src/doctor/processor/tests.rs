@@ -55,6 +55,7 @@ fn slow_clocks_are_told_with_a_faster_one_where_there_is_one() {
     assert!(slow.advice.unwrap().starts_with("echo kvm-clock >"));
     assert!(of("hpet", "hpet acpi_pm", 900.0).advice.unwrap().contains("tsc=reliable"));
     assert_eq!(clock(&nothing(), 30.0).verdict, Verdict::Fine);
+    assert_eq!(clock(&nothing(), 300.0).verdict, Verdict::Costs);
 }
 
 #[test]
