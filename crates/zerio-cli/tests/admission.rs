@@ -1,5 +1,5 @@
 //! Who may come in: where the tool listens, and the limits on connections, as flags.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod support;
 
