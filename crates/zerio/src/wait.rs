@@ -4,6 +4,7 @@
 
 use std::cell::Cell;
 use std::fmt;
+use std::marker::PhantomData;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -170,27 +171,32 @@ impl Idler {
 }
 
 thread_local! {
-    static IN_HANDLER: Cell<bool> = const { Cell::new(false) };
+    /// How many reasons there are: worlds of a simulation end in any order.
+    static IN_HANDLER: Cell<usize> = const { Cell::new(0) };
 }
 
 /// Whether this thread runs a handler: there nothing may wait, because the engine would wait for itself.
 pub(crate) fn in_handler() -> bool {
-    IN_HANDLER.get()
+    IN_HANDLER.get() > 0
 }
 
 /// While it lives, this thread runs handlers.
 #[derive(Debug)]
-pub(crate) struct InHandler(bool);
+pub(crate) struct InHandler {
+    /// It counts on the thread that it was made on.
+    _stays: PhantomData<*const ()>,
+}
 
 impl InHandler {
     pub(crate) fn enter() -> InHandler {
-        InHandler(IN_HANDLER.replace(true))
+        IN_HANDLER.set(IN_HANDLER.get() + 1);
+        InHandler { _stays: PhantomData }
     }
 }
 
 impl Drop for InHandler {
     fn drop(&mut self) {
-        IN_HANDLER.set(self.0);
+        IN_HANDLER.set(IN_HANDLER.get() - 1);
     }
 }
 

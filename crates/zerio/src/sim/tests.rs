@@ -54,6 +54,21 @@ fn client(world: &mut World, server: &Server<Told>) -> Client<Told> {
 }
 
 #[test]
+fn a_sender_in_the_world_that_is_left_waited_for_ever_when_an_earlier_one_was_gone() {
+    for earlier_goes_first in [true, false] {
+        let mut worlds = [World::new(1), World::new(2)];
+        if !earlier_goes_first {
+            worlds.reverse();
+        }
+        let [gone, left] = worlds;
+        drop(gone);
+        assert!(crate::wait::in_handler(), "nothing waits in a world");
+        drop(left);
+        assert!(!crate::wait::in_handler(), "and what has nothing to do with one does");
+    }
+}
+
+#[test]
 fn a_direction_that_is_shut_ends_the_session_and_the_other_still_brings_the_answer() {
     let (mut world, server) = calm_world();
     let client = client(&mut world, &server);
