@@ -225,7 +225,8 @@ impl<T: Table> Driver for Rio<T> {
             self.accept_ready = true;
             self.skimmed = 0;
         }
-        if looks || !wait.is_zero() {
+        // Where one has just come, the next may be there too.
+        if looks || !wait.is_zero() || (self.accept_wanted && self.accept_ready) {
             self.control(done);
         }
         self.drain(done)?;

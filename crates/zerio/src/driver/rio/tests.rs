@@ -147,6 +147,29 @@ fn sockets_that_can_not_be_had_or_made_right_were_never_there() {
 }
 
 #[test]
+fn of_connections_that_come_together_one_in_sixty_four_turns_was_accepted_while_there_was_work() {
+    let mut rig = Rig::new();
+    let listener = socket::bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    socket::listen(&listener, &options()).unwrap();
+    let address = listener.local_addr().unwrap().as_socket().unwrap();
+    rig.driver.listen(listener).unwrap();
+    // Nobody has come: it looks no more often than it must.
+    rig.driver.accept();
+    rig.turn(Duration::ZERO);
+    let peers: Vec<_> = (0..50).map(|_| TcpStream::connect(address).unwrap()).collect();
+    let mut turns = 0;
+    for _ in &peers {
+        while rig.done.is_empty() {
+            turns += 1;
+            assert!(turns <= SKIMS as usize + peers.len());
+            rig.turn(Duration::ZERO);
+        }
+        assert!(matches!(rig.done.remove(0), Completion::Accepted(Ok(_))));
+        rig.driver.accept();
+    }
+}
+
+#[test]
 fn a_span_that_lies_across_registrations_is_served_up_to_the_seam() {
     // The seam is in the middle of the second span from the end.
     let mut rig = Rig::over(Model::REGISTRATION_MAX + 12);
