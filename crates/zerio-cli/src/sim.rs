@@ -3,12 +3,13 @@
 
 use std::io::{Write, stdout};
 use std::ops::RangeInclusive;
-use std::sync::Mutex;
+use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use indicatif::ProgressBar;
-use zerio::sim::{Again, Failure as Fault, storm};
+use zerio::sim::{Again, Failure as Fault, Figures, storm};
 
 use crate::args;
 use crate::failure::Failure;
@@ -36,6 +37,8 @@ struct Sum {
     messages: AtomicU64,
     /// Of those that failed, the one with the lowest seed.
     fault: Mutex<Option<Fault>>,
+    /// One that has not come to an end.
+    endless: Mutex<Option<Again>>,
     over: AtomicBool,
 }
 
@@ -53,60 +56,123 @@ pub(crate) fn run(args: &args::Sim) -> Result<(), Failure> {
         Some(time) if seeds == u64::MAX => terminal::bar(time.as_secs(), time),
         _ => terminal::bar(seeds, PATIENCE),
     };
-    let (begun, sum) = (Instant::now(), Sum::default());
     let jobs = std::thread::available_parallelism().map_or(1, usize::from).min(seeds.min(1024) as usize);
-    let next = AtomicU64::new(0);
-    let watches: Vec<Watch> = (0..jobs).map(|_| Watch::default()).collect();
-    std::thread::scope(|scope| {
-        let workers: Vec<_> = watches
-            .iter()
-            .map(|watch| {
-                let (next, sum, bar) = (&next, &sum, &bar);
-                scope.spawn(move || {
-                    while !sum.over.load(Ordering::Relaxed) {
-                        let n = next.fetch_add(1, Ordering::Relaxed);
-                        if n >= seeds
-                            || until.is_some_and(|until| begun.elapsed() >= until)
-                            || interrupt::seen()
-                        {
-                            return;
-                        }
-                        watch.begin(Again { seed: first.wrapping_add(n), steps: args.steps });
-                        sum.add(storm(first.wrapping_add(n), args.steps));
-                        show(bar, sum, (seeds == u64::MAX).then(|| begun.elapsed()));
-                    }
-                })
-            })
-            .collect();
-        while !workers.iter().all(|worker| worker.is_finished()) {
-            std::thread::sleep(LOOK);
-            watches.iter().for_each(Watch::look);
-        }
+    let work = Arc::new(Work {
+        storm,
+        first,
+        seeds,
+        steps: args.steps,
+        begun: Instant::now(),
+        until,
+        endless: ENDLESS,
+        next: AtomicU64::new(0),
+        watches: (0..jobs).map(|_| Watch::default()).collect(),
+        sum: Sum::default(),
+        bar,
     });
-    bar.finish_and_clear();
-    sum.report(first, begun.elapsed())
+    work.happen();
+    work.bar.finish_and_clear();
+    work.report()
 }
 
-/// The storm that a thread is at, and since when; `None` once it was told of.
+/// What there is to do, and what has come of it.
+struct Work {
+    storm: fn(u64, u64) -> Result<Figures, Fault>,
+    first: u64,
+    seeds: u64,
+    steps: u64,
+    begun: Instant,
+    until: Option<Duration>,
+    /// A storm that takes longer does not come to an end.
+    endless: Duration,
+    next: AtomicU64,
+    /// Of each thread.
+    watches: Vec<Watch>,
+    sum: Sum,
+    bar: ProgressBar,
+}
+
+impl Work {
+    /// Until everything is done, or one storm does not come to an end: its thread can't be waited for, and ends
+    /// with the program.
+    fn happen(self: &Arc<Self>) {
+        let begin = |at| {
+            let work = self.clone();
+            std::thread::spawn(move || work.go_on(&work.watches[at]))
+        };
+        let workers: Vec<_> = (0..self.watches.len()).map(begin).collect();
+        while !workers.iter().all(|worker| worker.is_finished()) {
+            std::thread::sleep(LOOK);
+            for watch in &self.watches {
+                self.judge(watch.what());
+            }
+            if self.sum.endless().is_some() {
+                return;
+            }
+        }
+        for worker in workers {
+            worker.join().unwrap_or_else(|panic| resume_unwind(panic));
+        }
+    }
+
+    fn go_on(&self, watch: &Watch) {
+        while !self.sum.over.load(Ordering::Relaxed) {
+            let n = self.next.fetch_add(1, Ordering::Relaxed);
+            let is_late = self.until.is_some_and(|until| self.begun.elapsed() >= until);
+            if n >= self.seeds || is_late || interrupt::seen() {
+                return;
+            }
+            let seed = self.first.wrapping_add(n);
+            watch.begin(Again { seed, steps: self.steps });
+            let outcome = (self.storm)(seed, self.steps);
+            // It has come to its end now, and too late.
+            self.judge(watch.end());
+            self.sum.add(outcome);
+            show(&self.bar, &self.sum, (self.seeds == u64::MAX).then(|| self.begun.elapsed()));
+        }
+    }
+
+    fn judge(&self, storm: Option<(Again, Duration)>) {
+        if let Some((storm, _)) = storm.filter(|(_, took)| *took > self.endless) {
+            self.sum.add_endless(storm);
+        }
+    }
+
+    fn report(&self) -> Result<(), Failure> {
+        let line = self.sum.line(self.first, self.begun.elapsed());
+        if let Some(fault) = lock(&self.sum.fault).as_ref() {
+            return Err(Failure::new(format!("{line}\n{fault}")));
+        }
+        if let Some(storm) = self.sum.endless() {
+            let (seed, bound) = (storm.seed, self.endless.as_secs_f64());
+            let what = format!("a storm that takes more than {bound} s does not come to an end");
+            return Err(Failure::new(format!("{line}\nseed {seed:#x}: {what}\nagain with: {storm}")));
+        }
+        writeln!(stdout(), "{line}, nothing wrong").map_err(Failure::output)
+    }
+}
+
+/// The storm that a thread is at, and since when.
 #[derive(Default)]
 struct Watch(Mutex<Option<(Again, Instant)>>);
 
 impl Watch {
     fn begin(&self, storm: Again) {
-        *self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some((storm, Instant::now()));
+        *lock(&self.0) = Some((storm, Instant::now()));
     }
 
-    /// Tells of a storm that goes on for ever, which could not tell itself.
-    fn look(&self) {
-        let mut watched = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if let Some((storm, _)) = watched.take_if(|(_, since)| since.elapsed() > ENDLESS) {
-            let Again { seed, .. } = storm;
-            terminal::note(format_args!(
-                "seed {seed:#x} has not come to an end for {} s, a fault too; again with: {storm}",
-                ENDLESS.as_secs()
-            ));
-        }
+    /// The storm, and how long it has taken so far.
+    fn what(&self) -> Option<(Again, Duration)> {
+        lock(&self.0).map(|(storm, since)| (storm, since.elapsed()))
     }
+
+    fn end(&self) -> Option<(Again, Duration)> {
+        lock(&self.0).take().map(|(storm, since)| (storm, since.elapsed()))
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn seed_of_the_clock() -> u64 {
@@ -121,7 +187,7 @@ fn show(bar: &ProgressBar, sum: &Sum, elapsed: Option<Duration>) {
 }
 
 impl Sum {
-    fn add(&self, outcome: Result<zerio::sim::Figures, Fault>) {
+    fn add(&self, outcome: Result<Figures, Fault>) {
         let add = |sum: &AtomicU64, n: u64| {
             sum.fetch_add(n, Ordering::Relaxed);
         };
@@ -135,7 +201,7 @@ impl Sum {
             Err(fault) => {
                 add(&self.steps, fault.step);
                 self.over.store(true, Ordering::Relaxed);
-                let mut first = self.fault.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+                let mut first = lock(&self.fault);
                 if first.as_ref().is_none_or(|first| fault.seed < first.seed) {
                     *first = Some(fault);
                 }
@@ -143,24 +209,81 @@ impl Sum {
         }
     }
 
-    fn report(self, first: u64, took: Duration) -> Result<(), Failure> {
-        let (seeds, steps) = (self.seeds.into_inner(), self.steps.into_inner());
+    fn add_endless(&self, storm: Again) {
+        self.over.store(true, Ordering::Relaxed);
+        lock(&self.endless).get_or_insert(storm);
+    }
+
+    fn endless(&self) -> Option<Again> {
+        *lock(&self.endless)
+    }
+
+    fn line(&self, first: u64, took: Duration) -> String {
+        let [seeds, steps, sessions, messages] =
+            [&self.seeds, &self.steps, &self.sessions, &self.messages].map(|sum| sum.load(Ordering::Relaxed));
         let tried = range(first, seeds);
-        let line = format!(
-            "{seeds} seeds ({:#x} to {:#x}), {steps} steps in {:.1} s: {} sessions, {} messages checked",
+        format!(
+            "{seeds} seeds ({:#x} to {:#x}), {steps} steps in {:.1} s: {sessions} sessions, {messages} messages \
+             checked",
             tried.start(),
             tried.end(),
             took.as_secs_f64(),
-            self.sessions.into_inner(),
-            self.messages.into_inner(),
-        );
-        match self.fault.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()) {
-            Some(fault) => Err(Failure::new(format!("{line}\n{fault}"))),
-            None => writeln!(stdout(), "{line}, nothing wrong").map_err(Failure::output),
-        }
+        )
     }
 }
 
 fn range(first: u64, seeds: u64) -> RangeInclusive<u64> {
     first..=first.wrapping_add(seeds.saturating_sub(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn work(storm: fn(u64, u64) -> Result<Figures, Fault>, endless: Duration) -> Arc<Work> {
+        Arc::new(Work {
+            storm,
+            first: 0x1f,
+            seeds: 1,
+            steps: 500,
+            begun: Instant::now(),
+            until: None,
+            endless,
+            next: AtomicU64::new(0),
+            watches: vec![Watch::default()],
+            sum: Sum::default(),
+            bar: ProgressBar::hidden(),
+        })
+    }
+
+    fn is_told(work: &Work) {
+        let told = work.report().unwrap_err();
+        assert!(told.text().contains("\nseed 0x1f: a storm that takes more than"), "{}", told.text());
+        assert!(told.text().ends_with("sim --seed 0x1f --steps 500"), "{}", told.text());
+    }
+
+    #[test]
+    fn a_storm_that_never_ended_was_waited_for_and_no_fault() {
+        let never = |_, _| loop {
+            std::thread::park();
+        };
+        let work = work(never, Duration::from_millis(50));
+        work.happen();
+        is_told(&work);
+    }
+
+    #[test]
+    fn a_storm_that_took_too_long_and_ended_was_no_fault() {
+        let work = work(|_, _| Ok(Figures::default()), Duration::ZERO);
+        work.go_on(&work.watches[0]);
+        is_told(&work);
+    }
+
+    #[test]
+    fn a_storm_that_ends_in_time_is_none() {
+        let work = work(|_, _| Ok(Figures::default()), ENDLESS);
+        work.happen();
+        assert!(work.report().is_ok());
+        assert_eq!(work.sum.seeds.load(Ordering::Relaxed), 1);
+    }
 }
