@@ -76,6 +76,12 @@ impl Cursor {
     pub(crate) fn observe(&self) -> u64 {
         self.0.load(Acquire)
     }
+
+    /// The same for one who has said something first.
+    #[inline]
+    pub(crate) fn look(&self) -> u64 {
+        self.0.load(SeqCst)
+    }
 }
 
 /// A count that one thread at a time adds to and anyone reads, at any time.

@@ -260,7 +260,9 @@ impl SendPath {
         let news = self.note_full();
         self.ring.word().let_go(committed);
         if news {
-            // Not while it is held: that may be a system call.
+            // The mark of an earlier message may stand, and be taken at this very moment: who takes it after this
+            // sees the note. Not while the ring is held: that may be a system call.
+            cursor::say_then_look();
             self.bell.ring(self.index);
         }
         Err(SendError::Full)

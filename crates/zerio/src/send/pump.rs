@@ -236,6 +236,7 @@ impl SendPath {
     pub(crate) fn stuck(&self) -> Option<u64> {
         // The kernel may have taken everything while a sender was about to make its note.
         self.unstick(&wait::take_soon(&self.pump));
-        Some(self.stuck.observe()).filter(|stuck| !is_even(*stuck))
+        // After the engine has taken the mark that says to look.
+        Some(self.stuck.look()).filter(|stuck| !is_even(*stuck))
     }
 }

@@ -144,11 +144,16 @@ impl World {
         self.path.sent(span, Ok(bytes)).unwrap();
     }
 
-    /// Sixteen messages, and no room for one more.
-    fn fill(&mut self) {
+    /// Sixteen messages: there is no room for one more.
+    fn fill_up(&self) {
         for number in 0..16 {
             self.send(&[number; LEN]).unwrap();
         }
+    }
+
+    /// The same, and a sender has found that out.
+    fn fill(&mut self) {
+        self.fill_up();
         assert_eq!(self.send(&[16; LEN]), Err(SendError::Full));
     }
 

@@ -87,6 +87,23 @@ fn a_message_is_committed_before_a_close_and_counted_or_it_is_refused() {
     }
 }
 
+#[test]
+fn a_ring_that_was_found_full_as_its_mark_was_taken_was_never_looked_at() {
+    model(|| {
+        let world = World::new();
+        // All of them are marked, and nobody has looked yet.
+        world.fill_up();
+        let World { path, bell, .. } = world;
+        let path = Arc::new(path);
+        let other = path.clone();
+        let other = thread::spawn(move || other.try_send(1, b"one more"));
+        let look = || bell.take(0) != 0 && path.stuck().is_some();
+        let seen = look();
+        assert_eq!(other.join().unwrap(), Err(SendError::Full));
+        assert!(seen || look(), "nobody will look again at a peer that does not read");
+    });
+}
+
 #[cfg(unix)]
 #[test]
 fn whoever_has_the_pump_flag_has_the_socket_alone() {
