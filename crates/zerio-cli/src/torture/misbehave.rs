@@ -1,5 +1,6 @@
 //! The peers that misbehave: a process of its own, with a thread for each. Each does one thing after the other
-//! that no peer should, and holds what the server makes of it against what it should.
+//! that no peer should, and holds what the server makes of it against what it should, where it is told: of one that
+//! breaks off by itself only the server hears, whose clients lose nothing by it.
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;

@@ -1,4 +1,5 @@
-//! What `zerio torture` prints, and what it takes for a fault when all is counted.
+//! What `zerio torture` prints, and what it takes for a fault when all is counted. What was seen to be one while the
+//! run went on is among it.
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
@@ -10,8 +11,9 @@ use super::misbehave;
 use crate::args;
 use crate::failure::Failure;
 
-/// From this second on memory does not grow; in a shorter run, from its middle on.
-const FLAT_FROM: usize = 10;
+/// From the tenth second on memory does not grow; in a shorter run, from its middle on. The first sample is the first
+/// second's.
+const FLAT_FROM: usize = 9;
 
 /// By so much it may: what the allocator and the kernel round up.
 const TOLERANCE_KIB: u64 = 2048;
@@ -155,7 +157,7 @@ mod tests {
 
     #[test]
     fn memory_is_held_against_the_tenth_second() {
-        let mut resident = vec![1; 10];
+        let mut resident = vec![1; 9];
         resident.extend([100, 90, 103, 101]);
         // As long again: a shorter run is held against its half.
         resident.extend([102; 6]);
