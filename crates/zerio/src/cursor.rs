@@ -272,6 +272,11 @@ impl Bits {
         self.0.iter().map(|word| word.load(Relaxed).count_ones()).sum()
     }
 
+    #[cfg(feature = "sim")]
+    pub(crate) fn is_set(&self, index: u32) -> bool {
+        self.0[index as usize / 64].load(SeqCst) & 1 << (index % 64) != 0
+    }
+
     /// How many words there are.
     #[inline]
     pub(crate) fn words(&self) -> usize {

@@ -145,6 +145,10 @@ pub fn ring(data: &[u8]) {
             5 => drop(claim.take()),
             6 => {
                 let batched = input.byte() & 1 == 1;
+                // As an engine does before it looks.
+                if bell.take(0) != 0 {
+                    sole.forget();
+                }
                 if model.failed {
                     assert!(path.pump(id, &mut driver, false).is_err());
                     continue;
@@ -164,8 +168,11 @@ pub fn ring(data: &[u8]) {
                 assert_eq!(path.sent(span, outcome).is_err(), fails);
                 model.failed |= fails;
             }
-            // To be told or not to be told of each message is the engine's matter, and changes nothing here.
-            9 => path.watch(input.byte() & 1 == 1),
+            // Who is not told of each message looks once more when he is again.
+            9 => {
+                path.watch(input.byte() & 1 == 1);
+                bell.ring(0);
+            }
             _ => {
                 if !model.closed {
                     path.close();
@@ -182,6 +189,7 @@ pub fn ring(data: &[u8]) {
                 }
             }
         }
+        assert!(model.closed || model.failed || !path.is_forgotten(), "what is not taken is marked");
         let left = path.left();
         assert_eq!((left.messages, left.bytes), model.left());
         assert_eq!(path.is_taken(), claim.is_some());

@@ -86,6 +86,11 @@ impl Doorbell {
         self.asleep.rise();
     }
 
+    #[cfg(feature = "sim")]
+    pub(super) fn is_marked(&self, index: u32) -> bool {
+        self.marked.is_set(index)
+    }
+
     /// How many sessions are marked.
     pub(crate) fn count(&self) -> u32 {
         self.marked.count()

@@ -1,4 +1,4 @@
-//! What a simulation may look at: whether the cursors of a ring are as they must be.
+//! What a simulation may look at: whether the cursors of a ring are as they must be, and nothing is forgotten.
 #![forbid(unsafe_code)]
 
 use super::SendPath;
@@ -16,5 +16,13 @@ impl SendPath {
         let consistent = pump.in_flight || acked == submitted;
         let what = || format!("acked {acked}, submitted {submitted}, committed {committed}");
         (!orderly || !consistent).then(what)
+    }
+
+    /// Whether something was committed that nobody will look for: nothing is in flight, whose completion would bring
+    /// the engine here, no mark stands, and the engine has not promised to look.
+    pub(crate) fn is_forgotten(&self) -> bool {
+        let pump = wait::take_soon(&self.pump);
+        let waits = !pump.in_flight && !self.ring.is_drained(&pump.reader);
+        waits && !self.watched.seems_to_hold() && !self.bell.is_marked(self.index)
     }
 }
