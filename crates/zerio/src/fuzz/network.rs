@@ -139,6 +139,7 @@ pub fn network(data: &[u8]) {
     let mut config = Config::default();
     (config.message_max, config.send_ring, config.receive_buffer) = (MESSAGE_MAX, 4096, 4096);
     config.sessions_max = CONNECTIONS_MAX + 1;
+    config.batch_from = 1 + data.len() % 8;
     (config.handshake_timeout, config.drain_timeout) = (DEADLINE, DEADLINE);
     let server = world.server(config.clone(), Echo::default()).expect("a good configuration");
     let client = world.client(server.address(), "client", config, Echoes::default()).expect("a good one too");

@@ -160,6 +160,8 @@ fn world(input: &mut Input<'_>) -> (World, Arc<Directory>) {
     let mut config = Config::default();
     (config.message_max, config.send_ring, config.receive_buffer) = (MESSAGE_MAX, 4096, 4096);
     config.sessions_max = 1 + usize::from(choices % 4);
+    // Of so many there may be more than one at once.
+    config.batch_from = 1 + usize::from(choices % 4);
     config.same_id = if choices & 4 == 0 { SameId::RefuseNew } else { SameId::ReplaceOld };
     config.slow_peer_timeout = (choices & 8 == 0).then_some(Duration::from_secs(3));
     let keeps_handles = choices & 16 == 0;
