@@ -89,6 +89,8 @@ pub struct World {
     random: Random,
     pub(self) steps: u64,
     trace: u64,
+    /// Who has turned in the last step.
+    turned: Option<usize>,
     /// In a world nothing waits.
     _nothing_waits: InHandler,
 }
@@ -113,6 +115,7 @@ impl World {
             random,
             steps: 0,
             trace: 0,
+            turned: None,
             _nothing_waits: InHandler::enter(),
         }
     }
@@ -207,11 +210,13 @@ impl World {
         let happened = self.net.next()?;
         self.steps += 1;
         let mut work = 0;
+        self.turned = None;
         let free = match happened {
             Happened::Traffic => None,
             Happened::Alarm(token) if token & FREE_TOKEN != 0 => Some(token & !FREE_TOKEN),
             Happened::Alarm(token) => {
                 let (index, epoch) = (token as u32 as usize, token >> 32);
+                self.turned = Some(index);
                 work = self.members[index].go_on(epoch, index, &self.net, &mut self.random) as u64;
                 None
             }

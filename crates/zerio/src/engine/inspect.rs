@@ -30,12 +30,23 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         Ok(self.done.is_empty())
     }
 
+    /// Before its first session: the slots are taken in another order.
+    pub(crate) fn shuffle_slots(&mut self, below: impl FnMut(usize) -> usize) {
+        self.core.table.shuffle(below);
+    }
+
     /// What is not as it must be after every turn.
     pub(crate) fn fault(&self) -> Option<String> {
         for (index, session) in self.core.table.sessions.iter().enumerate() {
             let send = &self.core.shared.slots[index].send;
             if let Some(cursors) = send.fault() {
                 return Some(format!("slot {index}, {:?}: the ring's cursors: {cursors}", session.state));
+            }
+            if matches!(session.state, State::Open | State::Draining) && send.is_forgotten() {
+                return Some(format!(
+                    "slot {index}, {:?}: nobody will look for what was accepted",
+                    session.state
+                ));
             }
             if self.buffers[index].is_lent() != session.receiving {
                 return Some(format!("slot {index}: its room is lent or not, its session says otherwise"));
@@ -53,6 +64,13 @@ impl<D: Driver, H: Handler> Engine<D, H> {
             there if there > most => Some(format!("{there} are in their handshake, {most} may be")),
             _ => None,
         }
+    }
+
+    /// A slot that an engine which is finished has left, whatever its driver has come to.
+    pub(crate) fn slot_left(&self) -> Option<String> {
+        let mut sessions = self.core.table.sessions.iter().enumerate();
+        let (index, session) = sessions.find(|(_, session)| session.state != State::Free)?;
+        Some(format!("slot {index} is left {:?}", session.state))
     }
 
     /// What is not as it must be when an engine is finished, its driver still there.

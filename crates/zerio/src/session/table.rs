@@ -54,6 +54,15 @@ impl Table {
         self.free.push(index);
     }
 
+    /// For a simulation: free slots are taken in another order, so that few sessions lie far apart. `below` gives a
+    /// number that is.
+    #[cfg(feature = "sim")]
+    pub(crate) fn shuffle(&mut self, mut below: impl FnMut(usize) -> usize) {
+        for last in (1..self.free.len()).rev() {
+            self.free.swap(last, below(last + 1));
+        }
+    }
+
     /// How many slots have no session.
     pub(crate) fn free(&self) -> usize {
         self.free.len()

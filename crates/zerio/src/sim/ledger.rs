@@ -33,7 +33,7 @@ pub(super) struct Ledger {
     /// A newer session may take an older one's id.
     pub(super) replaces: bool,
     /// A peer that reads too slowly is disconnected.
-    pub(super) hurries: bool,
+    pub(super) hurries: Option<Duration>,
     /// How long a session that ends may take to send what it has accepted.
     pub(super) drain_timeout: Duration,
     pub(super) limits: Limits,
@@ -59,6 +59,8 @@ pub(super) struct Session {
     asked_to_end: bool,
     /// What its handler has said when it was asked whether it may come in.
     admitted: Option<bool>,
+    /// When a sender has first found its ring full.
+    full_since: Option<u64>,
     /// Its handler was told that it did not.
     rejected: bool,
     /// This side knows nothing of zerio, and has this to say.
@@ -109,7 +111,7 @@ impl Ledger {
             figures: Figures::default(),
             calm: false,
             replaces: false,
-            hurries: false,
+            hurries: None,
             drain_timeout: Duration::ZERO,
             limits: Limits::default(),
             passed: Vec::new(),
@@ -253,6 +255,7 @@ impl Ledger {
 
     /// What became of an attempt to send the next message of a side.
     pub(super) fn sent(&mut self, end: End, len: usize, outcome: Result<(), SendError>) {
+        let now = self.net.now();
         let session = self.session(end);
         let (phase, node) = (session.phase, session.node);
         match outcome {
@@ -264,7 +267,8 @@ impl Ledger {
             }
             Err(SendError::TimedOut) => self.fail(format!("{end:?}: a send that does not wait timed out")),
             Err(SendError::TooLarge { .. }) => self.fail(format!("{end:?}: {len} bytes were too large")),
-            Err(SendError::Full | SendError::Closed | SendError::UnknownPeer) => {}
+            Err(SendError::Full) => _ = self.session(end).full_since.get_or_insert(now),
+            Err(SendError::Closed | SendError::UnknownPeer) => {}
         }
     }
 

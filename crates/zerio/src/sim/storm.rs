@@ -38,6 +38,9 @@ const END: Duration = Duration::from_secs(3);
 /// So many steps of calm and end are a machine that does not come to rest.
 const REST_STEPS: u64 = 400_000;
 
+/// How many sessions there may be where that is more than one word of the doorbell has bits for.
+const WIDE: (usize, usize) = (64, 128);
+
 /// What a storm did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -140,6 +143,8 @@ struct Storm {
     clients: Vec<ClientSide>,
     raws: Vec<Raw>,
     paused: Rc<RefCell<Vec<(End, Peer)>>>,
+    /// Where there are no handles.
+    paused_ids: Vec<String>,
     /// Handles on sessions that may be over.
     handles: Vec<(End, Peer)>,
     /// An action's time came while another one was being done.
@@ -192,7 +197,7 @@ impl Storm {
         {
             let mut ledger = ledger.borrow_mut();
             ledger.replaces = config.same_id == SameId::ReplaceOld;
-            ledger.hurries = config.slow_peer_timeout.is_some();
+            ledger.hurries = config.slow_peer_timeout;
             ledger.drain_timeout = config.drain_timeout;
             ledger.limits = Limits::new(&config);
         }
@@ -212,6 +217,7 @@ impl Storm {
             clients: Vec::new(),
             raws: Vec::new(),
             paused: Rc::default(),
+            paused_ids: Vec::new(),
             handles: Vec::new(),
             acts: false,
             scratch: Vec::new(),
@@ -245,8 +251,11 @@ impl Storm {
             // Everybody is gone, and nobody comes: only an action can follow.
             None => self.acts = true,
         }
-        if self.world.steps.is_multiple_of(16) {
-            self.look_around()?;
+        // Who has turned is looked at; at everybody, now and then.
+        match self.world.turned {
+            _ if self.world.steps.is_multiple_of(16) => self.look_around()?,
+            Some(index) => self.look_at(index)?,
+            None => {}
         }
         match self.ledger.borrow_mut().failure.take().or_else(take_allocations) {
             Some(what) => Err(what),
@@ -259,12 +268,13 @@ impl Storm {
         if let Some(what) = self.world.net.misuse() {
             return Err(what);
         }
-        for (index, member) in self.world.members.iter().enumerate() {
-            if let Some(what) = member.fault() {
-                return Err(format!("engine {index}: {what}"));
-            }
-        }
+        (0..self.world.members.len()).try_for_each(|index| self.look_at(index))?;
         self.bury()
+    }
+
+    fn look_at(&self, index: usize) -> Result<(), String> {
+        let what = self.world.members[index].fault();
+        what.map_or(Ok(()), |what| Err(format!("engine {index}: {what}")))
     }
 
     // Who is there.
@@ -303,6 +313,9 @@ impl Storm {
             Err(Error::System { .. }) if self.world.faults().listen_errors > 0 => return false,
             Err(error) => panic!("the configuration is a valid one: {error}"),
         };
+        for engine in &engines {
+            engine.borrow_mut().shuffle_slots(|end| self.random.below(end as u64) as usize);
+        }
         self.server = Some(ServerSide { engines, nodes, directory });
         true
     }
@@ -349,6 +362,9 @@ impl Storm {
             let mut engine = engine.borrow_mut();
             let failed = self.world.members[node].has_failed();
             self.ledger.borrow_mut().close_book(node, &engine.shared().counters(), server, failed);
+            if let Some(what) = engine.slot_left() {
+                return Err(format!("engine {node} has ended: {what}"));
+            }
             if !failed {
                 if let Some(what) = engine.fault_at_rest(receive_buffer) {
                     return Err(format!("engine {node} has ended: {what}"));
@@ -378,7 +394,7 @@ impl Storm {
         for raw in &mut self.raws {
             raw.close();
         }
-        while !self.paused.borrow().is_empty() {
+        while !self.paused.borrow().is_empty() || !self.paused_ids.is_empty() {
             self.resume_one();
         }
         let quiet = |storm: &Storm| storm.ledger.borrow().missing().is_none();
@@ -489,7 +505,12 @@ fn draw_config(random: &mut Random) -> Config {
         message_max,
         send_ring,
         receive_buffer: frame.max(4096) + random.of_any_size(1, 4096) as usize,
-        sessions_max: random.between(engines as u64, 10) as usize,
+        // Sometimes more than one word of the doorbell has bits for.
+        sessions_max: match random.happens(250) {
+            true => random.between(WIDE.0 as u64, WIDE.1 as u64) as usize,
+            false => random.between(engines as u64, 10) as usize,
+        },
+        batch_from: random.between(1, 8) as usize,
         connections_per_address: random.happens(300).then(|| random.between(1, 6) as usize),
         // Slow enough to be reached, and fast enough that there is a token when all is calm.
         connections_per_second: random.happens(300).then(|| random.of_any_size(20, 2000) as u32),

@@ -54,7 +54,8 @@ impl Ledger {
         let other = end.other();
         let taken = self.net.bytes_sent(other);
         let shut = self.net.shut_since(other).is_some();
-        let (replaces, hurries, failed) = (self.replaces, self.hurries, self.has_failed(end, reason));
+        let (slow, replaced) = (self.was_full_for_long(end), self.replaces && self.has_a_successor(end));
+        let failed = self.has_failed(end, reason);
         let book = self.book(node);
         book.failure_told |= matches!(reason, Reason::DriverFailed(_));
         let stopped = book.stopped;
@@ -71,9 +72,9 @@ impl Ledger {
             Reason::BadFrame(told) => fault == Some(told) && heard == came,
             Reason::Connection(_) => failed,
             Reason::BadAnswer | Reason::HandlerPanicked => false,
-            Reason::SlowPeer => hurries,
+            Reason::SlowPeer => slow,
             Reason::Disconnected => asked || muted,
-            Reason::Replaced => replaces,
+            Reason::Replaced => replaced,
             Reason::Stopped => stopped,
             // Whether it has, the engine's end shows.
             Reason::DriverFailed(_) => true,
@@ -90,6 +91,20 @@ impl Ledger {
             _ if fault.is_some() && heard == came && !muted => self.book(node).bad_frames_unseen += 1,
             _ => {}
         }
+    }
+
+    /// Whether it may be that a side's ring was full for as long as is too long.
+    fn was_full_for_long(&mut self, end: End) -> bool {
+        let (limit, now) = (self.hurries, self.net.now());
+        let since = self.session(end).full_since;
+        since.zip(limit).is_some_and(|(since, limit)| u128::from(now - since) >= limit.as_nanos())
+    }
+
+    /// Whether another connection with the same id was let in, which may have been made before.
+    fn has_a_successor(&mut self, end: End) -> bool {
+        let id = self.session(end).id.clone();
+        let others = self.sessions.iter().enumerate().filter(|(at, _)| *at != end.connection as usize);
+        others.into_iter().any(|(_, sides)| sides[0].id == id && sides[1].admitted == Some(true))
     }
 
     /// Whether a connection has failed in a way that may be told so. It may also have been reset after that, by the

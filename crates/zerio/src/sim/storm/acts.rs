@@ -5,6 +5,7 @@ use super::Storm;
 use crate::driver::sim::{End, Whose, connection_of, in_library};
 use crate::error::SendError;
 use crate::session::peer::{Peer, Sender};
+use crate::session::request;
 use crate::sim::ledger::compose;
 use crate::sim::raw::Raw;
 use crate::sim::script::Script;
@@ -78,16 +79,11 @@ impl Storm {
             }
             Action::Hold => return self.hold(),
             Action::Resume => self.resume_one(),
-            Action::Pause => {
-                if let Some((end, peer)) = self.handle() {
-                    let _ = peer.pause();
-                    self.paused.borrow_mut().push((end, peer));
-                }
-            }
+            Action::Pause => self.pause_one(),
             Action::Disconnect => {
                 if let Some((end, peer)) = self.handle() {
                     self.ledger.borrow_mut().ask_to_end(end);
-                    let _ = peer.disconnect();
+                    let _ = in_library(|| peer.disconnect());
                 }
             }
             Action::LateSend => self.late_send(),
@@ -247,7 +243,13 @@ impl Storm {
     fn hold(&mut self) -> Result<(), String> {
         let Some((end, peer)) = self.handle() else { return Ok(()) };
         let len = self.len();
-        let Ok(mut claim) = peer.try_claim(len) else { return Ok(()) };
+        let mut claim = match in_library(|| peer.try_claim(len)) {
+            Ok(claim) => claim,
+            Err(error) => {
+                self.ledger.borrow_mut().sent(end, len, Err(error));
+                return Ok(());
+            }
+        };
         for _ in 0..self.random.of_any_size(1, 60) {
             self.step()?;
         }
@@ -261,11 +263,33 @@ impl Storm {
         Ok(())
     }
 
+    fn pause_one(&mut self) {
+        if let Some((end, peer)) = self.handle() {
+            let _ = in_library(|| peer.pause());
+            self.paused.borrow_mut().push((end, peer));
+        } else if self.habits.sole {
+            let id = format!("c{}", self.random.below(self.ids));
+            self.request_by_id(&id, request::PAUSE, 0);
+            self.paused_ids.push(id);
+        }
+    }
+
     pub(super) fn resume_one(&mut self) {
         let taken = self.paused.borrow_mut().pop();
         if let Some((end, peer)) = taken {
             self.ledger.borrow_mut().pause(end, false);
-            let _ = peer.resume();
+            let _ = in_library(|| peer.resume());
+        } else if let Some(id) = self.paused_ids.pop() {
+            self.request_by_id(&id, 0, request::PAUSE);
+        }
+    }
+
+    /// As the user of a polled server does, who needs no handles.
+    fn request_by_id(&self, id: &str, set: u32, clear: u32) {
+        if let Some(server) = &self.server
+            && let [engine] = &server.engines[..]
+        {
+            let _ = in_library(|| engine.borrow_mut().core().request(id, set, clear));
         }
     }
 
@@ -279,13 +303,14 @@ impl Storm {
     fn wrong_send(&mut self) {
         let too_long = vec![0; self.config.message_max + 1];
         if let Some((end, peer)) = self.handle() {
-            let outcome = peer.try_send(&too_long);
+            let outcome = in_library(|| peer.try_send(&too_long));
             if !matches!(outcome, Err(SendError::TooLarge { .. })) {
                 self.ledger.borrow_mut().fail(format!("{end:?} took a message over the limit: {outcome:?}"));
             }
         }
         if let (Some(server), false) = (&self.server, self.habits.sole) {
-            let outcome = Sender::new(server.directory.clone()).try_send("nobody", b"");
+            let sender = Sender::new(server.directory.clone());
+            let outcome = in_library(|| sender.try_send("nobody", b""));
             if outcome != Err(SendError::UnknownPeer) {
                 self.ledger.borrow_mut().fail(format!("a message for nobody: {outcome:?}"));
             }
@@ -295,14 +320,14 @@ impl Storm {
     pub(super) fn stop_client(&mut self, at: usize) {
         let client = &self.clients[at];
         self.ledger.borrow_mut().book(client.node).stopped = true;
-        client.engine.borrow().shared().stop();
+        in_library(|| client.engine.borrow().shared().stop());
     }
 
     pub(super) fn stop_server(&mut self) {
         let Some(server) = &self.server else { return };
         for (engine, node) in server.engines.iter().zip(&server.nodes) {
             self.ledger.borrow_mut().book(*node).stopped = true;
-            engine.borrow().shared().stop();
+            in_library(|| engine.borrow().shared().stop());
         }
     }
 }
