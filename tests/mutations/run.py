@@ -51,6 +51,13 @@ MUTATIONS = [
     ("a direct send overtakes the driver's", "send/pump.rs",
      "if pump.in_flight {\n            // Its completion wakes the engine, which goes on.",
      "if false {\n            // Its completion wakes the engine, which goes on."),
+    ("what is clear is forgotten once, and not with each word of marks", "engine/mod.rs",
+     "for word in 0..self.core.shared.bell.words() {\n            let mut marks = self.core.shared.bell.take(word);\n"
+     "            if marks != 0 {\n"
+     "                // With each word: a handler that is called here may have marked a session of a later one.\n"
+     "                self.core.take_the_word();\n            }\n",
+     "self.core.take_the_word();\n        for word in 0..self.core.shared.bell.words() {\n"
+     "            let mut marks = self.core.shared.bell.take(word);\n"),
     ("messages go before the greeting", "send/pump.rs",
      "let greeting = pump.greeting.next();\n",
      "let message = self.ring.next(&mut pump.reader);\n"
@@ -187,6 +194,9 @@ MODELS = [
     ("an old handle reaches the slot's next session", "send/ring.rs",
      "self.senders.generation.own() == u64::from(generation)",
      "self.senders.generation.own() >= u64::from(generation)"),
+    ("a full ring is noted, and its mark taken before others see that", "send/mod.rs",
+     "cursor::say_then_look();\n            self.bell.ring(self.index);",
+     "self.bell.ring(self.index);"),
     ("a stop does not wake the engine", "session/mod.rs",
      "self.stopping.set(true);\n        self.bell.wake();",
      "self.stopping.set(true);"),
