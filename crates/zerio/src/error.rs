@@ -189,7 +189,8 @@ pub enum SendError {
         /// The configured `message_max`.
         max: usize,
     },
-    /// The session has ended, is ending, or has not begun.
+    /// The session has ended, is ending, or has not begun; or the whole server has been stopped, or has ended
+    /// because its handler panicked.
     #[error("the session is closed")]
     Closed,
     /// Nobody with that id is connected.

@@ -178,7 +178,7 @@ drivers! {
             raw.send(b"message");
             raw.end();
             eventually("the engine has ended", || !server.is_running());
-            assert_eq!(server.try_send("a", b"x"), Err(SendError::UnknownPeer));
+            assert_eq!(server.try_send("a", b"x"), Err(SendError::Closed));
             let closed = std::io::Read::read(&mut bystander, &mut [0; 1]);
             assert!(matches!(closed, Ok(0) | Err(_)), "everybody hears of the end");
             let report = server.stop();

@@ -143,7 +143,7 @@ matrix! {
         drop(server);
         assert_eq!(at_client.wait_disconnected("a").reason, Reason::PeerClosed);
         assert_eq!(texts(&at_client.events()).len(), 1000);
-        assert_eq!(sender.try_send("a", b"x"), Err(SendError::UnknownPeer));
+        assert_eq!(sender.try_send("a", b"x"), Err(SendError::Closed));
         eventually("the client knows", || !client.is_connected());
         let again = Client::connect(address, "b").unwrap().config(case.config()).start();
         assert!(matches!(again.map(drop), Err(Error::Connect { .. })), "nobody listens any more");

@@ -542,7 +542,7 @@ impl Core {
     /// A peer's session, and which other engine has it if it is not this one's.
     fn find(&self, peer: &str) -> Result<(Option<Arc<Shared>>, SlotId), SendError> {
         let Role::Server(server) = &self.role else { return Err(SendError::UnknownPeer) };
-        let entry = server.directory.find(peer).ok_or(SendError::UnknownPeer)?;
+        let entry = server.directory.look_up(peer)?;
         let elsewhere = entry.engine != server.engine;
         Ok((elsewhere.then(|| server.directory.engines[entry.engine].clone()), entry.id))
     }

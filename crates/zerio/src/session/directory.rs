@@ -10,6 +10,7 @@ use super::Shared;
 use super::gate::Gate;
 use crate::config::Config;
 use crate::driver::SlotId;
+use crate::error::SendError;
 use crate::wire::PeerId;
 
 /// What one place of the table costs.
@@ -97,6 +98,19 @@ impl Directory {
     #[inline]
     pub(crate) fn find(&self, peer: &str) -> Option<Entry> {
         self.read().get(peer).copied().filter(|entry| !entry.gone)
+    }
+
+    /// A peer's session to send to, or why there is none.
+    #[inline]
+    pub(crate) fn look_up(&self, peer: &str) -> Result<Entry, SendError> {
+        self.find(peer).ok_or_else(|| self.why_nobody())
+    }
+
+    /// Who is not there may come, unless the whole server has ended or is about to.
+    #[cold]
+    fn why_nobody(&self) -> SendError {
+        let ends = self.engines.iter().all(|engine| engine.stopping.get());
+        if ends { SendError::Closed } else { SendError::UnknownPeer }
     }
 
     /// Whether there is no place for one more, whoever it is.

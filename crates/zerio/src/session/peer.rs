@@ -180,7 +180,7 @@ impl Sender {
     }
 
     fn find(&self, id: &str) -> Result<(&Arc<Shared>, Entry), SendError> {
-        let entry = self.directory.find(id).ok_or(SendError::UnknownPeer)?;
+        let entry = self.directory.look_up(id)?;
         Ok((&self.directory.engines[entry.engine], entry))
     }
 
@@ -248,7 +248,8 @@ impl Sender {
     ///
     /// # Errors
     ///
-    /// [`SendError::UnknownPeer`] where nobody with that id is connected.
+    /// [`SendError::UnknownPeer`] where nobody with that id is connected; [`SendError::Closed`] where the server has
+    /// ended.
     pub fn peer(&self, id: &str) -> Result<Peer, SendError> {
         let (shared, entry) = self.find(id)?;
         let peer = PeerId::new(id).map_err(|_| SendError::UnknownPeer)?;
@@ -268,7 +269,7 @@ impl Sender {
     /// # Errors
     ///
     /// [`SendError::UnknownPeer`] where nobody with that id is connected; [`SendError::Closed`] where its
-    /// session is just ending.
+    /// session is just ending, or the server has ended.
     pub fn disconnect(&self, id: &str) -> Result<(), SendError> {
         let (shared, entry) = self.find(id)?;
         make_request(shared, entry.id, request::DISCONNECT, 0)

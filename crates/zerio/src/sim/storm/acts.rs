@@ -311,7 +311,9 @@ impl Storm {
         if let (Some(server), false) = (&self.server, self.habits.sole) {
             let sender = Sender::new(server.directory.clone());
             let outcome = in_library(|| sender.try_send("nobody", b""));
-            if outcome != Err(SendError::UnknownPeer) {
+            let ends = server.directory.engines.iter().all(|engine| engine.stopping.get());
+            let error = if ends { SendError::Closed } else { SendError::UnknownPeer };
+            if outcome != Err(error) {
                 self.ledger.borrow_mut().fail(format!("a message for nobody: {outcome:?}"));
             }
         }
