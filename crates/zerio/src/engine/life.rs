@@ -313,7 +313,10 @@ impl<D: Driver, H: Handler> Engine<D, H> {
             // It ends already; what it still sends makes no sense, and is read to its end.
             session.muted = true;
             self.core.shared.tallies.bad_frames.add(1);
-            return self.go_on(index);
+            return match self.core.table.sessions[index].lost {
+                Some(_) => self.abort(index, reason),
+                None => self.go_on(index),
+            };
         }
         if !matches!(session.state, State::Handshaking | State::Open) {
             return;
@@ -352,7 +355,11 @@ impl<D: Driver, H: Handler> Engine<D, H> {
 
     /// The peer has sent its last byte, and all before it has been handled.
     pub(super) fn heard_the_end(&mut self, index: usize) {
-        match self.core.table.sessions[index].state {
+        let session = &self.core.table.sessions[index];
+        if let (State::Draining, Some(kind)) = (session.state, session.lost) {
+            return self.heard_all(index, kind);
+        }
+        match session.state {
             State::Handshaking | State::Open => {
                 let reason = match self.buffers[index].len() {
                     0 => Reason::PeerClosed,
@@ -484,7 +491,10 @@ impl<D: Driver, H: Handler> Engine<D, H> {
                         self.core.watch_slowness(index);
                     }
                 }
-                State::Draining => self.abort(index, Reason::Disconnected),
+                State::Draining => {
+                    let reason = session.lost.map_or(Reason::Disconnected, Reason::Connection);
+                    self.abort(index, reason);
+                }
                 State::Free | State::Closing => {}
             }
         }

@@ -13,6 +13,7 @@ mod context;
 #[cfg(feature = "sim")]
 mod inspect;
 mod life;
+mod loss;
 mod parking;
 mod patience;
 mod streams;
@@ -330,7 +331,7 @@ impl<D: Driver, H: Handler> Engine<D, H> {
             Completion::Sent(id, span, outcome) => {
                 let index = id.index as usize;
                 if let Err(kind) = self.core.shared.slots[index].send.sent(span, outcome) {
-                    self.abort(index, Reason::Connection(kind));
+                    self.lose(index, kind);
                 }
             }
             Completion::Closed(id) => self.closed(id.index as usize),
@@ -384,11 +385,11 @@ impl<D: Driver, H: Handler> Engine<D, H> {
             session.paused = paused;
         }
         let session = &self.core.table.sessions[index];
-        if session.state == State::Closing {
+        if session.state == State::Closing || session.lost.is_some() {
             return;
         }
         if let Err(kind) = self.core.shared.slots[index].send.pump(session.id, &mut self.driver, batched) {
-            return self.abort(index, Reason::Connection(kind));
+            return self.lose(index, kind);
         }
         match session.state {
             State::Open => {

@@ -2,6 +2,7 @@
 //! of it ([`Session`]), and what other threads may reach ([`Slot`]).
 #![forbid(unsafe_code)]
 
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -182,6 +183,8 @@ pub(crate) struct Session {
     pub(crate) awaiting: bool,
     pub(crate) refusal: Option<RefusalCode>,
     pub(crate) reason: Option<Reason>,
+    /// How a send has failed: nothing more is sent, and what has arrived is still handled.
+    pub(crate) lost: Option<ErrorKind>,
     /// When the present state must be over.
     pub(crate) deadline: Time,
     /// Which time the ring is stuck, and when that is too long.
@@ -219,6 +222,7 @@ impl Session {
             awaiting: false,
             refusal: None,
             reason: None,
+            lost: None,
             deadline,
             stuck: None,
             accepted: 0,

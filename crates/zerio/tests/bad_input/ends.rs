@@ -3,10 +3,16 @@
 
 use std::io::ErrorKind;
 use std::net::Shutdown;
+#[cfg(target_os = "linux")]
+use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use std::time::Duration;
 
+#[cfg(target_os = "linux")]
+use zerio::{Context, Disconnection, Handler, Server};
 use zerio::{Reason, RefusalCode, Rejection};
 
+#[cfg(target_os = "linux")]
+use crate::hostile::{Echo, Events, PATIENCE, config, drivers, until};
 use crate::hostile::{RawPeer, frame, has_resets, undisturbed};
 
 #[test]
@@ -169,4 +175,83 @@ fn many_connections_that_reset_at_once_leave_a_server_that_works() {
             assert_eq!(peer.hear(), b"oui");
         },
     );
+}
+
+/// Echoes, once it may: it tells of the first message, and then waits.
+#[cfg(target_os = "linux")]
+struct Held {
+    echo: Echo,
+    first: Option<SyncSender<()>>,
+    may_go_on: Receiver<()>,
+    heard: u64,
+    all: SyncSender<u64>,
+}
+
+#[cfg(target_os = "linux")]
+impl Handler for Held {
+    fn on_message(&mut self, peer: &mut Context<'_>, message: &[u8]) {
+        assert_eq!(message[..8], self.heard.to_le_bytes());
+        self.heard += 1;
+        if let Some(first) = self.first.take() {
+            first.send(()).unwrap();
+            self.may_go_on.recv_timeout(PATIENCE).unwrap();
+        }
+        self.echo.on_message(peer, message);
+    }
+
+    fn on_disconnected(&mut self, peer: &mut Context<'_>, why: &Disconnection) {
+        self.all.send(self.heard).unwrap();
+        self.echo.on_disconnected(peer, why);
+    }
+}
+
+/// Whether the other side's kernel has all that this one has sent.
+#[cfg(target_os = "linux")]
+fn has_arrived(peer: &RawPeer) -> bool {
+    let port = format!(":{:04X} ", peer.local().port());
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let line =
+        table.lines().find(|line| line.split(": ").nth(1).is_some_and(|line| line[8..].starts_with(&port)));
+    line.unwrap().contains(" 01 00000000:")
+}
+
+/// What has arrived from a peer that goes without reading an echo is handled, though the first echoes draw a reset.
+#[cfg(target_os = "linux")]
+fn leaves_without_reading(leave: impl Fn(RawPeer), reason: Reason) {
+    for driver in drivers() {
+        let (first, is_first) = sync_channel(1);
+        let (go_on, may_go_on) = channel();
+        let (all, is_all) = sync_channel(1);
+        let events = Events::default();
+        let echo = Echo(events.clone());
+        let server = Server::bind("127.0.0.1:0").unwrap().config(config(|c| {
+            // Nine receives' worth of messages.
+            (c.driver, c.message_max, c.receive_buffer) = (driver, 64, 4096);
+            c.socket_receive_buffer = Some(1 << 20);
+        }));
+        let held = Held { echo, first: Some(first), may_go_on, heard: 0, all };
+        let server = server.handler(held).start().unwrap();
+        let mut peer = RawPeer::welcome(server.local_addr(), "peer");
+        let message = |number: u64| frame(&[number.to_le_bytes(), [7; 8], [7; 8], [7; 8]].concat());
+        peer.say(&message(0));
+        is_first.recv_timeout(PATIENCE).unwrap();
+        peer.say(&(1..1000).flat_map(message).collect::<Vec<_>>());
+        until("all of it to be there", || has_arrived(&peer).then_some(()));
+        leave(peer);
+        go_on.send(()).unwrap();
+        assert_eq!(is_all.recv_timeout(PATIENCE), Ok(1000), "{driver}");
+        assert_eq!(events.end_of("peer").reason, reason, "{driver}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_arrived_from_a_peer_that_closes_without_reading_was_lost_with_the_first_echo_that_failed() {
+    leaves_without_reading(drop, Reason::PeerClosed);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_arrived_from_a_peer_that_resets_was_lost_with_the_first_echo_that_failed() {
+    leaves_without_reading(RawPeer::reset, Reason::Connection(ErrorKind::ConnectionReset));
 }
