@@ -187,10 +187,10 @@ impl Client {
 
     /// Hands what was accepted to the kernel, within `drain_timeout`, closes the session, and tells what
     /// was left. Messages that still come meanwhile are handed to the handler. From inside a handler it
-    /// can't wait, and so has nothing to tell.
+    /// can't wait, and has nothing to tell: [`Report::finished`] says so.
     pub fn stop(mut self) -> Report {
         let ended = self.running.stop();
-        Report::new(ended, &self.counters())
+        Report::new(ended, self.running.engines.len())
     }
 }
 
@@ -201,7 +201,8 @@ impl fmt::Debug for Client {
 }
 
 impl<H: Handler> Builder<Connect, H> {
-    /// Connects, on an engine with a thread of its own, and returns when the handshake is done.
+    /// Connects, on an engine with a thread of its own, and returns when the handshake is done and the handler's
+    /// `on_connected` has returned, however long that takes.
     ///
     /// # Errors
     ///
@@ -217,7 +218,7 @@ impl<H: Handler> Builder<Connect, H> {
         let plan = plan(&target, &config, None)?;
         let (sender, outcome) = sync_channel(1);
         let mut running = Running::start("zerio-client", vec![plan], vec![handler], Some(sender))?;
-        match thread::await_outcome(&outcome, config.handshake_timeout) {
+        match thread::await_outcome(&outcome) {
             Some((address, Ok(id))) => {
                 let shared = running.engines[0].clone();
                 Ok(Client { peer: Peer::new(shared, id, target.peer, address), running })

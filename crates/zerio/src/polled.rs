@@ -103,8 +103,8 @@ impl<H: Handler> Polled<H> {
             self.in_turn = false;
         }
         self.stopped = true;
-        let ended = Ended { left: self.driven.take_report(), failure: self.failure.take() };
-        Report::new(vec![ended], &self.counters())
+        let (left, failure) = (self.driven.take_report(), self.failure.take());
+        Report::new(vec![Ended { left, failure, counters: self.counters() }], 1)
     }
 }
 

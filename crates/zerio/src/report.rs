@@ -3,7 +3,6 @@
 
 use std::fmt;
 
-use crate::counters::Counters;
 use crate::error::{EngineFailure, Undelivered};
 use crate::thread::Ended;
 use crate::wire::PeerId;
@@ -20,20 +19,25 @@ pub struct Report {
     pub left: Vec<(PeerId, Undelivered)>,
     /// Why an engine ended before the stop.
     pub failure: Option<EngineFailure>,
+    /// Whether all engines had ended. `stop` can't wait for one from inside its own handler: then nothing of that
+    /// engine is in what stands above. It goes on for up to `drain_timeout`, and the disconnected events tell what
+    /// becomes of its sessions.
+    pub finished: bool,
 }
 
 impl Report {
-    pub(crate) fn new(ended: Vec<Ended>, counters: &Counters) -> Report {
-        let undelivered = Undelivered {
-            messages: counters.engine.messages_undelivered,
-            bytes: counters.engine.bytes_undelivered,
-        };
-        let accepted = counters.sessions.sent.messages_accepted;
-        let delivered = accepted.saturating_sub(undelivered.messages);
-        let mut report = Report { delivered, undelivered, left: Vec::new(), failure: None };
-        for engine in ended {
-            report.left.extend(engine.left.undelivered);
-            report.failure = report.failure.or(engine.failure);
+    /// Of so many engines these have ended. What was accepted is delivered or counted as undelivered then, and not
+    /// before.
+    pub(crate) fn new(ended: Vec<Ended>, engines: usize) -> Report {
+        let mut report = Report { finished: ended.len() == engines, ..Report::default() };
+        for Ended { left, failure, counters } in ended {
+            let accepted = counters.sessions.sent.messages_accepted;
+            let undelivered = counters.engine.messages_undelivered;
+            report.delivered += accepted.saturating_sub(undelivered);
+            report.undelivered.messages += undelivered;
+            report.undelivered.bytes += counters.engine.bytes_undelivered;
+            report.left.extend(left.undelivered);
+            report.failure = report.failure.or(failure);
         }
         report
     }
@@ -44,6 +48,9 @@ impl fmt::Display for Report {
         write!(f, "{} messages delivered, {}", self.delivered, self.undelivered)?;
         for (peer, left) in &self.left {
             write!(f, "\n  {peer}: {left}")?;
+        }
+        if !self.finished {
+            write!(f, "\nit has not ended yet, and this is not all")?;
         }
         if let Some(failure) = &self.failure {
             write!(f, "\nit had ended before: {failure}")?;

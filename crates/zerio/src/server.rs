@@ -182,10 +182,11 @@ impl Server {
 
     /// Lets nobody in any more, hands what was accepted to the kernel, within `drain_timeout`, closes all
     /// sessions, and tells what was left. Messages that still come meanwhile are handed to the
-    /// handler. From inside a handler it can't wait, and so has nothing to tell.
+    /// handler. From inside a handler it can't wait for that one's engine, and tells of the others alone:
+    /// [`Report::finished`] says so.
     pub fn stop(mut self) -> Report {
         let ended = self.running.stop();
-        Report::new(ended, &self.counters())
+        Report::new(ended, self.running.engines.len())
     }
 }
 

@@ -1,6 +1,7 @@
 //! Names, pins, prioritises and runs engines; picks the driver, once. The only file that reads a clock.
 #![forbid(unsafe_code)]
 
+use std::any::Any;
 use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 use socket2::Socket;
 
 use crate::config::{Config, ConfigError, DriverKind};
+use crate::counters::Counters;
 use crate::cursor::ProcessBarrier;
 use crate::driver::poll::Poll;
 #[cfg(any(windows, feature = "rio-model"))]
@@ -56,6 +58,13 @@ impl DriverInfo {
     /// Of a driver that is not in place of another.
     fn of(name: &'static str) -> DriverInfo {
         DriverInfo { name, fallback: None }
+    }
+
+    /// Another engine has this one: the first that is in place of another tells.
+    fn heed(&mut self, next: DriverInfo) {
+        if self.fallback.is_none() {
+            *self = next;
+        }
     }
 }
 
@@ -299,6 +308,16 @@ pub(crate) fn failure(error: &io::Error) -> EngineFailure {
 pub(crate) struct Ended {
     pub(crate) left: Left,
     pub(crate) failure: Option<EngineFailure>,
+    /// What it has done.
+    pub(crate) counters: Counters,
+}
+
+impl Ended {
+    /// Its thread ended with a panic that nothing has caught.
+    fn badly(engine: &Shared, panic: &(dyn Any + Send)) -> Ended {
+        let failure = Some(EngineFailure::HandlerPanicked(panic_message(panic)));
+        Ended { left: Left::default(), failure, counters: engine.counters() }
+    }
 }
 
 /// Engines on threads of their own.
@@ -332,7 +351,8 @@ impl Running {
                 .spawn(move || run(engine, plan, handler, &ready, outcome))
                 .map_err(|why| Error::System { what: "a thread", why })?;
             running.threads.push(thread);
-            running.info = is_ready.recv().unwrap_or_else(|_| Err(died()))?;
+            let info = is_ready.recv().unwrap_or_else(|_| Err(died()))?;
+            running.info.heed(info);
         }
         Ok(running)
     }
@@ -342,15 +362,20 @@ impl Running {
         self.threads.iter().all(|thread| !thread.is_finished())
     }
 
-    /// Stops the engines and waits for their end. From inside one of their handlers it can't wait: then
-    /// they end by themselves.
+    /// Stops the engines and waits for their end. From inside a handler it can't wait for that one's engine, which
+    /// then ends by itself, and is not among those that it gives.
     pub(crate) fn stop(&mut self) -> Vec<Ended> {
         for engine in &self.engines {
             engine.stop();
         }
         let this = std::thread::current().id();
-        let others = self.threads.drain(..).filter(|thread| thread.thread().id() != this);
-        others.map(|thread| thread.join().unwrap_or_default()).collect()
+        let others = self.engines.iter().zip(self.threads.drain(..));
+        let others = others.filter(|(_, thread)| thread.thread().id() != this);
+        others
+            .map(|(engine, thread)| {
+                thread.join().unwrap_or_else(|panic| Ended::badly(engine, panic.as_ref()))
+            })
+            .collect()
     }
 }
 
@@ -364,10 +389,10 @@ fn died() -> Error {
     Error::System { what: "a thread that lives", why: io::ErrorKind::Other.into() }
 }
 
-/// Waits for a client's outcome: the engine's own deadline tells first, the bound is for an engine that
-/// died. `None` where it has.
-pub(crate) fn await_outcome(outcome: &Receiver<Outcome>, within: Duration) -> Option<Outcome> {
-    outcome.recv_timeout(within.saturating_add(Duration::from_secs(2))).ok()
+/// Waits for a client's outcome, for which its engine has a deadline; `None` where that has died. It comes after
+/// `on_connected`, which may take its time: a bound here would give a session up that stands.
+pub(crate) fn await_outcome(outcome: &Receiver<Outcome>) -> Option<Outcome> {
+    outcome.recv().ok()
 }
 
 /// Calls `resolve` on a thread of its own, and waits for it no longer than that: a resolver has no
@@ -420,7 +445,11 @@ fn run<H: Handler>(
             Some(EngineFailure::HandlerPanicked(panic_message(panic.as_ref())))
         }
     };
-    Ended { left: driven.take_report(), failure }
+    let (left, counters) = (driven.take_report(), driven.shared().counters());
+    // What drops a handler is its user's too.
+    let dropped = catch_unwind(AssertUnwindSafe(|| drop(driven)));
+    let panicked = |panic: Box<dyn Any + Send>| EngineFailure::HandlerPanicked(panic_message(panic.as_ref()));
+    Ended { left, failure: failure.or_else(|| dropped.err().map(panicked)), counters }
 }
 
 /// Turns, and waits as its strategy says, until the engine is finished.
@@ -519,8 +548,23 @@ fn real_time(_: u8) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::Unsupported, "zerio sets no priorities here"))
 }
 
-fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
     text.unwrap_or_else(|| "a panic without a message".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_engine_of_several_that_had_to_fall_back_went_untold() {
+        let fallen = DriverInfo { name: "poll", fallback: Some("why".into()) };
+        for order in [[&fallen, &DriverInfo::of("uring")], [&DriverInfo::of("uring"), &fallen]] {
+            let mut info = DriverInfo::of("poll");
+            order.into_iter().for_each(|next| info.heed(next.clone()));
+            assert_eq!(info, fallen);
+        }
+    }
 }

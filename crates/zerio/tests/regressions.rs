@@ -5,9 +5,10 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use zerio::{Client, Config, EngineFailure, Error, Reason, SendError, Server};
+use zerio::{Client, Config, Context, EngineFailure, Error, Handler, Reason, SendError, Server};
 
 /// A peer of bare sockets, after its handshake.
 fn raw(address: SocketAddr, id: &[u8]) -> TcpStream {
@@ -125,4 +126,71 @@ fn messages_of_a_batch_in_which_the_handler_panicked_were_not_counted() {
         std::thread::sleep(Duration::from_millis(1));
     }
     assert_eq!(server.counters().sessions.received.messages_received, 3);
+}
+
+#[test]
+fn a_stop_from_inside_a_handler_told_that_what_it_had_not_sent_was_delivered() {
+    for engines in [1, 2] {
+        let mut config = Config::default();
+        config.engines = engines;
+        let server: Arc<Mutex<Option<Server>>> = Arc::default();
+        let (told, is_told) = channel();
+        let make = |_| {
+            let (server, told) = (server.clone(), told.clone());
+            Stopper(move |peer: &mut Context<'_>| {
+                (0..10).for_each(|_| peer.send(b"still in the ring").unwrap());
+                let report = server.lock().unwrap().take().unwrap().stop();
+                told.send(report).unwrap();
+            })
+        };
+        let started = Server::bind("127.0.0.1:0").unwrap().config(config).start_each(make).unwrap();
+        let mut stream = raw(started.local_addr(), b"a");
+        *server.lock().unwrap() = Some(started);
+        stream.write_all(&frame(b"stop")).unwrap();
+        let report = is_told.recv_timeout(Duration::from_secs(30)).unwrap();
+        assert!(!report.finished);
+        assert_eq!((report.delivered, report.undelivered.messages), (0, 0));
+        assert!(report.to_string().contains("not all"), "{report}");
+        // It ends by itself, and in order.
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).unwrap();
+        assert_eq!(rest, frame(b"still in the ring").repeat(10));
+    }
+    let report = Server::bind("127.0.0.1:0").unwrap().start().unwrap().stop();
+    assert!(report.finished && !report.to_string().contains("not all"), "{report}");
+}
+
+struct Stopper<F>(F);
+
+impl<F: FnMut(&mut Context<'_>) + Send> Handler for Stopper<F> {
+    fn on_message(&mut self, peer: &mut Context<'_>, _: &[u8]) {
+        (self.0)(peer);
+    }
+}
+
+#[test]
+fn a_handler_that_panicked_when_it_was_dropped_was_reported_by_nobody() {
+    struct Bad;
+    impl Handler for Bad {}
+    impl Drop for Bad {
+        fn drop(&mut self) {
+            panic!("a test's own panic");
+        }
+    }
+    let server = Server::bind("127.0.0.1:0").unwrap().handler(Bad).start().unwrap();
+    let report = server.stop();
+    assert_eq!(report.failure, Some(EngineFailure::HandlerPanicked("a test's own panic".into())));
+    assert!(report.finished);
+}
+
+#[test]
+fn a_client_whose_handler_took_its_time_when_it_was_connected_was_told_of_a_timeout() {
+    let server = Server::bind("127.0.0.1:0").unwrap().start().unwrap();
+    let mut config = Config::default();
+    config.handshake_timeout = Duration::from_millis(200);
+    let client = Client::connect(server.local_addr(), "a").unwrap().config(config);
+    // Over the deadline, and two seconds more.
+    let client = client.on_connected(|_| std::thread::sleep(Duration::from_millis(2500))).start().unwrap();
+    client.send(b"x").unwrap();
+    assert_eq!(client.stop().delivered, 1);
 }
