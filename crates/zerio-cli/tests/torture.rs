@@ -5,7 +5,9 @@
 mod support;
 
 use serde_json::Value;
-use support::{Tool, run, text};
+#[cfg(target_os = "linux")]
+use support::Tool;
+use support::{run, text};
 
 #[test]
 fn a_short_torture_loses_nothing_and_tells_what_was_done() {
@@ -29,15 +31,14 @@ fn a_short_torture_loses_nothing_and_tells_what_was_done() {
     }
 }
 
+// Elsewhere nothing tells when it has a child.
+#[cfg(target_os = "linux")]
 #[test]
 fn an_interrupt_ends_a_long_torture_with_what_was_found_until_then() {
     let mut torture = Tool::start("torture --seconds 3600 --clients 10 --driver poll");
     // By the time that it has a child it catches the signal.
     let id = torture.id();
-    support::until(|| {
-        let children = std::process::Command::new("pgrep").args(["-P", &id.to_string()]).output();
-        children.is_ok_and(|output| !output.stdout.is_empty())
-    });
+    support::until(|| support::signal::has_children(id));
     torture.signal("INT");
     let output = torture.finish(b"");
     assert_eq!(output.status.code(), Some(1));

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 #[cfg(windows)]
 mod ctrl_c;
+#[cfg(unix)]
+pub mod signal;
 
 /// Longer than anything here takes, however busy the machine is.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -79,7 +81,7 @@ impl Tool {
         stdin.write_all(input).and_then(|()| stdin.flush()).expect("it reads");
     }
 
-    /// Sends it a signal, by the name that `kill` knows. On Windows each but `KILL` is Ctrl-C.
+    /// Sends it a signal, by its name without SIG. On Windows each but `KILL` is Ctrl-C.
     #[cfg(windows)]
     pub fn signal(&mut self, name: &str) {
         if name == "KILL" {
@@ -88,12 +90,10 @@ impl Tool {
         ctrl_c::press(self.child().id());
     }
 
-    /// Sends it a signal, by the name that `kill` knows.
-    #[cfg(not(windows))]
+    /// Sends it a signal, by its name without SIG.
+    #[cfg(unix)]
     pub fn signal(&mut self, name: &str) {
-        let id = self.child().id().to_string();
-        let status = Command::new("kill").args(["-s", name, &id]).status().expect("there is a kill");
-        assert!(status.success());
+        signal::send(self.child().id(), name);
     }
 
     /// Waits for its end, which a watchdog brings about if nothing else does.
