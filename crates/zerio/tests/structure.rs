@@ -135,7 +135,18 @@ fn sources() -> Vec<Source> {
         let module = module_path(&source.name).join("/");
         source.test = tests.iter().any(|test| module == *test || module.starts_with(&format!("{test}/")));
     }
-    assert!(sources.len() > 20 && sources.iter().any(|source| source.test), "the source was found");
+    assert!(sources.len() > 20, "the source was found");
+    let is_for_tests = |name: &str| sources.iter().find(|source| source.name == name).unwrap().test;
+    for (name, test) in [
+        ("driver/rio.rs", false),
+        ("driver/rio/windows.rs", false),
+        ("sim/storm.rs", false),
+        ("driver/rio/model/kernel.rs", true),
+        ("driver/conformance/rig.rs", true),
+        ("driver/told.rs", true),
+    ] {
+        assert_eq!(is_for_tests(name), test, "{name}: whether it is for tests only");
+    }
     sources
 }
 
@@ -158,8 +169,46 @@ fn module_path(name: &str) -> Vec<&str> {
     if name == "lib" { Vec::new() } else { name.split('/').collect() }
 }
 
+/// Whether what stands behind a line is compiled for tests only.
 fn is_for_tests(line: &str) -> bool {
-    line.starts_with("#[cfg(") && line.contains("test")
+    let predicate = line.strip_prefix("#[cfg(").and_then(|line| line.trim_end().strip_suffix(")]"));
+    predicate.is_some_and(needs_test)
+}
+
+/// Whether a predicate of `cfg` is true for tests alone: one of its conditions is, or each of its alternatives, beside
+/// which the fuzzer and the model of Registered I/O may stand.
+fn needs_test(predicate: &str) -> bool {
+    const BESIDE_TESTS: [&str; 2] = ["feature = \"fuzz\"", "feature = \"rio-model\""];
+    let list = |name: &str| {
+        let list = predicate.strip_prefix(name)?.strip_prefix('(')?.strip_suffix(')')?;
+        Some(conditions(list))
+    };
+    if let Some(alternatives) = list("any") {
+        let (tests, others): (Vec<_>, Vec<_>) = alternatives.into_iter().partition(|&one| needs_test(one));
+        return !tests.is_empty() && others.iter().all(|other| BESIDE_TESTS.contains(other));
+    }
+    if let Some(conditions) = list("all") {
+        return conditions.into_iter().any(needs_test);
+    }
+    predicate == "test"
+}
+
+/// The members of a list of conditions, each of which may have a list of its own.
+fn conditions(list: &str) -> Vec<&str> {
+    let (mut members, mut depth, mut start) = (Vec::new(), 0, 0);
+    for (at, byte) in list.bytes().enumerate() {
+        match byte {
+            b'(' => depth += 1,
+            b')' => depth -= 1,
+            b',' if depth == 0 => {
+                members.push(list[start..at].trim());
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    members.push(list[start..].trim());
+    members
 }
 
 /// The modules in files of their own that a file declares for tests only.
@@ -181,8 +230,10 @@ fn test_modules(source: &Source) -> Vec<String> {
 
 /// A file without the tests at its end.
 fn without_tests(text: &str) -> &str {
-    let is_start =
-        |&at: &usize| is_for_tests(&text[at..]) && text[at..].lines().nth(1) == Some("mod tests {");
+    let is_start = |&at: &usize| {
+        let mut lines = text[at..].lines();
+        lines.next().is_some_and(is_for_tests) && lines.next() == Some("mod tests {")
+    };
     let start = text.match_indices("#[cfg(").map(|(at, _)| at).find(is_start);
     &text[..start.unwrap_or(text.len())]
 }
@@ -418,4 +469,18 @@ fn code_is_told_from_comments_strings_and_tests() {
     assert_eq!(names("send::Sole;"), ["send"]);
     assert_eq!(places("Release Released xRelease (Release)", "Release").count(), 2);
     assert_eq!(places("x.join() y.join(z)", "join()").count(), 1);
+    for (line, test) in [
+        ("#[cfg(test)]", true),
+        ("#[cfg(all(test, unix))]", true),
+        ("#[cfg(all(unix, any(test, feature = \"fuzz\")))]", true),
+        ("#[cfg(any(test, feature = \"fuzz\"))]", true),
+        ("#[cfg(any(test, windows, feature = \"rio-model\"))]", false),
+        ("#[cfg(any(test, all(windows, unix)))]", false),
+        ("#[cfg(not(test))]", false),
+        ("#[cfg(feature = \"rio-model\")]", false),
+        ("#[cfg(feature = \"test-of-nothing\")]", false),
+        ("#[test]", false),
+    ] {
+        assert_eq!(is_for_tests(line), test, "{line}");
+    }
 }
