@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use hostile::{Echo, Events, PATIENCE, config, drivers, until};
+use hostile::{Echo, Events, PATIENCE, RawPeer, config, drivers, until};
 use zerio::{Client, Config, DriverKind, Reason, SendError, Server};
 
 const PEER_TIMEOUT: Duration = Duration::from_secs(4);
@@ -218,6 +218,38 @@ fn a_link_that_is_cut_is_noticed_within_the_peer_timeout_with_messages_on_their_
             again.waits_for(1);
         }
     }
+}
+
+/// Whether this kernel lets one bound the pauses between its probes (Linux 6.15).
+fn bounds_pauses() -> bool {
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let pause: libc::c_int = 1000;
+    // SAFETY: the socket is open, and the call reads the four bytes of `pause` and keeps nothing.
+    let outcome =
+        unsafe { libc::setsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, 44, (&raw const pause).cast(), 4) };
+    outcome == 0
+}
+
+#[test]
+fn a_link_that_was_cut_to_a_peer_without_room_went_unnoticed_for_minutes() {
+    if !bounds_pauses() {
+        return eprintln!("SKIPPED: this kernel has no TCP_RTO_MAX_MS, and its probes become rare");
+    }
+    let Some(net) = Net::new() else { return };
+    // Probes are the kernel's matter, whatever the driver.
+    let near = Near::start(&net, DriverKind::Poll);
+    let address = format!("{}:{}", Net::NEAR, near.server.local_addr().port());
+    let _deaf = inside(&net.far, || RawPeer::welcome(address.parse().unwrap(), "deaf"));
+    let peer = near.server.peer("deaf").unwrap();
+    while peer.send_timeout(&message(0), LATER).is_ok() {}
+    // By now probes would come every 6 s, and with each that is not answered half as often.
+    std::thread::sleep(2 * PEER_TIMEOUT);
+    assert_eq!(peer.try_send(&message(0)), Err(SendError::Full), "it lives");
+    net.cut();
+    let begun = Instant::now();
+    let end = near.events.end_of("deaf");
+    println!("noticed after {:.1?}, {end}", begun.elapsed());
+    assert!(matches!(end.reason, Reason::Connection(_)), "{end}");
 }
 
 #[test]

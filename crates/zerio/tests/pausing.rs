@@ -4,6 +4,8 @@
 
 mod common;
 
+#[cfg(target_os = "linux")]
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -218,5 +220,47 @@ matrix! {
                 heard.load(Ordering::SeqCst) == 5000
             });
         });
+    }
+}
+
+#[cfg(target_os = "linux")]
+matrix! {
+    fn a_peer_of_a_paused_session_that_was_gone_was_noticed_by_nobody(case) {
+        // Registered I/O has no way to look at a socket.
+        if case.takes_sends_whole() {
+            return;
+        }
+        let log = Log::new();
+        let mut config = case.config();
+        (config.peer_timeout, config.drain_timeout) = (Duration::from_secs(1), Duration::from_millis(100));
+        let server = case.server(config, pausing(&log));
+        let mut raw = Raw::connect(server.address(), "a");
+        raw.send_at_once(&[b"pause", b"unheard"]);
+        log.wait_messages("a", 1);
+        raw.reset();
+        let why = log.wait_disconnected("a");
+        assert_eq!(why.reason, Reason::Connection(ErrorKind::ConnectionReset));
+        assert_eq!(texts(&log.of("a")), ["pause"], "nobody has resumed it");
+    }
+
+    fn who_resumes_a_session_whose_peer_is_gone_hears_what_had_come(case) {
+        if case.takes_sends_whole() {
+            return;
+        }
+        let log = Log::new();
+        let mut config = case.config();
+        config.peer_timeout = Duration::from_secs(1);
+        let server = case.server(config, pausing(&log));
+        let mut raw = Raw::connect(server.address(), "a");
+        raw.send(b"pause");
+        log.wait_messages("a", 1);
+        raw.send(b"heard later");
+        let peer = server.sender().peer("a").unwrap();
+        raw.reset();
+        eventually("its end is seen", || peer.try_claim(1).is_err());
+        peer.resume().unwrap();
+        let why = log.wait_disconnected("a");
+        assert_eq!(why.reason, Reason::Connection(ErrorKind::ConnectionReset));
+        assert_eq!(texts(&log.of("a")), ["pause", "heard later"]);
     }
 }

@@ -78,6 +78,10 @@ impl<'a> Context<'a> {
 
     /// Reads no more from this peer, from its next message on, until somebody resumes it: TCP pushes
     /// back on it, and on no other.
+    ///
+    /// What is not read does not tell that its peer is gone. On Linux the engine looks for that: the session then
+    /// accepts nothing more, and ends after `drain_timeout`, in which it may be resumed for what had come before. With
+    /// other systems, and with Registered I/O, it is noticed when something is sent or the session is resumed.
     pub fn pause(&mut self) {
         let generation = self.session().id.generation;
         self.core.shared.slots[self.index].requests.change(generation, request::PAUSE, 0);

@@ -498,7 +498,7 @@ impl<D: Driver, H: Handler> Engine<D, H> {
                 State::Free | State::Closing => {}
             }
         }
-        self.core.look_for_patience();
+        self.look_for_patience();
         self.tell_untold(self.core.now);
         let next = self.core.table.next_alarm().min(self.core.untold.next_alarm());
         self.core.alarm = next.min(self.core.look_at);

@@ -3,11 +3,22 @@
 //! the probes. So the engine looks, several times in each `peer_timeout`, at sessions with bytes on their
 //! way, and tells the kernel to have patience with those whose peers have no room. How long those may
 //! stay is `slow_peer_timeout`'s matter.
+//!
+//! A session whose reading is paused has no receive that could tell of its end, and it may be long before anybody
+//! sends on it: so the engine looks whether its connection still stands, too.
 #![forbid(unsafe_code)]
 
+#[cfg(target_os = "linux")]
+use std::io::ErrorKind;
 use std::time::Duration;
 
-use super::Core;
+use super::{Core, Engine};
+use crate::driver::Driver;
+#[cfg(target_os = "linux")]
+use crate::driver::socket::{Flow, user_timeout};
+use crate::handler::Handler;
+#[cfg(target_os = "linux")]
+use crate::session::State;
 use crate::time::Time;
 
 /// So many looks in each `peer_timeout`.
@@ -26,41 +37,48 @@ impl Core {
         }
     }
 
-    /// Looks at each session, when it is time to.
-    pub(super) fn look_for_patience(&mut self) {
-        if self.now < self.look_at {
-            return;
-        }
-        self.look_at = Time::NEVER;
-        #[cfg(target_os = "linux")]
-        for index in 0..self.table.sessions.len() {
-            self.look_at_session(index);
-        }
-    }
-
+    /// How a session's connection takes what is sent, where that is worth a look; why it is no more, where it is.
     #[cfg(target_os = "linux")]
-    fn look_at_session(&mut self, index: usize) {
-        use crate::driver::socket::{Flow, user_timeout};
-        use crate::session::State;
-
+    fn look_at_session(&mut self, index: usize) -> Option<ErrorKind> {
         let session = &mut self.table.sessions[index];
-        if !matches!(session.state, State::Open | State::Draining) {
-            return;
+        if !matches!(session.state, State::Open | State::Draining) || session.lost.is_some() {
+            return None;
         }
         let send = &self.shared.slots[index].send;
         let sent = send.bytes_sent();
-        // Most sessions are idle: they cost no system call.
-        if session.settled != Some(sent)
+        let mut lost = None;
+        // Most sessions are idle: they cost no system call. One that is paused has nothing else that tells of its end.
+        if (session.settled != Some(sent) || session.paused)
             && let Some(flow) = send.look(|direct| direct.flow())
         {
             session.settled = (flow == Flow::Settled).then_some(sent);
             let patient = flow == Flow::Closed;
-            if patient != session.patient {
+            if flow == Flow::Gone {
+                let error = send.look(|direct| direct.take_error()).flatten();
+                lost = session.paused.then(|| error.map_or(ErrorKind::ConnectionReset, |error| error.kind()));
+            } else if patient != session.patient {
                 let timeout = (!patient).then(|| user_timeout(self.limits.options.peer_timeout));
                 let told = send.look(|direct| direct.set_user_timeout(timeout));
                 session.patient = told.map_or(session.patient, |()| patient);
             }
         }
         self.begin_looking();
+        lost
+    }
+}
+
+impl<D: Driver, H: Handler> Engine<D, H> {
+    /// Looks at each session, when it is time to.
+    pub(super) fn look_for_patience(&mut self) {
+        if self.core.now < self.core.look_at {
+            return;
+        }
+        self.core.look_at = Time::NEVER;
+        #[cfg(target_os = "linux")]
+        for index in 0..self.core.table.sessions.len() {
+            if let Some(kind) = self.core.look_at_session(index) {
+                self.lose(index, kind);
+            }
+        }
     }
 }

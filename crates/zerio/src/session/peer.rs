@@ -105,7 +105,7 @@ impl Peer {
 
     /// Reads no more from this peer, from what one receive has brought already on: TCP pushes back on it,
     /// and on no other. A handler that is to see no further message at all uses
-    /// [`Context::pause`](crate::Context::pause).
+    /// [`Context::pause`](crate::Context::pause), where it also says how a paused session ends.
     ///
     /// # Errors
     ///

@@ -91,6 +91,11 @@ impl Raw {
     pub fn end(&mut self) {
         self.0.shutdown(std::net::Shutdown::Write).expect("shut down");
     }
+
+    /// Goes without a word: the other side hears a reset.
+    pub fn reset(self) {
+        socket2::SockRef::from(&self.0).set_linger(Some(std::time::Duration::ZERO)).expect("no lingering");
+    }
 }
 
 /// A message as it stands on the wire.

@@ -415,14 +415,15 @@ impl Net {
         self.state().close(end, reset);
     }
 
-    /// Whether all that one side has sent was received, and whether the other side has room.
+    /// Whether all that one side has sent was received, and whether the other side has room; `None` after a reset.
     #[cfg_attr(
         not(target_os = "linux"),
         allow(dead_code, reason = "only Linux is asked how a peer takes what is sent")
     )]
-    pub(crate) fn is_settled(&self, end: End) -> (bool, bool) {
-        let pipe = &self.state().connections[end.connection as usize].pipes[end.side];
-        (pipe.is_empty(), pipe.room() > 0)
+    pub(crate) fn is_settled(&self, end: End) -> Option<(bool, bool)> {
+        let connection = &self.state().connections[end.connection as usize];
+        let pipe = &connection.pipes[end.side];
+        (!connection.sides[end.side].reset).then(|| (pipe.is_empty(), pipe.room() > 0))
     }
 }
 

@@ -83,12 +83,12 @@ impl Wire {
         self.net.write(self.end, bytes)
     }
 
-    /// Whether all that was sent was received, and whether the other side has room.
+    /// Whether all that was sent was received, and whether the other side has room; `None` after a reset.
     #[cfg_attr(
         not(target_os = "linux"),
         allow(dead_code, reason = "only Linux is asked how a peer takes what is sent")
     )]
-    pub(crate) fn is_settled(&self) -> (bool, bool) {
+    pub(crate) fn is_settled(&self) -> Option<(bool, bool)> {
         self.net.is_settled(self.end)
     }
 }
