@@ -62,6 +62,7 @@ fn progress(args: &args::Ping) -> ProgressBar {
             // Without an interval an answer may take any time.
             terminal::bar(count, if args.interval.is_zero() { Duration::MAX } else { time })
         }
+        None if args.json => terminal::count(),
         _ => ProgressBar::hidden(),
     }
 }

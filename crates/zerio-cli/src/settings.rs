@@ -54,6 +54,9 @@ pub(crate) fn measured_bytes(text: &str) -> Result<usize, String> {
     }
 }
 
+/// The longest time that can be given. A clock's reading and twice as much is still one.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 /// A time with its unit: `20us`, `500ms`, `2s`, `1m`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     if text.starts_with('-') {
@@ -71,7 +74,8 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         _ => return Err(format!("{unit:?} is no unit of time; {instead}")),
     };
     let number: f64 = digits.parse().map_err(|_| instead.to_owned())?;
-    Duration::try_from_secs_f64(number * seconds).map_err(|_| format!("it is too long; {instead}"))
+    let time = Duration::try_from_secs_f64(number * seconds).ok().filter(|time| *time <= LONGEST);
+    time.ok_or_else(|| format!("{text} is too long; a year is the most"))
 }
 
 /// A wait strategy, by the name that it is printed by.
@@ -228,8 +232,13 @@ mod tests {
         assert_eq!(duration("20us"), Ok(Duration::from_micros(20)));
         assert_eq!(duration("1.5s"), Ok(Duration::from_millis(1500)));
         assert_eq!(duration("0ms"), Ok(Duration::ZERO));
-        for bad in ["", "5", "s", "5h", "-1s", "1.2.3s", "99999999999999999999999s"] {
+        for bad in ["", "5", "s", "5h", "-1s", "1.2.3s"] {
             assert!(duration(bad).is_err(), "{bad}");
+        }
+        assert_eq!(duration("31536000s"), Ok(LONGEST));
+        // With the first a clock's reading went over its end, the second is no time of std's.
+        for bad in ["31536001s", "10000000000000000000s", "99999999999999999999999s"] {
+            assert_eq!(duration(bad), Err(format!("{bad} is too long; a year is the most")));
         }
     }
 

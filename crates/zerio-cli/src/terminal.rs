@@ -6,7 +6,7 @@ use std::io::{IsTerminal, Write, stderr};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 /// What takes no longer than this shows no progress.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -25,6 +25,19 @@ pub(crate) fn bar(steps: u64, time: Duration) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(steps), ProgressDrawTarget::stderr());
     let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {elapsed} {msg}");
     bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+/// How many steps there have been, where nobody knows how many there will be. It is drawn as a bar is, and says
+/// nothing for as long as a user likes to wait.
+pub(crate) fn count() -> ProgressBar {
+    let count = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+    let so_far = |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+        if state.elapsed() >= PATIENCE {
+            let _ = write!(out, "{} in {:.0?}", state.pos(), state.elapsed());
+        }
+    };
+    let style = ProgressStyle::with_template("{so_far}").unwrap_or_else(|_| ProgressStyle::default_spinner());
+    count.with_style(style.with_key("so_far", so_far))
 }
 
 /// Does some work, and shows that it goes on if it takes longer than a user likes to wait for a sign of

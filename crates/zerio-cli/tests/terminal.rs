@@ -5,10 +5,13 @@
 
 mod support;
 
+use std::io::{BufRead, Read};
 use std::net::TcpListener;
 use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use support::{run, server, text};
+use support::{Tool, line, lines_until, run, server, text};
+use zerio::Client;
 
 fn has_script() -> bool {
     let found = Command::new("script").arg("--version").output().is_ok_and(|output| output.status.success());
@@ -89,4 +92,48 @@ fn a_server_that_does_not_answer_is_waited_for_with_a_sign_of_life() {
     assert!(seen.contains(&format!("connecting to {address}")), "{seen}");
     assert!(seen.contains("did not answer within 3000 ms"), "{seen}");
     says_nothing_of("connecting to", &run(&format!("ping {address} --handshake-timeout 3s"), b""));
+}
+
+#[test]
+fn ping_without_a_count_shows_how_many_have_come_back() {
+    if !has_script() {
+        return;
+    }
+    let (mut server, address, _out) = server("");
+    let mut ping = Tool::spawn(on_a_terminal(&format!("ping {address} --json --interval 100ms")));
+    let (mut out, mut seen) = (ping.stdout(), Vec::new());
+    while !text(&seen).contains(" in 2s") && !text(&seen).contains(" in 3s") {
+        let next = out.fill_buf().unwrap();
+        assert!(!next.is_empty(), "it ended, and showed {}", text(&seen));
+        seen.extend_from_slice(next);
+        let read = next.len();
+        out.consume(read);
+    }
+    assert!(!text(&seen).contains(" in 1s"), "{}", text(&seen));
+    server.signal("INT");
+    out.read_to_end(&mut seen).unwrap();
+    assert!(text(&seen).contains("\"reason\""), "{}", text(&seen));
+}
+
+#[test]
+fn a_server_on_which_something_happens_all_the_time_printed_no_counts_and_did_not_look_at_its_engines() {
+    if !has_script() {
+        return;
+    }
+    let mut serve = Tool::spawn(on_a_terminal("serve 127.0.0.1:0"));
+    let mut out = serve.stdout();
+    let address = support::address(&line(&mut out));
+    // Each comes and goes long before a second without any event has passed.
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                if let Ok(guest) = Client::connect(address, "guest").unwrap().start() {
+                    let _ = guest.send(b"x");
+                }
+            }
+        });
+        lines_until(&mut out, " messages in, ");
+        done.store(true, Ordering::Relaxed);
+    });
 }

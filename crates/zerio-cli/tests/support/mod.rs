@@ -55,7 +55,9 @@ impl Tool {
         Tool::spawn(piped(Command::new(path), arguments))
     }
 
-    fn spawn(mut command: Command) -> Tool {
+    /// A command of a test's own.
+    pub fn spawn(mut command: Command) -> Tool {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         Tool { child: Some(command.spawn().expect("the tool starts")) }
     }
 
