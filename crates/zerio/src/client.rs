@@ -15,7 +15,7 @@ use crate::driver::socket;
 use crate::engine::{ClientRole, Failure, Role, options};
 use crate::error::{Error, SendError};
 use crate::handler::Handler;
-use crate::polled::Polled;
+use crate::polled::{self, Polled};
 use crate::report::Report;
 use crate::send::Sole;
 use crate::send::claim::Claim;
@@ -252,6 +252,9 @@ fn plan(target: &Connect, config: &Config, sole: Option<Sole>) -> Result<Plan, E
     if config.engines != 1 {
         let why = "a client has one session, and so one engine";
         return Err(ConfigError::new("engines", config.engines, why, "1 would do").into());
+    }
+    if sole.is_some() {
+        polled::check(&config)?;
     }
     // Tells now what the engine could only find out later.
     let options = options(&config);

@@ -71,10 +71,11 @@ pub struct Config {
     /// How many engines, each with a thread, memory and handler of its own; a client has one.
     /// Default 1. More than one takes `start_each`.
     pub engines: usize,
-    /// What an engine's thread does when a turn did no work. Default: spin for 20 µs, then park.
+    /// What an engine's thread does when a turn did no work; an engine that you drive returns from `poll` then, and
+    /// this says nothing. Default: spin for 20 µs, then park.
     pub wait: WaitStrategy,
-    /// The cores to pin the engines' threads to, one for each engine; empty for no pinning. Default
-    /// empty.
+    /// The cores to pin the engines' threads to, one for each engine; empty for no pinning. An engine that you drive
+    /// is on a thread of yours, so there any is refused. Default empty.
     pub cores: Vec<usize>,
     /// The way to the kernel. Default [`DriverKind::Auto`].
     pub driver: DriverKind,
@@ -315,8 +316,8 @@ impl Config {
     pub(crate) fn validate(&self) -> Result<(), ConfigError> {
         let frame = self.message_max.saturating_add(HEADER);
         in_range("message_max", self.message_max, 1, RING_LIMIT / 4)?;
-        in_range("send_ring", self.send_ring, 4096, RING_LIMIT)?;
         let least = least_ring(frame);
+        in_range("send_ring", self.send_ring, 0, RING_LIMIT)?;
         if !self.send_ring.is_power_of_two() {
             return Err(ConfigError::new(
                 "send_ring",
@@ -441,8 +442,8 @@ fn in_range(setting: &'static str, value: usize, min: usize, max: usize) -> Resu
     Err(ConfigError::new(setting, value, why, format!("{instead} would do")))
 }
 
-/// What a configuration costs in memory, in bytes. It is mapped at start and touched when it is used: an
-/// idle session touches a page or two of its ring and buffer.
+/// What a configuration costs in memory, in bytes. It is mapped at start and touched when it is used: a session that
+/// has said nothing since its handshake has touched nothing of its ring and its buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Memory {

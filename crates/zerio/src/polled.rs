@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use crate::config::{Config, ConfigError};
 use crate::counters::Counters;
 use crate::engine::Core;
 use crate::error::{EngineFailure, Error};
@@ -22,6 +23,15 @@ pub(crate) struct Polled<H: Handler> {
     /// When the last turn began, if it did work.
     worked: Option<Time>,
     stopped: bool,
+}
+
+/// Refuses what is said of an engine's thread: here there is none, and the caller's is not touched.
+pub(crate) fn check(config: &Config) -> Result<(), Error> {
+    if config.cores.is_empty() {
+        return Ok(());
+    }
+    let why = "an engine that you drive is on a thread of yours, which zerio does not pin";
+    Err(ConfigError::new("cores", &config.cores, why, "pin the thread yourself, and name none").into())
 }
 
 impl<H: Handler> Polled<H> {

@@ -16,7 +16,7 @@ use crate::driver::socket::{self, Refused};
 use crate::engine::{Role, ServerRole, options};
 use crate::error::{Error, SendError};
 use crate::handler::{Arrival, Closures, Handler, Refusal};
-use crate::polled::Polled;
+use crate::polled::{self, Polled};
 use crate::report::Report;
 use crate::send::Sole;
 use crate::send::claim::Claim;
@@ -226,6 +226,7 @@ impl<H: Handler> Builder<Listen, H> {
     /// As [`start`](Builder::start).
     pub fn start_polled(self) -> Result<PolledServer<H>, Error> {
         one_engine(&self.config, "one, or a polled server for each core, each on its own port")?;
+        polled::check(&self.config)?;
         let Builder { target, handler, config } = self;
         let address = target.address;
         let (mut plans, directory) = plans(target, &config, Some(Sole::new()))?;
