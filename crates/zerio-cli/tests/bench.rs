@@ -1,6 +1,9 @@
 //! `zerio bench`, as a process: that all of it works and all of it is told. Never how fast it is.
 #![deny(unsafe_code)]
 
+#[cfg(target_os = "linux")]
+#[path = "../../zerio/tests/common/seccomp.rs"]
+mod seccomp;
 mod support;
 
 use serde_json::Value;
@@ -62,6 +65,25 @@ fn a_smoke_test_measures_every_line_and_nothing_allocates() {
     let driver = &report["driver"];
     // Where auto did not take io_uring, it says why.
     assert!(driver["name"] == "uring" || driver["fallback"].is_string() || !cfg!(target_os = "linux"));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn where_io_uring_is_forbidden_it_says_why_it_measures_epoll() {
+    // A process that a thread starts has the thread's filter.
+    let forbidden = std::thread::spawn(|| {
+        seccomp::forbid(libc::SYS_io_uring_setup).expect("the filter");
+        let bench = "bench --smoke --only round-trip --size 32 --drive polled";
+        [run(bench, b""), run(&format!("{bench} --json"), b"")]
+    });
+    let [words, json] = forbidden.join().unwrap();
+    let why =
+        "io_uring: EPERM (forbidden: a container's seccomp filter, or kernel.io_uring_disabled), using epoll";
+    assert!(words.status.success() && json.status.success(), "{}", text(&words.stderr));
+    assert!(text(&words.stdout).contains(&format!("driver poll ({why})")), "{}", text(&words.stdout));
+    let report: Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!((&report["driver"]["name"], &report["driver"]["fallback"]), (&"poll".into(), &why.into()));
+    assert!(report["round_trip"].as_array().unwrap().iter().all(|line| line["driver"] == "poll"), "{report}");
 }
 
 #[test]

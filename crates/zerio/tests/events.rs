@@ -58,6 +58,25 @@ matrix! {
         assert_eq!(at_server.events().len(), 2);
     }
 
+    fn over_ipv6_messages_go_both_ways_and_addresses_are_told(case) {
+        if let Err(why) = std::net::TcpListener::bind("[::1]:0") {
+            return eprintln!("SKIPPED: ::1 can't be bound on this machine: {why}");
+        }
+        let (at_server, at_client) = (Log::new(), Log::new());
+        let echo = Recorder::new(&at_server).on_message(|peer, message| peer.send(message).unwrap());
+        let server = case.server_at("[::1]:0", case.config(), echo);
+        assert!(server.address().is_ipv6());
+        let client = case.client(&server, "a", Recorder::new(&at_client));
+        client.peer().send(b"oui").unwrap();
+        at_client.wait_messages("a", 1);
+        assert_eq!(texts(&at_client.events()), ["oui"]);
+        assert_eq!(at_client.events()[0], Event::Connected { id: "a".into(), address: server.address() });
+        let is_here = |event: &Event| {
+            matches!(event, Event::Connected { address, .. } if address.ip() == server.address().ip())
+        };
+        assert!(at_server.events().iter().any(is_here), "{:?}", at_server.events());
+    }
+
     fn a_client_that_stops_is_heard_out_and_hears_its_own_stop(case) {
         let (at_server, at_client) = (Log::new(), Log::new());
         let server = case.server(case.config(), Recorder::new(&at_server));

@@ -2,15 +2,18 @@
 //! streams where a barrier of the whole process is. A seccomp filter of our own forbids it: to one thread,
 //! and to those that it starts.
 //!
-//! `unsafe` stands here for the system calls that install the filter, and for one that asks the kernel
-//! whether it would give a ring.
+//! `unsafe` stands here for the system call that asks the kernel whether it would give a ring.
 #![cfg(target_os = "linux")]
 
 use std::io;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
+use seccomp::forbid;
 use zerio::{Client, Config, DriverKind, Error, Server};
+
+#[path = "common/seccomp.rs"]
+mod seccomp;
 
 const DEADLINE: Duration = Duration::from_secs(40);
 
@@ -32,30 +35,6 @@ fn where_io_uring_is_forbidden(what: impl FnOnce() + Send + 'static) {
     if let Err(panic) = thread.join() {
         std::panic::resume_unwind(panic);
     }
-}
-
-/// From now on this system call fails with EPERM for this thread and all that it starts.
-fn forbid(call: libc::c_long) -> io::Result<()> {
-    // Where `struct seccomp_data` has the number of the system call.
-    const NUMBER: u32 = 0;
-    let step = |code: u32, k: u32, jt: u8, jf: u8| libc::sock_filter { code: code as u16, jt, jf, k };
-    // No look at the architecture: this process makes the calls of one only.
-    let mut steps = [
-        step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, NUMBER, 0, 0),
-        step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, call as u32, 0, 1),
-        step(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32, 0, 0),
-        step(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW, 0, 0),
-    ];
-    let filter = libc::sock_fprog { len: steps.len() as u16, filter: steps.as_mut_ptr() };
-    // SAFETY: numbers only. Without it an ordinary user may install no filter.
-    if unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the kernel copies the filter, whose steps outlive the call.
-    if unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const filter) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(())
 }
 
 /// Why the kernel gives this thread no ring of the kind that zerio needs; `None` where it does.

@@ -113,8 +113,8 @@ enum ServerInner {
     Polled(Loop<PolledServer<Recorder>>),
 }
 
-pub fn server(drive: Drive, config: Config, recorder: Recorder) -> TestServer {
-    let builder = Server::bind("127.0.0.1:0").expect("a port").config(config).handler(recorder);
+pub fn server(drive: Drive, address: &str, config: Config, recorder: Recorder) -> TestServer {
+    let builder = Server::bind(address).expect("a port").config(config).handler(recorder);
     let address = builder.local_addr();
     let inner = match drive {
         Drive::Thread => ServerInner::Thread(builder.start().expect("a server")),

@@ -70,7 +70,11 @@ impl Case {
     }
 
     pub fn server(&self, config: Config, recorder: Recorder) -> TestServer {
-        drive::server(self.drive, config, recorder)
+        self.server_at("127.0.0.1:0", config, recorder)
+    }
+
+    pub fn server_at(&self, address: &str, config: Config, recorder: Recorder) -> TestServer {
+        drive::server(self.drive, address, config, recorder)
     }
 
     pub fn try_client(

@@ -81,23 +81,28 @@ pub(super) fn a_pending_accept_is_forgotten_when_listening_stops<D: Site>() {
 // Connecting.
 
 pub(super) fn a_connection_is_made<D: Site>() {
-    for pace in PACES {
-        let mut rig = Rig::<D>::paced(2, pace);
-        let (listener, address) = D::On::far_listener();
-        let id = id(1, 7);
-        rig.driver.connect(id, address, &options()).unwrap();
-        rig.connected(id).unwrap();
-        let mut peer = D::On::accept(&listener);
-        let span = rig.filled(0, 100);
-        rig.driver.send(id, span);
-        assert_eq!(rig.sent(id).1.unwrap(), 100);
-        let mut bytes = [0; 100];
-        peer.read_exact(&mut bytes).unwrap();
-        assert!(is_pattern(&bytes, 0));
-        peer.write_all(&bytes).unwrap();
-        assert!(is_pattern(&rig.receive(id, 200), 0));
-        rig.driver.close(id);
-        rig.closed(id);
+    for listening in ["127.0.0.1:0", "[::1]:0"] {
+        for pace in PACES {
+            let mut rig = Rig::<D>::paced(2, pace);
+            let Some((listener, address)) = D::On::far_listener_like(listening) else {
+                eprintln!("SKIPPED: no {listening} here");
+                continue;
+            };
+            let id = id(1, 7);
+            rig.driver.connect(id, address, &options()).unwrap();
+            rig.connected(id).unwrap();
+            let mut peer = D::On::accept(&listener);
+            let span = rig.filled(0, 100);
+            rig.driver.send(id, span);
+            assert_eq!(rig.sent(id).1.unwrap(), 100);
+            let mut bytes = [0; 100];
+            peer.read_exact(&mut bytes).unwrap();
+            assert!(is_pattern(&bytes, 0));
+            peer.write_all(&bytes).unwrap();
+            assert!(is_pattern(&rig.receive(id, 200), 0));
+            rig.driver.close(id);
+            rig.closed(id);
+        }
     }
 }
 

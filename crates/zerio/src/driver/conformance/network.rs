@@ -69,8 +69,13 @@ pub(super) trait Network {
 
     fn address(peer: &Self::Peer) -> SocketAddr;
 
+    /// Listens for the other side, on an address like this one; `None` where there is none such.
+    fn far_listener_like(address: &str) -> Option<(Self::Listener, SocketAddr)>;
+
     /// Listens for the other side.
-    fn far_listener() -> (Self::Listener, SocketAddr);
+    fn far_listener() -> (Self::Listener, SocketAddr) {
+        Self::far_listener_like("127.0.0.1:0").unwrap()
+    }
 
     fn accept(listener: &Self::Listener) -> Self::Peer;
 
@@ -124,10 +129,10 @@ impl Network for Loopback {
         peer.local_addr().unwrap()
     }
 
-    fn far_listener() -> (TcpListener, SocketAddr) {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    fn far_listener_like(address: &str) -> Option<(TcpListener, SocketAddr)> {
+        let listener = TcpListener::bind(address).ok()?;
         let address = listener.local_addr().unwrap();
-        (listener, address)
+        Some((listener, address))
     }
 
     fn accept(listener: &TcpListener) -> TcpStream {
@@ -270,8 +275,8 @@ impl Network for Simulated {
         address_of(peer.1.end().connection)
     }
 
-    fn far_listener() -> (SimSocket, SocketAddr) {
-        Self::listener()
+    fn far_listener_like(address: &str) -> Option<(SimSocket, SocketAddr)> {
+        Self::listener_like(address)
     }
 
     fn accept(listener: &SimSocket) -> Waiting {
