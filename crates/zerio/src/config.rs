@@ -264,9 +264,10 @@ impl Config {
     /// Where a value can't work.
     pub fn memory(&self) -> Result<Memory, ConfigError> {
         self.validate()?;
-        // Each engine has its share of the sessions, and its spare slots.
+        // Each engine has its share of the sessions, and its spare slots. On 32 bits the sums may be over what counts.
         let slots = self.engines * self.slots_per_engine();
-        let (send_rings, receive_buffers) = (slots * self.send_ring, slots * self.receive_buffer);
+        let [send_rings, receive_buffers] =
+            [self.send_ring, self.receive_buffer].map(|each| slots.saturating_mul(each));
         // Registered I/O locks the memory that it uses. Readiness, and io_uring without registered buffers, pin
         // none.
         let registered = match self.driver {
@@ -274,7 +275,8 @@ impl Config {
             kind => kind == DriverKind::Rio,
         };
         let handshakes = slots * HANDSHAKE_BYTES;
-        let pinned = if registered { send_rings + receive_buffers + handshakes } else { 0 };
+        let rings = send_rings.saturating_add(receive_buffers).saturating_add(handshakes);
+        let pinned = if registered { rings } else { 0 };
         let tables = slots * TABLES_PER_SLOT;
         let addresses = match self.addresses() {
             0 => 0,
@@ -468,7 +470,8 @@ pub struct Memory {
 impl Memory {
     /// The whole sum, in bytes.
     pub fn total(&self) -> usize {
-        self.send_rings + self.receive_buffers + self.handshakes + self.tables + self.addresses
+        let parts = [self.send_rings, self.receive_buffers, self.handshakes, self.tables, self.addresses];
+        parts.into_iter().fold(0, usize::saturating_add)
     }
 
     /// What of it is not pinned, in bytes.

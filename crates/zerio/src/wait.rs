@@ -250,6 +250,15 @@ pub(crate) struct Lobby {
 }
 
 impl Lobby {
+    /// On some systems (macOS) a mutex and a condition variable of std allocate when they are first used: that is
+    /// to be at the start.
+    pub(crate) fn new() -> Lobby {
+        let lobby = Lobby::default();
+        drop(lobby.lock());
+        lobby.changed.notify_all();
+        lobby
+    }
+
     /// Calls `attempt` until it gives something or `left` has no time left, and parks between calls.
     /// `attempt` must be a look at what [`Lobby::tell`] announces.
     pub(crate) fn wait<T>(

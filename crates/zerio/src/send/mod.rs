@@ -85,7 +85,7 @@ impl SendPath {
             ring,
             pump: Padded(Guarded::new(Pump::new(Greeting::new(greeting)))),
             tallies: Padded(SentTallies::default()),
-            lobby: Lobby::default(),
+            lobby: Lobby::new(),
             bell,
             index,
             message_max,

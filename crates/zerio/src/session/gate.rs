@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::used_once;
 use crate::config::Config;
 use crate::error::RefusalCode;
 use crate::time::Time;
@@ -33,7 +34,7 @@ impl Gate {
         let bucket = config.connections_per_second.map(|rate| Bucket::new(rate, config.connection_burst));
         let bounded = config.connections_per_address.is_some() || bucket.is_some();
         let connections = HashMap::with_capacity(config.addresses());
-        let seen = bounded.then(|| Mutex::new(Seen { connections, bucket }));
+        let seen = bounded.then(|| used_once(Mutex::new(Seen { connections, bucket })));
         Gate { per_address: config.connections_per_address, seen }
     }
 

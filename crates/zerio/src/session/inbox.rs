@@ -5,6 +5,7 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::used_once;
 use crate::cursor::Flag;
 
 /// The inboxes of a server's engines, in their order; a client has one, which stays empty.
@@ -19,7 +20,8 @@ pub(crate) struct Inbox<S> {
 
 /// Inboxes for so many engines, each with room for as many connections as an engine has slots.
 pub(crate) fn inboxes<S>(engines: usize, slots: usize) -> Inboxes<S> {
-    let inbox = |_| Inbox { waiting: Mutex::new(Some(Vec::with_capacity(slots))), filled: Flag::default() };
+    let waiting = || used_once(Mutex::new(Some(Vec::with_capacity(slots))));
+    let inbox = |_| Inbox { waiting: waiting(), filled: Flag::default() };
     (0..engines).map(inbox).collect()
 }
 

@@ -88,6 +88,13 @@ impl Slot {
     }
 }
 
+/// A mutex that has allocated what it ever will: on some systems (macOS) one of std does when it is first locked, and
+/// that is to be at the start.
+pub(crate) fn used_once<T>(mutex: Mutex<T>) -> Mutex<T> {
+    drop(mutex.lock());
+    mutex
+}
+
 impl Shared {
     /// The memory of an engine: all that it will ever have. Gives the buffers of its sessions apart,
     /// which are the engine's alone.
@@ -98,7 +105,9 @@ impl Shared {
         let slots = config.slots_per_engine();
         let memory = config.send_ring + config.receive_buffer + HANDSHAKE_BYTES;
         let region = if config.huge_pages { Region::huge } else { Region::new };
-        let (region, mut cutter) = region(slots * memory)?;
+        // On a system of 32 bits that may be more than there are addresses.
+        let bytes = slots.checked_mul(memory).ok_or(ErrorKind::OutOfMemory)?;
+        let (region, mut cutter) = region(bytes)?;
         let bell = Arc::new(Doorbell::new(slots));
         // Those of all sessions together: who says no more than that has touched no page of his ring and buffer.
         let mut frames = || (0..slots).map(|_| cutter.cut(HELLO_FRAME)).collect::<Vec<_>>();
@@ -109,7 +118,7 @@ impl Shared {
                 send: SendPath::new(ring, greeting, bell.clone(), index as u32, config.message_max),
                 received: ReceivedTallies::default(),
                 requests: Requests::default(),
-                base: Mutex::default(),
+                base: used_once(Mutex::default()),
             }
         };
         let table: Box<[Slot]> = greetings.into_iter().enumerate().map(slot).collect();
