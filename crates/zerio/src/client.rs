@@ -161,7 +161,7 @@ impl Client {
         self.peer.resume()
     }
 
-    /// Whether its session lives and its engine runs.
+    /// Whether its engine runs, which it does until its session has ended and the handler has heard of that.
     pub fn is_connected(&self) -> bool {
         self.running.is_running()
     }

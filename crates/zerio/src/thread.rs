@@ -224,7 +224,8 @@ impl<H: Handler> Driven<H> {
         each!(self, engine => engine.end_without_driver(kind));
     }
 
-    /// Turns until an engine that was stopped is finished. Each of its sessions has a deadline.
+    /// Turns until an engine that was stopped is finished. Each of its sessions has a deadline, after which it is
+    /// closed, and then it waits for the driver's `Closed` alone, which the contract promises.
     pub(crate) fn finish(&mut self) {
         while !self.is_finished() {
             let outcome = each!(self, engine => engine.turn(now()).and_then(|work| match work {
