@@ -263,4 +263,23 @@ matrix! {
         assert_eq!(why.reason, Reason::Connection(ErrorKind::ConnectionReset));
         assert_eq!(texts(&log.of("a")), ["pause", "heard later"]);
     }
+
+    fn who_comes_again_waits_for_the_end_of_his_lost_session(case) {
+        if case.takes_sends_whole() {
+            return;
+        }
+        let log = Log::new();
+        let mut config = case.config();
+        (config.peer_timeout, config.drain_timeout) = (Duration::from_secs(1), Duration::from_millis(300));
+        let server = case.server(config, pausing(&log));
+        let mut raw = Raw::connect(server.address(), "a");
+        raw.send(b"pause");
+        log.wait_messages("a", 1);
+        let peer = server.sender().peer("a").unwrap();
+        raw.reset();
+        eventually("its end is seen", || peer.try_claim(1).is_err());
+        // He is not refused because of it.
+        let _again = Raw::connect(server.address(), "a");
+        assert_eq!(log.wait_disconnected("a").reason, Reason::Connection(ErrorKind::ConnectionReset));
+    }
 }

@@ -223,8 +223,10 @@ impl<D: Driver, H: Handler> Engine<D, H> {
             Verdict::Refuse(code) => self.refuse(index, code),
             Verdict::Await(old) => {
                 let Role::Server(server) = &self.core.role else { return };
-                // It fails only where the old one is already gone.
-                let _ = make_request(&server.directory.engines[old.engine], old.id, request::REPLACE, 0);
+                if server.same_id == SameId::ReplaceOld {
+                    // It fails only where the old one is already gone.
+                    let _ = make_request(&server.directory.engines[old.engine], old.id, request::REPLACE, 0);
+                }
                 self.core.table.sessions[index].awaiting = true;
                 self.core.awaiting += 1;
             }
@@ -255,12 +257,14 @@ impl<D: Driver, H: Handler> Engine<D, H> {
                     // Before its id is looked up: who is not let in takes nobody's place, and learns of nobody.
                     Some(Ok(peer)) if admitted != peer => Verdict::Arrived(peer),
                     Some(Ok(peer)) => {
-                        let entry = Entry { engine: server.engine, id, address, gone: false };
+                        let entry = Entry { engine: server.engine, id, address, gone: false, lost: false };
                         let send = &self.core.shared.slots[index].send;
                         let welcome = || send.greet(frame.unwrap_or_default());
                         match server.directory.enter(&peer, entry, welcome) {
                             Ok(()) => Verdict::Welcome(peer),
-                            Err(NoPlace::Taken(old)) if old.gone || server.same_id == SameId::ReplaceOld => {
+                            Err(NoPlace::Taken(old))
+                                if old.gone || old.lost || server.same_id == SameId::ReplaceOld =>
+                            {
                                 Verdict::Await(old)
                             }
                             Err(NoPlace::Taken(_)) => Verdict::Refuse(RefusalCode::AlreadyConnected),

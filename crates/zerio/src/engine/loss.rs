@@ -6,7 +6,7 @@
 
 use std::io::ErrorKind;
 
-use super::Engine;
+use super::{Engine, Role};
 use crate::driver::Driver;
 use crate::error::Reason;
 use crate::handler::Handler;
@@ -25,6 +25,9 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         }
         session.lost = Some(kind);
         session.stuck = None;
+        if let Role::Server(server) = &self.core.role {
+            server.directory.lose(&session.peer, server.engine, session.id);
+        }
         if session.state == State::Open {
             session.state = State::Draining;
             self.core.set_deadline(index, self.core.limits.drain_timeout);

@@ -368,7 +368,8 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         let slot = &self.core.shared.slots[index];
         let requests = slot.requests.bits();
         if requests & request::REPLACE != 0 {
-            return self.abort(index, Reason::Replaced);
+            let reason = session.lost.map_or(Reason::Replaced, Reason::Connection);
+            return self.abort(index, reason);
         }
         if requests & request::DISCONNECT != 0 && session.state == State::Open {
             session.muted = true;

@@ -311,7 +311,7 @@ fn check(engine: &mut World, directory: &Directory) {
         let id = naive(&conversation.said, HELLO_MAX).0.first().and_then(|hello| id_of(hello));
         let Some(id) = id.and_then(|id| PeerId::from_bytes(id).ok()) else { continue };
         let slot = SlotId { index: 0, generation: 0 };
-        let entry = Entry { engine: 0, id: slot, address: address(number), gone: false };
+        let entry = Entry { engine: 0, id: slot, address: address(number), gone: false, lost: false };
         assert_eq!(directory.enter(&id, entry, || {}), Ok(()), "its id is free");
         directory.leave(&id, 0, slot);
     }

@@ -44,6 +44,8 @@ pub(crate) struct Entry {
     /// The session has ended and its handler has not yet heard so: nobody finds it any more, and nobody
     /// else has its id yet, so that the events of one id keep their order across engines.
     pub(crate) gone: bool,
+    /// Its connection is lost, and it ends soon: who has its id, too, may wait for that.
+    pub(crate) lost: bool,
 }
 
 impl Entry {
@@ -79,6 +81,14 @@ impl Directory {
         let mut entries = self.write();
         if let Some(entry) = entries.get_mut(peer).filter(|entry| entry.is(engine, id)) {
             entry.gone = true;
+        }
+    }
+
+    /// A session's connection is lost, if it is the one that stands there.
+    pub(crate) fn lose(&self, peer: &PeerId, engine: usize, id: SlotId) {
+        let mut entries = self.write();
+        if let Some(entry) = entries.get_mut(peer).filter(|entry| entry.is(engine, id)) {
+            entry.lost = true;
         }
     }
 
@@ -152,7 +162,7 @@ mod tests {
 
     fn entry(index: u32, generation: u32) -> Entry {
         let id = SlotId { index, generation };
-        Entry { engine: 0, id, address: "127.0.0.1:1".parse().unwrap(), gone: false }
+        Entry { engine: 0, id, address: "127.0.0.1:1".parse().unwrap(), gone: false, lost: false }
     }
 
     #[test]
