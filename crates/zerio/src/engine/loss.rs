@@ -19,7 +19,7 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         match session.state {
             // It is known already.
             State::Open | State::Draining if session.lost.is_some() => return,
-            State::Open | State::Draining if !session.muted => {}
+            State::Open | State::Draining if session.announced && !session.muted => {}
             // Nobody hears what may still come.
             _ => return self.abort(index, Reason::Connection(kind)),
         }
@@ -33,8 +33,9 @@ impl<D: Driver, H: Handler> Engine<D, H> {
             self.core.set_deadline(index, self.core.limits.drain_timeout);
         }
         self.core.shared.slots[index].send.close();
-        if self.core.table.sessions[index].ended {
-            self.go_on(index);
+        let session = &self.core.table.sessions[index];
+        if session.ended && !session.paused {
+            self.heard_the_end(index);
         }
     }
 
