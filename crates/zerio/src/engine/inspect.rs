@@ -42,7 +42,9 @@ impl<D: Driver, H: Handler> Engine<D, H> {
             if let Some(cursors) = send.fault() {
                 return Some(format!("slot {index}, {:?}: the ring's cursors: {cursors}", session.state));
             }
-            if matches!(session.state, State::Open | State::Draining) && send.is_forgotten() {
+            // What a lost connection does not take stays, and is counted at its end.
+            let sends = matches!(session.state, State::Open | State::Draining) && session.lost.is_none();
+            if sends && send.is_forgotten() {
                 return Some(format!(
                     "slot {index}, {:?}: nobody will look for what was accepted",
                     session.state
