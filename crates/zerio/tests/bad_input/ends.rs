@@ -4,6 +4,8 @@
 use std::io::ErrorKind;
 use std::net::Shutdown;
 #[cfg(target_os = "linux")]
+use std::net::SocketAddr;
+#[cfg(target_os = "linux")]
 use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use std::time::Duration;
 
@@ -207,12 +209,15 @@ impl Handler for Held {
 
 /// Whether the other side's kernel has all that this one has sent.
 #[cfg(target_os = "linux")]
-fn has_arrived(peer: &RawPeer) -> bool {
-    let port = format!(":{:04X} ", peer.local().port());
+fn has_arrived(peer: &RawPeer, server: SocketAddr) -> bool {
+    // Connections to other servers may have the same local port.
+    let ends = [peer.local(), server].map(|address| format!(":{:04X}", address.port()));
     let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
-    let line =
-        table.lines().find(|line| line.split(": ").nth(1).is_some_and(|line| line[8..].starts_with(&port)));
-    line.unwrap().contains(" 01 00000000:")
+    let line = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).find(|line| {
+        let [_, local, remote, ..] = line[..] else { return false };
+        local.ends_with(&ends[0]) && remote.ends_with(&ends[1])
+    });
+    line.is_some_and(|line| line[3] == "01" && line[4].starts_with("00000000:"))
 }
 
 /// What has arrived from a peer that goes without reading an echo is handled, though the first echoes draw a reset.
@@ -236,7 +241,7 @@ fn leaves_without_reading(leave: impl Fn(RawPeer), reason: Reason) {
         peer.say(&message(0));
         is_first.recv_timeout(PATIENCE).unwrap();
         peer.say(&(1..1000).flat_map(message).collect::<Vec<_>>());
-        until("all of it to be there", || has_arrived(&peer).then_some(()));
+        until("all of it to be there", || has_arrived(&peer, server.local_addr()).then_some(()));
         leave(peer);
         go_on.send(()).unwrap();
         assert_eq!(is_all.recv_timeout(PATIENCE), Ok(1000), "{driver}");
