@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::{Engine, Role};
+use super::{ACCEPT_PAUSE, Engine, Role};
 use crate::config::{SPARE_SLOTS, SameId};
 use crate::driver::Driver;
 use crate::error::{Reason, RefusalCode, Rejection};
@@ -36,6 +36,23 @@ impl<D: Driver, H: Handler> Engine<D, H> {
                 self.rejected(address, Rejection::Refused(code));
                 None
             }
+        }
+    }
+
+    /// Accepts the next connection, if there is a slot for it: who came now would hear that the server is full, though
+    /// those that were asked to make room for him are about to go.
+    pub(super) fn accept_next(&mut self) {
+        let Role::Server(server) = &self.core.role else { return };
+        if self.core.stopping {
+            return;
+        }
+        let mut engines = server.directory.engines.iter().filter(|engine| !engine.stopping.get());
+        let has_room = engines.any(|engine| engine.load.get() < engine.slots.len() as u64);
+        if has_room || self.is_closed_to_all() {
+            self.driver.accept();
+        } else {
+            // At the latest: one that goes here is heard of, one of another engine is not.
+            self.core.accept_at = self.core.now.after(ACCEPT_PAUSE);
         }
     }
 

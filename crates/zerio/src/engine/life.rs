@@ -119,10 +119,14 @@ impl<D: Driver, H: Handler> Engine<D, H> {
                 return;
             }
         };
-        if !self.core.stopping {
-            self.driver.accept();
+        if let Some(socket) = self.let_in(socket, address) {
+            self.place(socket, address);
         }
-        let Some(socket) = self.let_in(socket, address) else { return };
+        self.accept_next();
+    }
+
+    /// A connection goes to the engine that has the fewest.
+    fn place(&mut self, socket: D::Socket, address: SocketAddr) {
         let Role::Server(server) = &self.core.role else { return };
         let (directory, own) = (server.directory.clone(), server.engine);
         // One that ends, or has ended because its handler panicked, takes nobody.
@@ -444,6 +448,10 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         if let Role::Server(server) = &self.core.role {
             self.core.shared.load.add_shared(u64::MAX);
             server.directory.gate.leave(address);
+            if self.core.accept_at != Time::NEVER {
+                self.core.accept_at = Time::NEVER;
+                self.driver.accept();
+            }
         }
     }
 

@@ -42,7 +42,7 @@ use admission::Untold;
 use streams::Streams;
 
 /// How long accepting rests after it failed, as for want of descriptors: trying again at once would
-/// fail again, at the cost of everybody.
+/// fail again, at the cost of everybody. And the longest that it waits for a slot.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 
 pub(crate) struct Engine<D: Driver, H> {

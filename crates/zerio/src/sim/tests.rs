@@ -5,6 +5,7 @@
 use std::io::ErrorKind;
 
 use super::*;
+use crate::driver::sim::Far;
 use crate::engine::Context;
 use crate::error::{Disconnection, Reason, RefusalCode, Rejection};
 use crate::handler::Rejections;
@@ -187,4 +188,21 @@ fn a_log_is_told_of_what_a_second_left_untold_when_it_is_over() {
     assert_eq!(others(), [0]);
     world.run_for(Duration::from_millis(101));
     assert_eq!(others(), [0, 2], "nobody else came: the engine has woken up for it");
+}
+
+#[test]
+fn who_came_behind_a_burst_of_silent_connections_was_told_that_the_server_is_full() {
+    for seed in 0..20 {
+        let mut world = World::new(seed);
+        // Whoever connects first comes first, and a connection may take longer to close than the next to come.
+        let faults = Faults { latency: Duration::ZERO, late_completions: 500, ..Faults::none() };
+        world.set_faults(faults);
+        let config = Config { sessions_max: 2, ..Config::default() };
+        let server = world.server(config, Told::default()).unwrap();
+        let _silent = [(); 14].map(|()| Far::begin(&world.net, server.address()));
+        let config = Config::default();
+        let client = |id| world.client(server.address(), id, config.clone(), Told::default()).unwrap();
+        let clients = ["a", "b"].map(client);
+        assert!(world.run_until(LONG, || clients.iter().all(|client| client.is_connected())), "seed {seed}");
+    }
 }
