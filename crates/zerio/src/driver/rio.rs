@@ -234,8 +234,7 @@ impl<T: Table> Driver for Rio<T> {
             return Ok(());
         }
         if !self.armed {
-            self.table.notify(self.completions)?;
-            self.armed = true;
+            self.arm()?;
             // What completed in between need not be told of.
             self.drain(done)?;
             if done.len() > before {
@@ -399,6 +398,14 @@ impl<T: Table> Rio<T> {
         }))
     }
 
+    /// Asks the completion queue to tell. It has told of all that it was asked before, so nothing is lost with that.
+    fn arm(&mut self) -> io::Result<()> {
+        self.table.reset_told(self.completions);
+        self.table.notify(self.completions)?;
+        self.armed = true;
+        Ok(())
+    }
+
     /// Takes what has completed.
     fn drain(&mut self, done: &mut Vec<Completion<Socket>>) -> io::Result<()> {
         loop {
@@ -500,14 +507,9 @@ impl<T: Table> Rio<T> {
                 continue;
             }
             rounds += 1;
-            if !self.armed && self.table.notify(self.completions).is_err() {
-                return false;
-            }
-            self.armed = true;
-            match self.table.wait(SETTLE) {
-                Ok(woken) => self.armed &= !woken.completions,
-                Err(_) => return false,
-            }
+            let armed = if self.armed { Ok(()) } else { self.arm() };
+            let Ok(woken) = armed.and_then(|()| self.table.wait(SETTLE)) else { return false };
+            self.armed &= !woken.completions;
         }
         self.outstanding == 0
     }
@@ -548,23 +550,19 @@ impl Request {
     /// Takes back what the kernel does not know of.
     fn take_asked(&mut self) -> Option<Span> {
         match std::mem::take(self) {
-            Request::Asked(span) => Some(span),
-            other => {
-                *self = other;
-                None
-            }
+            Request::Asked(span) => return Some(span),
+            other => *self = other,
         }
+        None
     }
 
     /// Takes what the kernel has given back.
     fn take_outstanding(&mut self) -> Option<Span> {
         match std::mem::take(self) {
-            Request::Outstanding(span) => Some(span),
-            other => {
-                *self = other;
-                None
-            }
+            Request::Outstanding(span) => return Some(span),
+            other => *self = other,
         }
+        None
     }
 }
 

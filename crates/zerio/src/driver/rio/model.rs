@@ -247,6 +247,11 @@ impl Table for Model {
         taken as u32
     }
 
+    fn reset_told(&mut self, queue: CompletionQueue) {
+        let at = self.known(queue);
+        self.queue(at).told = false;
+    }
+
     fn notify(&mut self, queue: CompletionQueue) -> io::Result<()> {
         let at = self.known(queue);
         let (tells, armed) = (self.queue(at).tells, self.queue(at).armed);
@@ -254,8 +259,9 @@ impl Table for Model {
         self.check(!armed, Violation::AskedTwice);
         refuse(self.refusing.notifications)?;
         self.get_on();
+        let resets = self.liberties.resets;
         let queue = self.queue(at);
-        (queue.armed, queue.told) = (true, false);
+        (queue.armed, queue.told) = (true, queue.told && !resets);
         queue.tell();
         Ok(())
     }

@@ -168,8 +168,11 @@ pub(crate) trait Table: Sized {
     /// (mswsock/nc-mswsock-lpfn_riodequeuecompletion).
     fn dequeue_completions(&mut self, queue: CompletionQueue, outcomes: &mut [Outcome]) -> u32;
 
+    /// Forgets what a queue has told: until it tells again, no wait hears of it.
+    fn reset_told(&mut self, queue: CompletionQueue);
+
     /// Asks to be told once that the queue is not empty; if it is not, at once. To ask again before that has
-    /// happened fails (mswsock/nc-mswsock-lpfn_rionotify).
+    /// happened fails (mswsock/nc-mswsock-lpfn_rionotify). It may leave what was told before as it is.
     fn notify(&mut self, queue: CompletionQueue) -> io::Result<()>;
 
     // Sockets, and the wait.

@@ -300,6 +300,25 @@ fn a_queue_that_does_not_tell_and_a_wait_that_fails_end_the_driver() {
 }
 
 #[test]
+fn a_queue_that_had_told_was_asked_twice_where_asking_does_not_reset_the_event() {
+    let mut rig = Rig::new();
+    for _ in 0..3 {
+        rig.receive();
+        rig.turn(Duration::ZERO);
+        rig.peer.write_all(b"oui").unwrap();
+        assert!(matches!(rig.next(), Completion::Received(ID, _, Ok(3))));
+        // What came as the queue was asked to tell may still be told, once. Then this waits, and asks for nothing that
+        // it has asked for.
+        rig.turn(Duration::from_millis(5));
+        for _ in 0..2 {
+            let start = Instant::now();
+            rig.turn(Duration::from_millis(5));
+            assert!(start.elapsed() >= Duration::from_millis(5) && rig.done.is_empty());
+        }
+    }
+}
+
+#[test]
 fn a_connection_without_a_request_queue_is_none() {
     let mut rig = Rig::new();
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();

@@ -20,7 +20,7 @@ use windows_sys::Win32::Networking::WinSock::{
     RIO_MSG_DEFER, RIO_NOTIFICATION_COMPLETION, RIO_NOTIFICATION_COMPLETION_0,
     RIO_NOTIFICATION_COMPLETION_0_0, RIORESULT, SIO_GET_MULTIPLE_EXTENSION_FUNCTION_POINTER, SOCK_STREAM,
     SOCKET, WSA_FLAG_NO_HANDLE_INHERIT, WSA_FLAG_OVERLAPPED, WSA_FLAG_REGISTERED_IO, WSA_IO_PENDING,
-    WSAEOPNOTSUPP, WSAID_MULTIPLE_RIO, WSAIoctl, WSASocketW,
+    WSAEALREADY, WSAEOPNOTSUPP, WSAID_MULTIPLE_RIO, WSAIoctl, WSASocketW,
 };
 
 use super::table::{
@@ -147,10 +147,11 @@ impl Table for Windows {
     }
 
     fn create_completion_queue(&mut self, size: u32, tells: bool) -> io::Result<CompletionQueue> {
-        // The event is reset whenever the queue is asked to tell
+        // Nobody resets the event but `reset_told`: of `NotifyReset` the page says that it does so when the queue is
+        // asked to tell, and also that it does when the notification comes
         // (mswsock/ns-mswsock-rio_notification_completion).
         let handle = self.control.completed().pointer();
-        let event = RIO_NOTIFICATION_COMPLETION_0_0 { EventHandle: handle, NotifyReset: 1 };
+        let event = RIO_NOTIFICATION_COMPLETION_0_0 { EventHandle: handle, NotifyReset: 0 };
         let by_event = RIO_NOTIFICATION_COMPLETION {
             Type: RIO_EVENT_COMPLETION,
             Anonymous: RIO_NOTIFICATION_COMPLETION_0 { Event: event },
@@ -219,10 +220,15 @@ impl Table for Windows {
         unsafe { (self.functions.dequeue_completion)(queue.0, array, len) }
     }
 
+    fn reset_told(&mut self, _: CompletionQueue) {
+        self.control.completed().reset();
+    }
+
     fn notify(&mut self, queue: CompletionQueue) -> io::Result<()> {
         // SAFETY: a queue of this table's, on its thread, with an event that is open.
         match unsafe { (self.functions.notify)(queue.0) } {
-            0 => Ok(()),
+            // What it was asked before it will still tell.
+            0 | WSAEALREADY => Ok(()),
             error => Err(io::Error::from_raw_os_error(error)),
         }
     }

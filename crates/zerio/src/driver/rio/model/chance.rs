@@ -25,6 +25,8 @@ pub(crate) struct Liberties {
     pub(crate) kernel_status: bool,
     /// A request may still succeed while its socket is being closed.
     pub(crate) last_moment: bool,
+    /// A queue that is asked to tell forgets what it has told before.
+    pub(crate) resets: bool,
 }
 
 impl Liberties {
@@ -68,6 +70,7 @@ impl Chance {
             short_sends: self.one_in(2),
             kernel_status: self.one_in(2),
             last_moment: self.one_in(2),
+            resets: self.one_in(2),
         }
     }
 }

@@ -19,7 +19,7 @@ pub(super) struct Completions {
     pub(super) tells: bool,
     /// It was asked to, and has not yet.
     pub(super) armed: bool,
-    /// It has told, and was not asked again since.
+    /// It has told, and that was not reset since.
     pub(super) told: bool,
     /// For tests: it is lost.
     pub(super) corrupt: bool,

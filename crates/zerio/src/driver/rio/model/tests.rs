@@ -80,6 +80,7 @@ impl Stage {
             if let Some(outcome) = self.dequeue().first() {
                 return *outcome;
             }
+            self.model.reset_told(self.queue);
             self.model.notify(self.queue).unwrap();
             assert!(self.model.wait(LONG).unwrap().completions);
         }
@@ -550,6 +551,23 @@ fn a_queue_asked_to_tell_twice() {
 }
 
 #[test]
+fn what_was_told_is_told_until_it_is_reset_and_may_be_when_it_is_asked_for_again() {
+    for resets in [false, true] {
+        let mut stage = Stage::new();
+        stage.model.liberties.resets = resets;
+        stage.send(0, 10, 0);
+        stage.model.notify(stage.queue).unwrap();
+        assert!(stage.model.wait(LONG).unwrap().completions);
+        assert_eq!(stage.dequeue().len(), 1);
+        stage.model.notify(stage.queue).unwrap();
+        assert_eq!(stage.model.wait(Duration::ZERO).unwrap().completions, !resets);
+        stage.model.reset_told(stage.queue);
+        assert!(!stage.model.wait(Duration::ZERO).unwrap().completions);
+        stage.end();
+    }
+}
+
+#[test]
 fn what_is_not_to_be_told_of_is_not() {
     let mut stage = Stage::new();
     stage.send(0, 10, DONT_NOTIFY);
@@ -620,7 +638,7 @@ fn a_seed_decides_what_a_kernel_does() {
     let liberties = |seed| with_seed(seed, false, || Model::open(1).unwrap().liberties);
     assert_eq!(liberties(3), liberties(3));
     let all: Vec<Liberties> = (0..50).map(liberties).collect();
-    let kinds: [fn(&Liberties) -> bool; 8] = [
+    let kinds: [fn(&Liberties) -> bool; 9] = [
         |liberties| liberties.sessions > 0,
         |liberties| liberties.delay > 0,
         |liberties| liberties.slow_commit > 0,
@@ -629,6 +647,7 @@ fn a_seed_decides_what_a_kernel_does() {
         |liberties| liberties.short_sends,
         |liberties| liberties.kernel_status,
         |liberties| liberties.last_moment,
+        |liberties| liberties.resets,
     ];
     for taken in kinds {
         assert!(all.iter().any(taken) && !all.iter().all(taken));
