@@ -2,12 +2,15 @@
 //! number, and writes down who came, who left, and what was wrong.
 #![forbid(unsafe_code)]
 
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use zerio::{Context, Disconnection, Handler, Peer, Reason};
+use zerio::{Context, Disconnection, Handler, Peer, Reason, Rejection};
 
+use super::misbehave::{self, DEEDS};
 use super::{VICTIM_KILLED, VICTIM_STOPPED, numbered};
 
 /// So many faults are written down.
@@ -21,6 +24,10 @@ pub(super) struct Ledger {
     /// Victims that were killed and whose end was told.
     pub(super) killed: AtomicU64,
     pub(super) slow_peers: AtomicU64,
+    /// Ends of sessions, by what was done in them.
+    pub(super) ends: [AtomicU64; DEEDS.len()],
+    /// Connections that were lost in their handshakes.
+    pub(super) lost_in_handshake: AtomicU64,
     /// The clients may leave now.
     pub(super) ending: AtomicBool,
     faults: Mutex<Vec<String>>,
@@ -31,6 +38,24 @@ impl Ledger {
         let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
         if faults.len() < FAULTS_MAX {
             faults.push(what);
+        }
+    }
+
+    /// Holds what was done by those that misbehave against what was told of it.
+    pub(super) fn compare(&self, done: &BTreeMap<String, u64>) {
+        for (deed, ended) in DEEDS.iter().zip(&self.ends) {
+            let done = done.get(deed.name).copied().unwrap_or(0);
+            let (told, least) = match deed.name {
+                // It has no id yet. And the server may have become full just as it came: then that is told.
+                misbehave::RESET_IN_HANDSHAKE => (&self.lost_in_handshake, done / 2),
+                misbehave::NEVER_READS => (&self.slow_peers, done),
+                _ if deed.ends.is_some() => (ended, done),
+                _ => continue,
+            };
+            let told = told.load(Ordering::Relaxed);
+            if told < least {
+                self.fault(format!("{}: {done} times, of which {told} were told", deed.name));
+            }
         }
     }
 
@@ -72,6 +97,12 @@ impl Handler for Echo {
         }
     }
 
+    fn on_rejected(&mut self, _: SocketAddr, why: &Rejection) {
+        if matches!(why, Rejection::Ended(Reason::Connection(_))) {
+            self.ledger.lost_in_handshake.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     fn on_disconnected(&mut self, peer: &mut Context<'_>, why: &Disconnection) {
         let ending = self.ledger.ending.load(Ordering::Acquire);
         let in_order = ending && why.reason == Reason::PeerClosed && why.undelivered.is_empty();
@@ -80,6 +111,13 @@ impl Handler for Echo {
             VICTIM_STOPPED if !ending => self.ledger.fault(format!("{VICTIM_STOPPED} left: {why}")),
             id if id.starts_with("good-") && !in_order => self.ledger.fault(format!("{id} left: {why}")),
             _ => {}
+        }
+        if let Some(deed) = misbehave::deed_of(peer.id()) {
+            self.ledger.ends[deed].fetch_add(1, Ordering::Relaxed);
+            let (name, ends) = (DEEDS[deed].name, DEEDS[deed].ends);
+            if !ends.is_some_and(|ends| ends(&why.reason)) {
+                self.ledger.fault(format!("{name}: {why}"));
+            }
         }
         if why.reason == Reason::SlowPeer {
             self.ledger.slow_peers.fetch_add(1, Ordering::Relaxed);

@@ -1,6 +1,7 @@
 //! The peers that misbehave: a process of its own, with a thread for each. Each does one thing after the other
-//! that no peer should, and holds what the server makes of it against what it should, where it is told: of one that
-//! breaks off by itself only the server hears, whose clients lose nothing by it.
+//! that no peer should, and holds what the server makes of it against what it should, where it is told. Of one that
+//! breaks off by itself only the server hears: each id says what its owner does, so that the server's handler can hold
+//! the reason that it is told against that.
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
@@ -11,12 +12,19 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, SockRef, Socket, Type};
+use zerio::Reason;
 
 use super::{HANDSHAKE, MESSAGE_MAX, PATIENCE, SPARE, child};
 use crate::failure::Failure;
 
 /// As much as a thread here needs.
 const STACK: usize = 128 * 1024;
+
+/// So many threads come and go: one that waits for its echo does not make the next one late.
+const COMERS: u64 = 8;
+
+/// Their ids begin so.
+const COMER: &str = "comer-";
 
 /// What the server says to whom it does not let in.
 const TAKEN: u8 = 1;
@@ -32,30 +40,78 @@ pub(super) struct Outcome {
     pub(super) done: BTreeMap<String, u64>,
     /// How often the server was full before it could be done.
     pub(super) turned_away: u64,
-    /// Well-behaved connections that came, had an echo, and went.
+    /// Well-behaved connections that came, had an echo, and went; and for how long there were such.
     pub(super) came_and_went: u64,
+    pub(super) churned_ms: u64,
     pub(super) faults: Vec<String>,
 }
 
-type Deed = fn(&mut Bad) -> Result<(), Wrong>;
+/// What is done.
+pub(super) struct Deed {
+    pub(super) name: &'static str,
+    does: fn(&mut Bad) -> Result<(), Wrong>,
+    /// Whether a session of it may end so. None where it never becomes one.
+    pub(super) ends: Option<fn(&Reason) -> bool>,
+}
 
-const DEEDS: [(&str, Deed); 15] = [
-    ("a length over message_max", |bad| bad.bad_frame(MESSAGE_MAX as u32 + 1)),
-    ("a length with the top bit", |bad| bad.bad_frame(1 << 31 | 1)),
-    ("silent", |bad| bad.silent()),
-    ("a byte a second", |bad| bad.byte_a_second()),
-    ("closed in the middle of a frame", |bad| bad.half_a_frame(false)),
-    ("reset in the middle of a frame", |bad| bad.half_a_frame(true)),
-    ("reset in the handshake", |bad| bad.reset_in_handshake()),
-    ("an empty id", |bad| bad.refused(b"", BAD_ID)),
-    ("an id too long", |bad| bad.refused(&[b'x'; 256], BAD_ID)),
-    ("an id that is not UTF-8", |bad| bad.refused(b"\xff\xfe", BAD_ID)),
-    ("an id with a control character", |bad| bad.refused(b"two\nlines", BAD_ID)),
-    ("an id that is taken", |bad| bad.refused(b"good-0", TAKEN)),
-    ("a first frame too long", |bad| bad.refused(&[0x7f; 2000], BAD_FRAME)),
-    ("never reads", |bad| bad.never_reads()),
-    ("leaves with echoes on their way", |bad| bad.leaves_early()),
+const fn deed(
+    name: &'static str,
+    does: fn(&mut Bad) -> Result<(), Wrong>,
+    ends: Option<fn(&Reason) -> bool>,
+) -> Deed {
+    Deed { name, does, ends }
+}
+
+/// So much of a frame comes, its header included.
+const HALF: usize = 54;
+
+pub(super) const RESET_IN_HANDSHAKE: &str = "reset in the handshake";
+pub(super) const NEVER_READS: &str = "never reads";
+
+pub(super) const DEEDS: [Deed; 15] = [
+    deed("a length over message_max", |bad| bad.bad_frame(MESSAGE_MAX as u32 + 1), Some(is_bad_frame)),
+    deed("a length with the top bit", |bad| bad.bad_frame(1 << 31 | 1), Some(is_bad_frame)),
+    deed("silent", Bad::silent, None),
+    deed("a byte a second", Bad::byte_a_second, None),
+    deed(
+        "closed in the middle of a frame",
+        |bad| bad.half_a_frame(false),
+        Some(|reason| *reason == Reason::Truncated { received: HALF }),
+    ),
+    deed("reset in the middle of a frame", |bad| bad.half_a_frame(true), Some(is_lost)),
+    deed(RESET_IN_HANDSHAKE, Bad::reset_in_handshake, None),
+    deed("an empty id", |bad| bad.refused(b"", BAD_ID), None),
+    deed("an id too long", |bad| bad.refused(&[b'x'; 256], BAD_ID), None),
+    deed("an id that is not UTF-8", |bad| bad.refused(b"\xff\xfe", BAD_ID), None),
+    deed("an id with a control character", |bad| bad.refused(b"two\nlines", BAD_ID), None),
+    deed("an id that is taken", |bad| bad.refused(b"good-0", TAKEN), None),
+    deed("a first frame too long", |bad| bad.refused(&[0x7f; 2000], BAD_FRAME), None),
+    // When all ends it leaves by itself.
+    deed(NEVER_READS, Bad::never_reads, Some(|reason| *reason == Reason::SlowPeer || is_gone(reason))),
+    // Its end comes behind what it has sent, or overtakes it as a reset.
+    deed("leaves with echoes on their way", Bad::leaves_early, Some(is_gone)),
 ];
+
+fn is_bad_frame(reason: &Reason) -> bool {
+    matches!(reason, Reason::BadFrame(_))
+}
+
+fn is_lost(reason: &Reason) -> bool {
+    matches!(reason, Reason::Connection(_))
+}
+
+fn is_gone(reason: &Reason) -> bool {
+    *reason == Reason::PeerClosed || is_lost(reason)
+}
+
+/// The id of who does one of `DEEDS`, and which deed that is.
+fn id_for(deed: usize, number: usize, round: usize) -> String {
+    format!("bad-{deed}-{number}-{round}")
+}
+
+pub(super) fn deed_of(id: &str) -> Option<usize> {
+    id.strip_prefix("bad-")?.split('-').next()?.parse().ok().filter(|&deed| deed < DEEDS.len())
+}
 
 /// The name of what one of them does alone, because it takes all places.
 pub(super) const FULL_TABLE: &str = "a full table";
@@ -65,11 +121,11 @@ const MORE: usize = 20;
 
 /// The names of all that is done.
 pub(super) fn deeds() -> impl Iterator<Item = &'static str> {
-    DEEDS.iter().map(|(name, _)| *name).chain([FULL_TABLE])
+    DEEDS.iter().map(|deed| deed.name).chain([FULL_TABLE])
 }
 
 /// Why a deed did not come to what it should.
-enum Wrong {
+pub(super) enum Wrong {
     /// The server was full; it may be.
     Full,
     Fault(String),
@@ -88,7 +144,7 @@ enum Answer {
     Ended,
 }
 
-struct Bad {
+pub(super) struct Bad {
     server: SocketAddr,
     /// Another one for each deed: the server may not have heard of the last one's end.
     id: String,
@@ -175,7 +231,7 @@ impl Bad {
     fn half_a_frame(&mut self, reset: bool) -> Result<(), Wrong> {
         let mut stream = self.welcome()?;
         say(&mut stream, &100u32.to_le_bytes())?;
-        say(&mut stream, &[0xcd; 50])?;
+        say(&mut stream, &[0xcd; HALF - 4])?;
         if reset {
             SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
         }
@@ -185,6 +241,12 @@ impl Bad {
     fn reset_in_handshake(&mut self) -> Result<(), Wrong> {
         let mut stream = self.connect()?;
         say(&mut stream, &[9, 0])?;
+        // A server that is full says so at once.
+        stream.set_read_timeout(Some(Duration::from_millis(20)))?;
+        match stream.read(&mut [0]) {
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+            _ => return Err(Wrong::Full),
+        }
         SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
         Ok(())
     }
@@ -311,6 +373,36 @@ fn touch(bad: &mut Bad, places: usize) -> Result<(), Failure> {
     Ok(())
 }
 
+/// One of the `COMERS`, which share a schedule of `churn` connections a second. Whoever is turned away tries again, and
+/// what is late is caught up with.
+fn come_and_go(bad: &mut Bad, (comer, churn): (u64, u32), begun: Instant, outcome: &Mutex<Outcome>) {
+    for number in (comer..).step_by(COMERS as usize) {
+        let due = begun + Duration::from_secs(number) / churn;
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        bad.id = format!("{COMER}{number}");
+        loop {
+            if (bad.stops)() {
+                let mut outcome = outcome.lock().expect("nobody panics with it");
+                outcome.churned_ms = begun.elapsed().as_millis() as u64;
+                return;
+            }
+            let result = bad.come_and_go(number);
+            let full = matches!(result, Err(Wrong::Full));
+            let mut outcome = outcome.lock().expect("nobody panics with it");
+            match result {
+                Ok(()) => outcome.came_and_went += 1,
+                Err(Wrong::Full) => outcome.turned_away += 1,
+                Err(Wrong::Fault(fault)) => outcome.faults.push(format!("{}: {fault}", bad.id)),
+            }
+            drop(outcome);
+            if !full {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
 /// Runs so many of them, and `churn` connections a second that come and go, until standard input ends.
 pub(super) fn run(server: SocketAddr, peers: usize, churn: u32) -> Result<(), Failure> {
     let stops = child::until_input_ends();
@@ -322,12 +414,14 @@ pub(super) fn run(server: SocketAddr, peers: usize, churn: u32) -> Result<(), Fa
         for number in 0..peers {
             let (mut bad, outcome, stops) = (bad(format!("bad-{number}")), &outcome, stops.clone());
             let work = move || {
-                for (round, (name, deed)) in DEEDS.iter().cycle().skip(number % DEEDS.len()).enumerate() {
+                for round in 0.. {
                     if stops() {
                         break;
                     }
-                    bad.id = format!("bad-{number}-{round}");
-                    book(outcome, name, deed(&mut bad));
+                    let which = (number + round) % DEEDS.len();
+                    bad.id = id_for(which, number, round);
+                    let result = (DEEDS[which].does)(&mut bad);
+                    book(outcome, DEEDS[which].name, result);
                     std::thread::sleep(Duration::from_millis(50));
                 }
             };
@@ -351,25 +445,14 @@ pub(super) fn run(server: SocketAddr, peers: usize, churn: u32) -> Result<(), Fa
         };
         std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, fill)?;
         let begun = Instant::now();
-        let mut comers = bad(String::new());
-        for number in 0u64.. {
-            let due = begun + Duration::from_secs(1) * number as u32 / churn.max(1);
-            std::thread::sleep(due.saturating_duration_since(Instant::now()));
-            if stops() {
-                break;
-            }
-            if churn > 0 {
-                comers.id = format!("comer-{number}");
-                let result = comers.come_and_go(number);
-                let went = result.is_ok();
-                book(outcome, "comes and goes", result);
-                outcome.lock().expect("nobody panics with it").came_and_went += u64::from(went);
-            }
+        for comer in (0..COMERS).filter(|_| churn > 0) {
+            let mut bad = bad(String::new());
+            let work = move || come_and_go(&mut bad, (comer, churn), begun, outcome);
+            std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, work)?;
         }
         Ok(())
     })?;
     let mut outcome = outcome.into_inner().expect("nobody panics with it");
-    outcome.done.remove("comes and goes");
     outcome.faults.truncate(20);
     child::say(&serde_json::to_string(&outcome).map_err(Failure::new)?)
 }

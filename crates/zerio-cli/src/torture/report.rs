@@ -18,8 +18,11 @@ const FLAT_FROM: usize = 9;
 /// By so much it may: what the allocator and the kernel round up.
 const TOLERANCE_KIB: u64 = 2048;
 
-/// From so many seconds on, everything that can be done has been done at least once.
+/// From so many seconds on, everything that can be done has been done at least once, and as often as it should.
 const EVERYTHING_FROM: u64 = 30;
+
+/// Of the connections that are to come and go in a second this part must.
+const CHURN_MIN: f64 = 0.95;
 
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
@@ -36,6 +39,8 @@ pub(super) struct Report {
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Run {
     pub(super) driver: &'static str,
+    /// Less than was asked for where it was interrupted.
+    pub(super) lasted_ms: u64,
     /// Messages held against what was sent: at the server, back at the client, and at the stopped victim.
     pub(super) messages_checked: u64,
     pub(super) messages_lost: u64,
@@ -44,6 +49,8 @@ pub(super) struct Run {
     pub(super) misbehaved: BTreeMap<String, u64>,
     pub(super) turned_away: u64,
     pub(super) came_and_went: u64,
+    /// For so long.
+    pub(super) churned_ms: u64,
     pub(super) slow_peers: u64,
     pub(super) kills: u64,
     pub(super) kills_heard: u64,
@@ -68,6 +75,10 @@ fn growth(resident: &[u64]) -> Option<(u64, u64)> {
 }
 
 impl Run {
+    fn churn_per_second(&self) -> f64 {
+        self.came_and_went as f64 * 1000.0 / self.churned_ms.max(1) as f64
+    }
+
     /// Adds to its faults what the counts show.
     pub(super) fn judge(&mut self, args: &args::Torture) {
         for (whose, resident) in [("server's", &self.resident_kib), ("clients'", &self.clients_resident_kib)]
@@ -78,7 +89,15 @@ impl Run {
                 self.faults.push(format!("the {whose} memory grew by {more} KiB from {base} KiB on"));
             }
         }
-        if args.seconds >= EVERYTHING_FROM && args.misbehaving() >= misbehave::deeds().count() {
+        let (rate, meant) = (self.churn_per_second(), f64::from(args.churn));
+        let long = self.lasted_ms >= 1000 * EVERYTHING_FROM;
+        if long && rate < meant * CHURN_MIN {
+            self.faults.push(format!("{rate:.1} connections a second came and went, {meant} were to"));
+        }
+        if self.kills_heard > self.kills {
+            self.faults.push(format!("{} victims killed, {} ends told", self.kills, self.kills_heard));
+        }
+        if long && args.misbehaving() >= misbehave::deeds().count() {
             for name in misbehave::deeds().filter(|name| !self.misbehaved.contains_key(*name)) {
                 self.faults.push(format!("{name}: it never came to what it should"));
             }
@@ -121,7 +140,9 @@ impl Run {
         let mut line = |count: u64, what: &str| writeln!(out, "  {count:>12}  {what}");
         line(self.messages_checked, "messages checked")?;
         line(self.messages_lost, "messages lost")?;
-        line(self.came_and_went, "connections that came, had an echo and went")?;
+        let rate =
+            format!("connections that came, had an echo and went, {:.1} a second", self.churn_per_second());
+        line(self.came_and_went, &rate)?;
         line(self.kills, "peers killed, and told of")?;
         line(self.longest_start_ms, "ms from the start of such a process until it was let in, at the most")?;
         line(self.stops, "times a peer was stopped and continued")?;

@@ -81,6 +81,7 @@ pub(super) fn play(args: &args::Torture, config: &Config, bar: &ProgressBar) -> 
     let report = server.stop();
 
     let checked = ledger.checked.load(Ordering::Relaxed);
+    ledger.compare(&bads.done);
     run.faults.extend(ledger.take_faults());
     run.faults.extend(goods.faults);
     run.faults.extend(bads.faults);
@@ -102,7 +103,7 @@ pub(super) fn play(args: &args::Torture, config: &Config, bar: &ProgressBar) -> 
     run.full_rings = streamed.full;
     run.misbehaved = bads.done;
     run.turned_away = bads.turned_away;
-    run.came_and_went = bads.came_and_went;
+    (run.came_and_went, run.churned_ms) = (bads.came_and_went, bads.churned_ms);
     run.slow_peers = ledger.slow_peers.load(Ordering::Relaxed);
     run.kills_heard = ledger.killed.load(Ordering::Relaxed);
     run.clients_resident_kib = goods.resident_kib;
@@ -176,6 +177,7 @@ impl Scene<'_> {
                 (born, due) = (now, None);
             }
         }
+        self.run.lasted_ms = begun.elapsed().as_millis() as u64;
         self.files.clear();
         if goes_on.is_some() {
             system::stop(&stopped.child, false)?;
