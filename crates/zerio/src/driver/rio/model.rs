@@ -494,6 +494,7 @@ impl Model {
 
 impl Drop for Model {
     fn drop(&mut self) {
+        self.check_thread();
         let registered = self.buffers.iter().any(Option::is_some);
         let queued = self.completions.iter().any(Option::is_some);
         let requests = self.requests.iter().any(|requests| requests.id.is_some());

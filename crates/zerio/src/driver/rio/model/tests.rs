@@ -157,6 +157,23 @@ fn a_queue_used_on_another_thread() {
     on_another(|stage| drop(stage.dequeue()));
     on_another(|stage| stage.model.notify(stage.queue).unwrap());
     on_another(|stage| drop(stage.model.wait(Duration::ZERO)));
+    on_another(|stage| stage.model.reset_told(stage.queue));
+    on_another(|stage| {
+        let socket = stage.socket.take().unwrap();
+        let _ = stage.model.create_request_queue(&socket, ONE, stage.queue, 8);
+    });
+    on_another(|stage| {
+        _ = stage.model.shut_down(stage.socket.as_ref().unwrap(), Some(stage.requests));
+    });
+    on_another(Stage::close);
+    on_another(|stage| stage.model.close_completion_queue(stage.queue));
+    // Also where nothing is left in it.
+    let Stage { mut model, queue, buffer, requests, socket, .. } = Stage::new();
+    model.close(0, socket.unwrap(), Some(requests));
+    model.deregister_buffer(buffer);
+    model.close_completion_queue(queue);
+    let said = std::thread::spawn(|| drop(model)).join().unwrap_err();
+    assert!(said.downcast_ref::<String>().unwrap().contains("AnotherThread"));
 }
 
 #[test]
