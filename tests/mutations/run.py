@@ -58,6 +58,15 @@ MUTATIONS = [
      "                self.core.take_the_word();\n            }\n",
      "self.core.take_the_word();\n        for word in 0..self.core.shared.bell.words() {\n"
      "            let mut marks = self.core.shared.bell.take(word);\n"),
+    ("what came in a nap is handled in the wrong order", "engine/parking.rs",
+     "let outcome = self.driver.turn(NAP, &mut self.done);\n        self.done.reverse();",
+     "let outcome = self.driver.turn(NAP, &mut self.done);"),
+    ("a client that is refused is told that nobody answered", "engine/life.rs",
+     "self.conclude(Err(Failure::Refused(code, text)));",
+     "let _ = (code, text);\n                self.conclude(Err(Failure::TimedOut));"),
+    ("a client hears another reason than the one it was refused for", "engine/life.rs",
+     "self.conclude(Err(Failure::Refused(code, text)));",
+     "let _ = code;\n                self.conclude(Err(Failure::Refused(RefusalCode::Stopping, text)));"),
     ("messages go before the greeting", "send/pump.rs",
      "let greeting = pump.greeting.next();\n",
      "let message = self.ring.next(&mut pump.reader);\n"

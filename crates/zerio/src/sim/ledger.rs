@@ -8,16 +8,18 @@ use std::time::Duration;
 use super::script::Script;
 use super::storm::Figures;
 use crate::driver::sim::{End, Net};
-use crate::error::{Disconnection, FrameError, Rejection, SendError};
+use crate::error::{Disconnection, FrameError, RefusalCode, Rejection, SendError};
 use crate::wire::HEADER;
 
 mod admission;
 mod books;
 mod ends;
+mod outcomes;
 
 pub(super) use admission::Limits;
 use admission::Passed;
 use books::Book;
+pub(super) use outcomes::NOT_TODAY;
 
 /// What is said of a session that should not have come so far, and of everything else that is not as it must be.
 pub(super) struct Ledger {
@@ -36,6 +38,12 @@ pub(super) struct Ledger {
     pub(super) hurries: Option<Duration>,
     /// How long a session that ends may take to send what it has accepted.
     pub(super) drain_timeout: Duration,
+    /// How long a client may take to become a session.
+    pub(super) handshake_timeout: Duration,
+    /// The system may refuse to connect.
+    pub(super) connects_fail: bool,
+    /// What refused clients were told, until the end.
+    refusals: Vec<(End, RefusalCode, String)>,
     pub(super) limits: Limits,
     /// Of each server.
     passed: Vec<Passed>,
@@ -61,8 +69,10 @@ pub(super) struct Session {
     admitted: Option<bool>,
     /// When a sender has first found its ring full.
     full_since: Option<u64>,
-    /// Its handler was told that it did not.
-    rejected: bool,
+    /// Why it did not, as its handler was told.
+    rejected: Option<Rejection>,
+    /// When it began to connect.
+    since: u64,
     /// This side knows nothing of zerio, and has this to say.
     script: Option<Script>,
 }
@@ -113,6 +123,9 @@ impl Ledger {
             replaces: false,
             hurries: None,
             drain_timeout: Duration::ZERO,
+            handshake_timeout: Duration::ZERO,
+            connects_fail: false,
+            refusals: Vec::new(),
             limits: Limits::default(),
             passed: Vec::new(),
         }

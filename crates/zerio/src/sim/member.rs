@@ -18,6 +18,12 @@ const TURN: u64 = 700;
 /// The longest that a user's loop with nothing to do stays away, in nanoseconds.
 const POLLED_MOST: u64 = 2_000_000;
 
+/// The longest nap, in nanoseconds.
+const NAP: u64 = 50_000;
+
+/// For so long after its last work it naps, in nanoseconds.
+const STREAMING: u64 = 1_000_000;
+
 /// What a storm's handler panics with.
 pub(super) struct Planned;
 
@@ -27,6 +33,7 @@ pub(super) trait Machine {
     fn fall_asleep(&mut self, now: Time) -> Option<Duration>;
     fn doze(&mut self) -> io::Result<bool>;
     fn wake(&mut self) -> io::Result<()>;
+    fn nap(&mut self) -> io::Result<()>;
     fn is_finished(&self) -> bool;
     /// Its driver has failed.
     fn fail(&mut self, kind: io::ErrorKind);
@@ -54,6 +61,10 @@ impl<H: Handler> Machine for Engine<Sim, H> {
         in_library(|| self.stay_asleep(Duration::ZERO))
     }
 
+    fn nap(&mut self) -> io::Result<()> {
+        in_library(|| self.nap())
+    }
+
     fn is_finished(&self) -> bool {
         self.is_finished()
     }
@@ -79,8 +90,9 @@ impl<H: Handler> Machine for Engine<Sim, H> {
 /// Who drives an engine.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Pace {
-    /// A thread that spins so long after its last work, in nanoseconds, and then sleeps.
-    Thread { spin: u64 },
+    /// A thread that spins so long after its last work, in nanoseconds, and then sleeps. After so many turns in a
+    /// thousand it naps, as one that shares its core with senders.
+    Thread { spin: u64, naps: u32 },
     /// A user's loop, which comes by so often.
     Polled { every: u64 },
 }
@@ -91,8 +103,9 @@ impl Pace {
         match random.below(8) {
             _ if sole => Pace::Polled { every: random.of_any_size(500, 50_000) },
             0 => Pace::Polled { every: random.of_any_size(500, 500_000) },
-            1 => Pace::Thread { spin: random.of_any_size(500, 20_000) },
-            _ => Pace::Thread { spin: 0 },
+            1 => Pace::Thread { spin: random.of_any_size(500, 20_000), naps: 0 },
+            2 => Pace::Thread { spin: 0, naps: random.of_any_size(1, 1000) as u32 },
+            _ => Pace::Thread { spin: 0, naps: 0 },
         }
     }
 }
@@ -115,6 +128,10 @@ enum Phase {
     Asleep,
     /// It is about to wake up.
     Waking,
+    /// It naps: senders take it that it is awake.
+    Napping,
+    /// Its nap is about to end.
+    Stirring,
     Finished,
 }
 
@@ -125,7 +142,7 @@ impl Member {
 
     /// One that has ended before it began.
     pub(super) fn absent() -> Member {
-        let (pace, phase) = (Pace::Thread { spin: 0 }, Phase::Finished);
+        let (pace, phase) = (Pace::Thread { spin: 0, naps: 0 }, Phase::Finished);
         Member { machine: None, pace, phase, epoch: 0, worked: 0, failed: false }
     }
 
@@ -163,8 +180,13 @@ impl Member {
 
     /// Its driver has something to look at, or it was woken.
     pub(super) fn rouse(&mut self, index: usize, net: &Net) {
-        if self.phase == Phase::Asleep {
-            self.phase = Phase::Waking;
+        let ends = match self.phase {
+            Phase::Asleep => Some(Phase::Waking),
+            Phase::Napping => Some(Phase::Stirring),
+            _ => None,
+        };
+        if let Some(ends) = ends {
+            self.phase = ends;
             let late = net.with_faults(|faults, random| match random.happens(faults.late_wake_ups) {
                 true => random.between(1, faults.delay.as_nanos().max(1) as u64),
                 false => 0,
@@ -181,11 +203,10 @@ impl Member {
         let now = net.now();
         let Some(machine) = self.machine.clone() else { return 0 };
         let machine = &mut *machine.borrow_mut();
-        let sleeps = self.phase != Phase::Awake;
-        self.phase = Phase::Awake;
+        let was = std::mem::replace(&mut self.phase, Phase::Awake);
         // As a thread that drives an engine: an error of the driver's or a panic of the handler's ends it.
         let cycle = || {
-            self.cycle(machine, sleeps, now, index, net, random).unwrap_or_else(|error| {
+            self.cycle(machine, was, now, index, net, random).unwrap_or_else(|error| {
                 (self.phase, self.failed) = (Phase::Finished, true);
                 machine.fail(error.kind());
                 0
@@ -208,14 +229,16 @@ impl Member {
     fn cycle(
         &mut self,
         machine: &mut dyn Machine,
-        sleeps: bool,
+        was: Phase,
         now: u64,
         index: usize,
         net: &Net,
         random: &mut Random,
     ) -> io::Result<usize> {
-        if sleeps {
-            machine.wake()?;
+        match was {
+            Phase::Asleep | Phase::Waking => machine.wake()?,
+            Phase::Napping | Phase::Stirring => machine.nap()?,
+            Phase::Awake | Phase::Finished => {}
         }
         let work = machine.turn(Time::from_nanos(now))?;
         if machine.is_finished() {
@@ -229,7 +252,11 @@ impl Member {
             // The longer it finds nothing, the longer it does something else: a world in which nothing happens
             // is to cost nothing.
             Pace::Polled { every } => Some(every.max((now - self.worked) / 4).min(every.max(POLLED_MOST))),
-            Pace::Thread { spin } => (work > 0 || now - self.worked < spin).then_some(TURN),
+            Pace::Thread { naps, .. } if now - self.worked < STREAMING && random.happens(naps) => {
+                self.phase = Phase::Napping;
+                Some(NAP)
+            }
+            Pace::Thread { spin, .. } => (work > 0 || now - self.worked < spin).then_some(TURN),
         };
         if let Some(pause) = pause {
             self.turn_after(random.between(pause.div_ceil(2), pause), index, net);

@@ -164,6 +164,8 @@ struct ClientSide {
     id: PeerId,
     end: End,
     session: Option<SlotId>,
+    /// It has been told whether there is one.
+    concluded: bool,
 }
 
 impl Storm {
@@ -172,7 +174,7 @@ impl Storm {
         let faults = Faults::draw(&mut random);
         let listen_errors = if random.happens(200) { random.of_any_size(1, 500) as u32 } else { 0 };
         let faults = Faults { listen_errors, ..faults };
-        let world = World::with(random.fork(), faults);
+        let world = World::with(random.fork(), faults.clone());
         let ledger = Rc::new(RefCell::new(Ledger::new(world.net.clone())));
         let config = draw_config(&mut random);
         let mut some = |likely: u32, most: u64| match random.happens(likely) {
@@ -199,6 +201,8 @@ impl Storm {
             ledger.replaces = config.same_id == SameId::ReplaceOld;
             ledger.hurries = config.slow_peer_timeout;
             ledger.drain_timeout = config.drain_timeout;
+            ledger.handshake_timeout = config.handshake_timeout;
+            ledger.connects_fail = faults.connect_errors > 0;
             ledger.limits = Limits::new(&config);
         }
         Storm {
@@ -330,19 +334,25 @@ impl Storm {
         let connection = engine.borrow_mut().driver().made().expect("it connects at once");
         self.ledger.borrow_mut().book(node).connection = Some(connection);
         let end = End { connection, side: 0 };
-        self.ledger.borrow_mut().session(end).id = text;
-        self.clients.push(ClientSide { engine, node, id, end, session: None });
+        self.ledger.borrow_mut().comes(end, node, text);
+        self.clients.push(ClientSide { engine, node, id, end, session: None, concluded: false });
         end
     }
 
     /// Lets go of engines that have ended, after a look at what they leave.
     fn bury(&mut self) -> Result<(), String> {
         let receive_buffer = self.config.receive_buffer;
+        (0..self.clients.len()).for_each(|at| self.hear_outcome(at));
         let mut gone = Vec::new();
         let members = &self.world.members;
         self.clients.retain(|client| {
             let ended = members[client.node].is_finished();
             if ended {
+                if !client.concluded {
+                    let what =
+                        format!("{:?} is over, and its user was never told whether it began", client.end);
+                    self.ledger.borrow_mut().fail(what);
+                }
                 gone.push((client.node, client.engine.clone(), false));
             }
             !ended
@@ -387,9 +397,10 @@ impl Storm {
         self.ledger.borrow_mut().calm = true;
         for member in &mut self.world.members {
             member.heal();
-            if let Pace::Polled { .. } = member.pace {
-                member.pace = Pace::Polled { every: 40_000 };
-            }
+            member.pace = match member.pace {
+                Pace::Polled { .. } => Pace::Polled { every: 40_000 },
+                Pace::Thread { spin, .. } => Pace::Thread { spin, naps: 0 },
+            };
         }
         for raw in &mut self.raws {
             raw.close();
@@ -448,10 +459,10 @@ impl Storm {
         if took >= self.config.drain_timeout {
             return Err(format!("a stop with nothing in its way took {took:?}"));
         }
-        match self.ledger.borrow().unended() {
-            Some(what) => Err(what),
-            None => Ok(()),
-        }
+        let mut ledger = self.ledger.borrow_mut();
+        ledger.check_refusals();
+        let what = ledger.failure.take().or_else(|| ledger.unended());
+        what.map_or(Ok(()), Err)
     }
 
     /// An engine that was stopped and did not end, and what is left in it.

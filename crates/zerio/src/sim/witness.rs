@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::panic::resume_unwind;
 use std::rc::Rc;
 
-use super::ledger::{Ledger, compose};
+use super::ledger::{Ledger, NOT_TODAY, compose};
 use super::member::Planned;
 use crate::driver::sim::{End, Random, Whose, connection_of, in_library};
 use crate::engine::Context;
@@ -112,7 +112,7 @@ impl Handler for Witness {
         let let_in = self.ledger.borrow().calm || !self.random.happens(self.habits.refuse);
         self.ledger.borrow_mut().asked(end, self.node, arrival.id(), let_in);
         self.may_panic(10);
-        if let_in { Ok(()) } else { Err(Refusal::new("not today")) }
+        if let_in { Ok(()) } else { Err(Refusal::new(NOT_TODAY)) }
     }
 
     fn on_connected(&mut self, peer: &mut Context<'_>) {

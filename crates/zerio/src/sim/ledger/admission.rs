@@ -96,7 +96,7 @@ impl Ledger {
             // Whose the id is, only those learn who may come in.
             RefusalCode::AlreadyConnected => self.sessions[at][1].admitted == Some(true),
             RefusalCode::TooManyFromAddress => self.limits.per_address.is_some_and(|most| {
-                let may_be = |session: &Session| session.phase != Phase::Ended && !session.rejected;
+                let may_be = |session: &Session| session.phase != Phase::Ended && session.rejected.is_none();
                 let others = self.sessions.iter().enumerate().filter(|(other, sides)| {
                     *other != at && from_one_address(*other, end) && may_be(&sides[1])
                 });
@@ -111,7 +111,7 @@ impl Ledger {
     }
 
     pub(super) fn note_rejected(&mut self, end: End, node: usize, why: Rejection) {
-        self.session(end).rejected = true;
+        self.session(end).rejected = Some(why);
         let gate = [RefusalCode::TooManyFromAddress, RefusalCode::TooManyPerSecond].map(Rejection::Refused);
         if !gate.contains(&why) {
             self.pass(node);

@@ -109,7 +109,7 @@ impl Ledger {
 
     /// Whether a connection has failed in a way that may be told so. It may also have been reset after that, by the
     /// socket's own close with something unread, which nobody can tell apart here.
-    fn has_failed(&self, end: End, reason: Reason) -> bool {
+    pub(super) fn has_failed(&self, end: End, reason: Reason) -> bool {
         match reason {
             Reason::Connection(ErrorKind::BrokenPipe) => self.net.is_cut(end),
             Reason::Connection(_) => !self.net.is_whole(end.connection),

@@ -129,14 +129,19 @@ impl Storm {
 
     /// A client's handle, once it has a session.
     fn client_peer(&mut self, at: usize) -> Option<(End, Peer)> {
-        let address = self.address;
+        self.hear_outcome(at);
+        let client = &self.clients[at];
+        let shared = client.engine.borrow().shared().clone();
+        Some((client.end, Peer::new(shared, client.session?, client.id, self.address)))
+    }
+
+    /// Takes what a client's user is told, once: that it has a session, or why it has none.
+    pub(super) fn hear_outcome(&mut self, at: usize) {
         let client = &mut self.clients[at];
-        let mut engine = client.engine.borrow_mut();
-        if let (None, Some((_, Ok(id)))) = (client.session, engine.core().take_outcome()) {
-            client.session = Some(id);
-        }
-        let peer = Peer::new(engine.shared().clone(), client.session?, client.id, address);
-        Some((client.end, peer))
+        let Some((_, outcome)) = client.engine.borrow_mut().core().take_outcome() else { return };
+        client.concluded = true;
+        client.session = outcome.as_ref().ok().copied();
+        self.ledger.borrow_mut().concluded(client.end, client.node, outcome.err());
     }
 
     fn client_sends(&mut self) {

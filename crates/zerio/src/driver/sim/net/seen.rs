@@ -36,6 +36,11 @@ impl Net {
         self.state().connections[connection as usize].whole
     }
 
+    /// Whether a driver has ever had this side.
+    pub(crate) fn was_taken(&self, end: End) -> bool {
+        self.state().side(end).driver.is_some()
+    }
+
     /// Whether the network has shut what this side sends.
     pub(crate) fn is_cut(&self, end: End) -> bool {
         self.state().side(end).cut

@@ -1,0 +1,78 @@
+//! What the user of a client is told: that it has a session, or why it has none; held against what the server's handler
+//! was told, the network and the time.
+#![forbid(unsafe_code)]
+
+use std::io::ErrorKind;
+
+use super::{End, Ledger, Phase};
+use crate::engine::Failure;
+use crate::error::{Reason, RefusalCode, Rejection};
+
+/// What a handler says to whom it does not let in.
+pub(in crate::sim) const NOT_TODAY: &str = "not today";
+
+impl Ledger {
+    /// Somebody begins to connect.
+    pub(in crate::sim) fn comes(&mut self, end: End, node: usize, id: String) {
+        let now = self.net.now();
+        let session = self.session(end);
+        (session.node, session.id, session.since) = (node, id, now);
+    }
+
+    /// A client's user is told.
+    pub(in crate::sim) fn concluded(&mut self, end: End, node: usize, failure: Option<Failure>) {
+        let phase = self.session(end).phase;
+        self.check((phase == Phase::New) == failure.is_some(), || {
+            format!("{end:?} is {phase:?}, and its user was told {failure:?}")
+        });
+        let Some(failure) = failure else { return };
+        let right = match &failure {
+            Failure::Connect(error) => match error.kind() {
+                ErrorKind::ConnectionRefused => !self.net.was_taken(end.other()),
+                ErrorKind::OutOfMemory => self.connects_fail,
+                _ => false,
+            },
+            Failure::TimedOut => {
+                let took = self.net.now() - self.session(end).since;
+                u128::from(took) >= self.handshake_timeout.as_nanos()
+            }
+            Failure::Refused(..) => true,
+            Failure::Ended(reason) => self.may_end_early(end, node, *reason),
+        };
+        self.check(right, || format!("{end:?} has no session, and its user was told {failure:?}"));
+        if let Failure::Refused(code, text) = failure {
+            self.refusals.push((end, code, text));
+        }
+    }
+
+    /// Whether a client's connection can have ended so in its handshake.
+    fn may_end_early(&mut self, end: End, node: usize, reason: Reason) -> bool {
+        let book = self.book(node);
+        book.failure_told |= matches!(reason, Reason::DriverFailed(_));
+        let (stopped, silent) = (book.stopped, book.silent);
+        match reason {
+            Reason::PeerClosed | Reason::Truncated { .. } => self.net.shut_since(end.other()).is_some(),
+            Reason::Connection(_) => self.has_failed(end, reason),
+            Reason::Stopped => stopped,
+            Reason::HandlerPanicked => silent,
+            // Whether it has, the engine's end shows.
+            Reason::DriverFailed(_) => true,
+            _ => false,
+        }
+    }
+
+    /// At the end: the code that a client was told is the one that the server's handler was told, where one lives to
+    /// tell.
+    pub(in crate::sim) fn check_refusals(&mut self) {
+        let silent = self.books.iter().any(|book| book.silent);
+        for (end, code, text) in std::mem::take(&mut self.refusals) {
+            let told = self.session(end.other()).rejected;
+            let right = told.map_or(silent, |told| told == Rejection::Refused(code));
+            self.check(right, || {
+                format!("{end:?} was told that it is refused, {code:?}, and the server's handler {told:?}")
+            });
+            let said = code != RefusalCode::NotAllowed || text == NOT_TODAY;
+            self.check(said, || format!("{end:?} was told \"{text}\", which the handler did not say"));
+        }
+    }
+}
