@@ -125,3 +125,14 @@ fn the_same_seed_gives_the_same_run() {
     }
     assert_ne!(storm(1, 3000).unwrap().trace, storm(2, 3000).unwrap().trace);
 }
+
+/// What a storm comes to in which sessions become streams, which takes the barrier that worlds pretend. Who changes what
+/// engines do, or what storms draw, writes down the new number, and sees that it is another one without that barrier.
+const TRACE: u64 = 412_631_904_577_826_332;
+
+#[test]
+fn a_seed_gives_the_same_run_on_every_machine() {
+    let figures = storm(1, 10_000).unwrap();
+    assert!(figures.sessions > 10 && figures.messages > 500, "{figures:?}");
+    assert_eq!(figures.trace, TRACE, "{figures:#x?}");
+}

@@ -11,7 +11,13 @@ use super::say_then_look;
 /// register once. That costs nothing while it has one thread; with several it takes the kernel about 10 ms, and
 /// on a busy machine has taken seconds (`synchronize_rcu`).
 #[derive(Debug)]
-pub(crate) struct ProcessBarrier(());
+pub(crate) enum ProcessBarrier {
+    System,
+    /// Where one thread does everything there is nobody to see or to be seen: in a simulated world, which is so the same
+    /// on every system.
+    #[cfg(feature = "sim")]
+    OneThread,
+}
 
 impl ProcessBarrier {
     /// Registers, early: to be called on the thread of whoever starts an engine, which may still be the only one.
@@ -21,13 +27,17 @@ impl ProcessBarrier {
 
     /// `None` where the system has none, or forbids it.
     pub(crate) fn new() -> Option<ProcessBarrier> {
-        system::register().then_some(ProcessBarrier(()))
+        system::register().then_some(ProcessBarrier::System)
     }
 
     /// False where it could not be had after all.
     pub(crate) fn cross(&self) -> bool {
-        // A child of a fork may have to register anew.
-        system::cross() || (system::register() && system::cross())
+        match self {
+            // A child of a fork may have to register anew.
+            ProcessBarrier::System => system::cross() || (system::register() && system::cross()),
+            #[cfg(feature = "sim")]
+            ProcessBarrier::OneThread => true,
+        }
     }
 }
 

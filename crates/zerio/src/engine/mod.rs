@@ -207,6 +207,7 @@ impl<D: Driver, H: Handler> Engine<D, H> {
             Role::Server(server) => server.engine,
             Role::Client(_) => 0,
         };
+        let streams = Streams::new(&shared.clock);
         let core = Core {
             table: Table::new(slots),
             shared,
@@ -218,7 +219,7 @@ impl<D: Driver, H: Handler> Engine<D, H> {
             look_at: Time::NEVER,
             accept_at: Time::NEVER,
             awaiting: 0,
-            streams: Streams::new(),
+            streams,
             untold: Untold::new(),
             stopping: false,
             // A session ends once, so a stop does not allocate either.

@@ -13,6 +13,7 @@ use crate::driver::{Driver, SlotId};
 use crate::handler::Handler;
 use crate::session::table::Table;
 use crate::session::{Shared, State};
+use crate::time::Clock;
 
 use super::{Core, Engine};
 
@@ -48,13 +49,13 @@ pub(super) struct Streams {
 }
 
 impl Streams {
-    pub(super) fn new() -> Streams {
-        Streams {
-            barrier: ProcessBarrier::new(),
-            list: Vec::with_capacity(STREAMS_MAX),
-            with_news: 0,
-            sleeps: 0,
-        }
+    pub(super) fn new(clock: &Clock) -> Streams {
+        let barrier = match clock {
+            Clock::System(_) => ProcessBarrier::new(),
+            #[cfg(feature = "sim")]
+            Clock::Simulated(_) => Some(ProcessBarrier::OneThread),
+        };
+        Streams { barrier, list: Vec::with_capacity(STREAMS_MAX), with_news: 0, sleeps: 0 }
     }
 
     pub(super) fn with_news(&self) -> usize {
