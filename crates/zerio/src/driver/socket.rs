@@ -71,12 +71,29 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<Socket> {
 /// <https://learn.microsoft.com/windows/win32/winsock/using-so-reuseaddr-and-so-exclusiveaddruse>.
 #[cfg(windows)]
 pub(crate) fn set_exclusive(socket: &Socket) -> io::Result<()> {
-    use windows_sys::Win32::Networking::WinSock::{SO_EXCLUSIVEADDRUSE, SOL_SOCKET, setsockopt};
-    let on = 1i32;
-    // SAFETY: the socket is open, and the call reads the four bytes of `on` and keeps nothing.
+    use windows_sys::Win32::Networking::WinSock::{SO_EXCLUSIVEADDRUSE, SOL_SOCKET};
+    set_option(socket, SOL_SOCKET, SO_EXCLUSIVEADDRUSE, 1)
+}
+
+/// Bounds how long bytes are repeated that nobody acknowledges, in whole seconds, which otherwise is as long as the
+/// system likes. <https://learn.microsoft.com/windows/win32/winsock/ipproto-tcp-socket-options>. Wine has no such option.
+#[cfg(windows)]
+fn bound_repetitions(socket: &Socket, peer_timeout: Duration) -> io::Result<()> {
+    use windows_sys::Win32::Networking::WinSock::{IPPROTO_TCP, TCP_MAXRT, WSAENOPROTOOPT};
+    let seconds = peer_timeout.as_nanos().div_ceil(1_000_000_000) as i32;
+    match set_option(socket, IPPROTO_TCP, TCP_MAXRT, seconds) {
+        Err(error) if error.raw_os_error() == Some(WSAENOPROTOOPT) => Ok(()),
+        outcome => outcome,
+    }
+}
+
+#[cfg(windows)]
+fn set_option(socket: &Socket, level: i32, name: i32, value: i32) -> io::Result<()> {
+    use windows_sys::Win32::Networking::WinSock::setsockopt;
+    // SAFETY: the socket is open, and the call reads the four bytes of `value` and keeps nothing.
     let outcome = unsafe {
-        let (value, len) = ((&raw const on).cast(), size_of_val(&on) as i32);
-        setsockopt(socket.as_raw_socket() as usize, SOL_SOCKET, SO_EXCLUSIVEADDRUSE, value, len)
+        let (value, len) = ((&raw const value).cast(), size_of_val(&value) as i32);
+        setsockopt(socket.as_raw_socket() as usize, level, name, value, len)
     };
     // setsockopt leaves its error where GetLastError finds it, as all of Winsock does.
     if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
@@ -150,6 +167,8 @@ pub(crate) fn set_session_options(socket: &Socket, options: &Options) -> io::Res
     socket.set_tcp_user_timeout(Some(user_timeout(options.peer_timeout)))?;
     #[cfg(target_os = "linux")]
     bound_pauses(socket, options.peer_timeout);
+    #[cfg(windows)]
+    bound_repetitions(socket, options.peer_timeout)?;
     Ok(())
 }
 
