@@ -194,3 +194,36 @@ fn a_client_whose_handler_took_its_time_when_it_was_connected_was_told_of_a_time
     client.send(b"x").unwrap();
     assert_eq!(client.stop().delivered, 1);
 }
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_look_at_whether_a_peer_lives_took_its_reset_from_the_receive_that_was_to_tell() {
+    let (ended, ends) = channel();
+    let mut config = Config::default();
+    (config.driver, config.peer_timeout) = (zerio::DriverKind::Poll, Duration::from_secs(1));
+    let mut server = Server::bind("127.0.0.1:0")
+        .unwrap()
+        .config(config)
+        .on_disconnected(move |_, why| ended.send(why.reason).unwrap())
+        .start_polled()
+        .unwrap();
+    let address = server.local_addr();
+    let client = std::thread::spawn(move || {
+        let mut stream = raw(address, b"a");
+        stream.write_all(&[100, 0, 0, 0, b'h', b'a', b'l', b'f']).unwrap();
+        socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+    });
+    while server.counters().engine.connected == 0 {
+        server.poll().unwrap();
+    }
+    // What the client has to say is there in the turn in which a look is due.
+    client.join().unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    let reason = loop {
+        server.poll().unwrap();
+        if let Ok(reason) = ends.try_recv() {
+            break reason;
+        }
+    };
+    assert_eq!(reason, Reason::Connection(std::io::ErrorKind::ConnectionReset));
+}

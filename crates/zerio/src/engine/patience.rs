@@ -54,8 +54,11 @@ impl Core {
             session.settled = (flow == Flow::Settled).then_some(sent);
             let patient = flow == Flow::Closed;
             if flow == Flow::Gone {
-                let error = send.look(|direct| direct.take_error()).flatten();
-                lost = session.paused.then(|| error.map_or(ErrorKind::ConnectionReset, |error| error.kind()));
+                // The system tells why once: where there is a receive, that is whose it is.
+                if session.paused {
+                    let error = send.look(|direct| direct.take_error()).flatten();
+                    lost = Some(error.map_or(ErrorKind::ConnectionReset, |error| error.kind()));
+                }
             } else if patient != session.patient {
                 let timeout = (!patient).then(|| user_timeout(self.limits.options.peer_timeout));
                 let told = send.look(|direct| direct.set_user_timeout(timeout));
