@@ -200,9 +200,9 @@ impl SendPath {
             Err(_) => 0,
         };
         if bytes > 0 {
-            self.tallies.bytes_sent.add(bytes as u64);
             self.tallies.batches_sent.add(1);
             self.tallies.short_sends.add(u64::from(bytes < span.len()));
+            self.tallies.bytes_sent.add(bytes as u64);
         }
         self.give_back(pump, span, bytes);
         self.unstick(pump);
