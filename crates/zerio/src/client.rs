@@ -13,7 +13,7 @@ use crate::counters::{Counters, SessionCounters};
 use crate::driver::SlotId;
 use crate::driver::socket;
 use crate::engine::{ClientRole, Failure, Role, options};
-use crate::error::{Error, SendError};
+use crate::error::{Error, Reason, SendError};
 use crate::handler::Handler;
 use crate::polled::{self, Polled};
 use crate::report::Report;
@@ -53,6 +53,8 @@ pub struct Connect {
     /// One at least.
     addresses: Vec<SocketAddr>,
     peer: PeerId,
+    #[cfg(feature = "tls")]
+    tls: Option<crate::tls::TlsClient>,
 }
 
 impl Client {
@@ -75,7 +77,12 @@ impl Client {
         });
         let why = match resolved {
             Some(Ok(addresses)) if !addresses.is_empty() => {
-                return Ok(Builder::new(Connect { addresses, peer }));
+                return Ok(Builder::new(Connect {
+                    addresses,
+                    peer,
+                    #[cfg(feature = "tls")]
+                    tls: None,
+                }));
             }
             Some(Ok(_)) => std::io::ErrorKind::NotFound.into(),
             Some(Err(why)) => why,
@@ -246,8 +253,19 @@ impl<H: Handler> Builder<Connect, H> {
     }
 }
 
+#[cfg(feature = "tls")]
+impl<H> Builder<Connect, H> {
+    /// Speaks TLS 1.3, with servers that this trusts, and with nobody else; see [`tls`](crate::tls).
+    pub fn tls(mut self, tls: crate::tls::TlsClient) -> Builder<Connect, H> {
+        self.target.tls = Some(tls);
+        self
+    }
+}
+
 fn plan(target: &Connect, config: &Config, sole: Option<Sole>) -> Result<Plan, Error> {
     let config = config.clone().for_client();
+    #[cfg(feature = "tls")]
+    let config = config.with_tls(target.tls.is_some())?;
     config.validate()?;
     if config.engines != 1 {
         let why = "a client has one session, and so one engine";
@@ -263,7 +281,16 @@ fn plan(target: &Connect, config: &Config, sole: Option<Sole>) -> Result<Plan, E
     let role = ClientRole::new(target.peer, target.addresses.clone());
     let memory = thread::memory(&config)?;
     let inboxes = inboxes(1, 0);
-    Ok(Plan { config, role: Role::Client(role), memory, inboxes, listener: None, sole })
+    Ok(Plan {
+        config,
+        role: Role::Client(role),
+        memory,
+        inboxes,
+        listener: None,
+        sole,
+        #[cfg(feature = "tls")]
+        tls: target.tls.clone().map(crate::tls::Side::Client),
+    })
 }
 
 fn explain(failure: Failure, address: SocketAddr, config: &Config) -> Error {
@@ -273,6 +300,7 @@ fn explain(failure: Failure, address: SocketAddr, config: &Config) -> Error {
             Error::TimedOut { address: address.to_string(), after: config.handshake_timeout }
         }
         Failure::Refused(code, text) => Error::Refused { address, code, text },
+        Failure::Ended(Reason::Tls(what)) => Error::Tls { address, what },
         Failure::Ended(what) => Error::NotZerio { address, what },
     }
 }

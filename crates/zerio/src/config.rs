@@ -118,6 +118,10 @@ pub struct Config {
     /// every session has spoken once, each holds its whole ring and buffer**, 512 KiB by default, in place of some
     /// pages. It takes up to 4 MiB of address space an engine that are on no bill. Default: off.
     pub huge_pages: bool,
+    /// Whether sessions speak TLS, which takes memory for what is sealed. `tls(…)` of a builder sets it; set it yourself
+    /// only to read the bill, [`Config::memory`], before there are certificates. Default: no.
+    #[cfg(feature = "tls")]
+    pub tls: bool,
 }
 
 impl Default for Config {
@@ -148,6 +152,8 @@ impl Default for Config {
             busy_poll: None,
             priority: None,
             huge_pages: false,
+            #[cfg(feature = "tls")]
+            tls: false,
         }
     }
 }
@@ -245,6 +251,15 @@ pub(crate) const SPARE_SLOTS: usize = 8;
 /// Bytes for the handshake of each slot: a frame each way.
 pub(crate) const HANDSHAKE_BYTES: usize = 2 * HELLO_FRAME;
 
+/// So many TLS records of a session are sealed at once, at the most.
+pub(crate) const SEALED_RECORDS: usize = 4;
+
+/// Memory for them, and for one that announces another key: each 16 KiB and what a record costs beside.
+pub(crate) const SEALED_BYTES: usize = SEALED_RECORDS * (16_384 + 22) + 64;
+
+/// The longest TLS record of a peer: it must fit the receive buffer beside a frame that is not yet whole.
+pub(crate) const SEALED_RECORD_MAX: usize = 5 + 16_384 + 256;
+
 /// What the fixed tables cost for each slot, in bytes, at the most; a test holds it against the types.
 pub(crate) const TABLES_PER_SLOT: usize = 4096;
 
@@ -266,8 +281,8 @@ impl Config {
         self.validate()?;
         // Each engine has its share of the sessions, and its spare slots. On 32 bits the sums may be over what counts.
         let slots = self.engines * self.slots_per_engine();
-        let [send_rings, receive_buffers] =
-            [self.send_ring, self.receive_buffer].map(|each| slots.saturating_mul(each));
+        let [send_rings, receive_buffers, sealed] =
+            [self.send_ring, self.receive_buffer, self.sealed_bytes()].map(|each| slots.saturating_mul(each));
         // Registered I/O locks the memory that it uses. Readiness, and io_uring without registered buffers, pin
         // none.
         let registered = match self.driver {
@@ -275,7 +290,8 @@ impl Config {
             kind => kind == DriverKind::Rio,
         };
         let handshakes = slots * HANDSHAKE_BYTES;
-        let rings = send_rings.saturating_add(receive_buffers).saturating_add(handshakes);
+        let rings =
+            [send_rings, receive_buffers, handshakes, sealed].into_iter().fold(0, usize::saturating_add);
         let pinned = if registered { rings } else { 0 };
         let tables = slots * TABLES_PER_SLOT;
         let addresses = match self.addresses() {
@@ -283,7 +299,7 @@ impl Config {
             // A hash table is full with 7 of 8 places, and their number is a power of two.
             addresses => (addresses * 8).div_ceil(7).next_power_of_two() * ADDRESS_BYTES + ADDRESSES_END,
         };
-        Ok(Memory { slots, send_rings, receive_buffers, handshakes, tables, addresses, pinned })
+        Ok(Memory { slots, send_rings, receive_buffers, handshakes, sealed, tables, addresses, pinned })
     }
 
     /// For how many addresses the table is made that bounds connections from each: for twice as many as can be
@@ -307,6 +323,31 @@ impl Config {
     /// Slots in each engine's table.
     pub(crate) fn slots_per_engine(&self) -> usize {
         self.sessions_max.div_ceil(self.engines) + SPARE_SLOTS
+    }
+
+    /// For a server or client that has what TLS needs, or has not.
+    #[cfg(feature = "tls")]
+    pub(crate) fn with_tls(mut self, has: bool) -> Result<Config, ConfigError> {
+        if self.tls && !has {
+            let why = "there is no certificate, and nobody to trust";
+            return Err(ConfigError::new("tls", true, why, "give it to the builder: `tls(…)`"));
+        }
+        self.tls = has;
+        Ok(self)
+    }
+
+    /// Whether sessions speak TLS.
+    pub(crate) fn is_sealed(&self) -> bool {
+        #[cfg(feature = "tls")]
+        let sealed = self.tls;
+        #[cfg(not(feature = "tls"))]
+        let sealed = false;
+        sealed
+    }
+
+    /// Bytes of each slot for what TLS seals.
+    pub(crate) fn sealed_bytes(&self) -> usize {
+        if self.is_sealed() { SEALED_BYTES } else { 0 }
     }
 
     /// As a client needs it: one session, one engine.
@@ -346,6 +387,18 @@ impl Config {
                 self.receive_buffer,
                 format!(
                     "it must hold a message of message_max = {} bytes with its header, and at least a page",
+                    self.message_max
+                ),
+                format!("{least} would do"),
+            ));
+        }
+        let least = frame + SEALED_RECORD_MAX;
+        if self.is_sealed() && self.receive_buffer < least {
+            return Err(ConfigError::new(
+                "receive_buffer",
+                self.receive_buffer,
+                format!(
+                    "with TLS it must hold a message of message_max = {} bytes with its header, and a record",
                     self.message_max
                 ),
                 format!("{least} would do"),
@@ -458,6 +511,8 @@ pub struct Memory {
     /// Bytes for the first frames of all sessions, each way: one that says nothing else touches none of its ring and
     /// buffer.
     pub handshakes: usize,
+    /// Bytes for what TLS has sealed and the kernel has not yet taken; none without TLS.
+    pub sealed: usize,
     /// Bytes of the fixed tables, at the most.
     pub tables: usize,
     /// Bytes of the table of addresses, where `connections_per_address` needs one.
@@ -470,8 +525,8 @@ pub struct Memory {
 impl Memory {
     /// The whole sum, in bytes.
     pub fn total(&self) -> usize {
-        let parts = [self.send_rings, self.receive_buffers, self.handshakes, self.tables, self.addresses];
-        parts.into_iter().fold(0, usize::saturating_add)
+        let rings = [self.send_rings, self.receive_buffers, self.handshakes, self.sealed];
+        rings.into_iter().chain([self.tables, self.addresses]).fold(0, usize::saturating_add)
     }
 
     /// What of it is not pinned, in bytes.
@@ -486,6 +541,9 @@ impl fmt::Display for Memory {
         writeln!(f, "{:>12} KiB  send rings, {} slots", kib(self.send_rings), self.slots)?;
         writeln!(f, "{:>12} KiB  receive buffers", kib(self.receive_buffers))?;
         writeln!(f, "{:>12} KiB  handshakes", kib(self.handshakes))?;
+        if self.sealed > 0 {
+            writeln!(f, "{:>12} KiB  sealed by TLS", kib(self.sealed))?;
+        }
         writeln!(f, "{:>12} KiB  tables, at the most", kib(self.tables))?;
         writeln!(f, "{:>12} KiB  addresses", kib(self.addresses))?;
         writeln!(f, "{:>12} KiB  in all, mapped at start and touched when used", kib(self.total()))?;

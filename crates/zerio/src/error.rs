@@ -7,6 +7,10 @@ use std::net::SocketAddr;
 
 use crate::config::ConfigError;
 
+mod tls;
+
+pub use tls::{Alert, CertificateFault, TlsFault};
+
 /// Why a server or client could not be started, or its engine ended.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -75,6 +79,22 @@ pub enum Error {
         address: SocketAddr,
         /// What it did instead.
         what: Reason,
+    },
+    /// TLS kept the connection from becoming a session.
+    #[error("no session with {address}: {what}")]
+    Tls {
+        /// The server's address.
+        address: SocketAddr,
+        /// What was wrong.
+        what: TlsFault,
+    },
+    /// A certificate, a key, or a name for TLS can't be used.
+    #[error("can't use {what}: {why}")]
+    Credentials {
+        /// Which, or which file.
+        what: String,
+        /// Why not.
+        why: String,
     },
     /// The driver that was asked for can't be had on this machine.
     #[error("the {driver} driver can't be used here: {why}; `auto` takes the best that can")]
@@ -247,6 +267,8 @@ pub enum Reason {
     DriverFailed(io::ErrorKind),
     /// The answer to the handshake was none that a zerio server gives.
     BadAnswer,
+    /// TLS found something wrong.
+    Tls(TlsFault),
 }
 
 impl fmt::Display for Reason {
@@ -265,6 +287,7 @@ impl fmt::Display for Reason {
             Reason::HandlerPanicked => f.write_str("a handler panicked"),
             Reason::DriverFailed(kind) => write!(f, "the driver failed: {kind}"),
             Reason::BadAnswer => f.write_str("it gave an answer that no zerio server gives"),
+            Reason::Tls(fault) => fault.fmt(f),
         }
     }
 }
@@ -335,13 +358,19 @@ pub enum RefusalCode {
     TooManyFromAddress,
     /// 9: connections come faster than `connections_per_second`.
     TooManyPerSecond,
+    /// 10: the server speaks TLS, and the client does not.
+    TlsRequired,
+    /// 11: the client speaks TLS, and the server does not.
+    NoTls,
+    /// 12: the id is not what the client's certificate says.
+    NotInCertificate,
     /// Any other code: the server is newer than this client.
     Other(u8),
 }
 
 impl RefusalCode {
     /// Every code that this version gives.
-    pub(crate) const ALL: [RefusalCode; 9] = [
+    pub(crate) const ALL: [RefusalCode; 12] = [
         RefusalCode::AlreadyConnected,
         RefusalCode::ServerFull,
         RefusalCode::NotAllowed,
@@ -351,6 +380,9 @@ impl RefusalCode {
         RefusalCode::Stopping,
         RefusalCode::TooManyFromAddress,
         RefusalCode::TooManyPerSecond,
+        RefusalCode::TlsRequired,
+        RefusalCode::NoTls,
+        RefusalCode::NotInCertificate,
     ];
 
     pub(crate) fn to_byte(self) -> u8 {
@@ -364,6 +396,9 @@ impl RefusalCode {
             RefusalCode::Stopping => 7,
             RefusalCode::TooManyFromAddress => 8,
             RefusalCode::TooManyPerSecond => 9,
+            RefusalCode::TlsRequired => 10,
+            RefusalCode::NoTls => 11,
+            RefusalCode::NotInCertificate => 12,
             RefusalCode::Other(byte) => byte,
         }
     }
@@ -385,6 +420,9 @@ impl RefusalCode {
             RefusalCode::Stopping => "server stopping",
             RefusalCode::TooManyFromAddress => "too many connections from this address",
             RefusalCode::TooManyPerSecond => "too many new connections, try again later",
+            RefusalCode::TlsRequired => "this server speaks TLS",
+            RefusalCode::NoTls => "this server speaks no TLS",
+            RefusalCode::NotInCertificate => "id not what the certificate says",
             RefusalCode::Other(_) => "another reason",
         }
     }

@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 
 use crate::engine::Context;
 use crate::error::{Disconnection, RefusalCode, Rejection};
+#[cfg(feature = "tls")]
+use crate::tls::PeerCertificate;
 use crate::wire::{PeerId, REFUSAL_TEXT_MAX};
 
 /// What a server or client does when something happens. For each session the events come in this order,
@@ -107,16 +109,14 @@ pub trait Handler {
 /// Somebody who wants to come in: what a server knows of him when it decides.
 #[derive(Clone, Copy, Debug)]
 pub struct Arrival<'a> {
-    id: &'a PeerId,
-    address: SocketAddr,
+    pub(crate) id: &'a PeerId,
+    pub(crate) address: SocketAddr,
+    #[cfg(feature = "tls")]
+    pub(crate) certificate: Option<&'a PeerCertificate>,
 }
 
-impl<'a> Arrival<'a> {
-    pub(crate) fn new(id: &'a PeerId, address: SocketAddr) -> Arrival<'a> {
-        Arrival { id, address }
-    }
-
-    /// The peer id that he gives. Nothing proves that it is his.
+impl Arrival<'_> {
+    /// The peer id that he gives. Nothing proves that it is his, but for a certificate, where one is required.
     pub fn id(&self) -> &str {
         self.id.as_str()
     }
@@ -124,6 +124,13 @@ impl<'a> Arrival<'a> {
     /// Where he connects from.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The certificate that he has shown, and that was accepted. A peer id that it does not allow was refused before
+    /// this.
+    #[cfg(feature = "tls")]
+    pub fn certificate(&self) -> Option<&PeerCertificate> {
+        self.certificate
     }
 }
 

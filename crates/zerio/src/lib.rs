@@ -64,6 +64,7 @@
 //!
 //! | feature | what it brings |
 //! | --- | --- |
+//! | `tls` | TLS 1.3, with certificates both ways if you like: the module [`tls`], and `tls(…)` of a builder |
 //! | `sim` | the module `sim`: your handlers on a simulated network with faults, from a seed |
 #![deny(missing_docs, unsafe_code)]
 
@@ -95,6 +96,8 @@ pub mod sim;
 mod sizes;
 mod thread;
 mod time;
+#[cfg(feature = "tls")]
+pub mod tls;
 mod wait;
 mod wire;
 
@@ -104,8 +107,8 @@ pub use config::{Config, ConfigError, DriverKind, Memory, SameId};
 pub use counters::{Counters, EngineTotals, Received, Sent, SessionCounters};
 pub use engine::Context;
 pub use error::{
-    BadPeerId, Disconnection, EngineFailure, Error, FrameError, Reason, RefusalCode, Rejection, SendError,
-    Undelivered,
+    Alert, BadPeerId, CertificateFault, Disconnection, EngineFailure, Error, FrameError, Reason, RefusalCode,
+    Rejection, SendError, TlsFault, Undelivered,
 };
 pub use handler::{AdmitAll, Arrival, Closures, Handler, Nothing, Refusal, Rejections};
 pub use report::Report;

@@ -51,6 +51,8 @@ pub struct Server {
 pub struct Listen {
     socket: Socket,
     address: SocketAddr,
+    #[cfg(feature = "tls")]
+    tls: Option<crate::tls::TlsServer>,
 }
 
 impl Server {
@@ -65,7 +67,12 @@ impl Server {
         for address in address.to_socket_addrs().map_err(unresolved)? {
             let bound = socket::bind(address).and_then(|socket| {
                 let address = socket.local_addr()?.as_socket().unwrap_or(address);
-                Ok(Listen { socket, address })
+                Ok(Listen {
+                    socket,
+                    address,
+                    #[cfg(feature = "tls")]
+                    tls: None,
+                })
             });
             match bound {
                 Ok(listen) => return Ok(Builder::new(listen)),
@@ -268,6 +275,15 @@ impl<C, M, D, A> Builder<Listen, Closures<C, M, D, A>> {
     }
 }
 
+#[cfg(feature = "tls")]
+impl<H> Builder<Listen, H> {
+    /// Speaks TLS 1.3, with this server's certificate, and with nobody who does not; see [`tls`](crate::tls).
+    pub fn tls(mut self, tls: crate::tls::TlsServer) -> Builder<Listen, H> {
+        self.target.tls = Some(tls);
+        self
+    }
+}
+
 impl<T> Builder<Listen, T> {
     /// Starts as many engines as the configuration says, each on a thread of its own and with a handler
     /// of its own, which `make` makes; sessions are spread over them.
@@ -327,8 +343,12 @@ fn plans(
     config: &Config,
     mut sole: Option<Sole>,
 ) -> Result<(Vec<Plan>, Arc<Directory>), Error> {
+    #[cfg(feature = "tls")]
+    let tls = listen.tls.map(crate::tls::Side::Server);
+    #[cfg(feature = "tls")]
+    let config = &config.clone().with_tls(tls.is_some())?;
     config.validate()?;
-    let Listen { socket: listener, address } = listen;
+    let (listener, address) = (listen.socket, listen.address);
     socket::listen(&listener, &options(config)).map_err(|why| match why.kind() {
         // Two sockets may be bound to one address; the second one to listen hears that it is taken.
         std::io::ErrorKind::AddrInUse => Error::Bind { address, why },
@@ -343,7 +363,16 @@ fn plans(
         let role = ServerRole { directory: directory.clone(), engine, same_id: config.same_id };
         let (listener, sole) = (listener.take(), sole.take());
         let inboxes = inboxes.clone();
-        Plan { config: config.clone(), role: Role::Server(role), memory, inboxes, listener, sole }
+        Plan {
+            config: config.clone(),
+            role: Role::Server(role),
+            memory,
+            inboxes,
+            listener,
+            sole,
+            #[cfg(feature = "tls")]
+            tls: tls.clone(),
+        }
     };
     let plans = memories.into_iter().enumerate().map(plan).collect();
     Ok((plans, directory))

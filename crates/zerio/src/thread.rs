@@ -88,6 +88,8 @@ pub(crate) struct Plan {
     pub(crate) inboxes: Inboxes<Socket>,
     pub(crate) listener: Option<Socket>,
     pub(crate) sole: Option<Sole>,
+    #[cfg(feature = "tls")]
+    pub(crate) tls: Option<crate::tls::Side>,
 }
 
 /// The memory that an engine of this configuration needs, on the thread that starts it.
@@ -257,6 +259,10 @@ where
     let client = matches!(plan.role, Role::Client(_));
     let mut engine =
         Engine::new(&plan.config, driver, handler, plan.role, plan.memory, plan.inboxes, plan.sole);
+    #[cfg(feature = "tls")]
+    if let Some(side) = plan.tls {
+        engine.secure(side);
+    }
     if let Some(listener) = plan.listener {
         engine
             .listen(listener)

@@ -16,7 +16,7 @@ use crate::wait::InHandler;
 use crate::wire::{PeerId, RefusalFrame};
 
 /// How long a refused connection may take to read why.
-const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
+pub(super) const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The least time from one telling of a kind of rejections to the next.
 const TELLING_PAUSE: Duration = Duration::from_secs(1);
@@ -31,8 +31,7 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         match server.directory.gate.enter(address, self.core.now) {
             Ok(()) => Some(socket),
             Err(code) => {
-                self.count_refused(code);
-                self.driver.refuse(socket, RefusalFrame::new(code).frame());
+                self.turn_down(socket, code);
                 self.rejected(address, Rejection::Refused(code));
                 None
             }
@@ -54,6 +53,16 @@ impl<D: Driver, H: Handler> Engine<D, H> {
             // At the latest: one that goes here is heard of, one of another engine is not.
             self.core.accept_at = self.core.now.after(ACCEPT_PAUSE);
         }
+    }
+
+    /// Refuses a connection that has no slot.
+    pub(super) fn turn_down(&mut self, socket: D::Socket, code: RefusalCode) {
+        self.count_refused(code);
+        #[cfg(feature = "tls")]
+        if self.core.layers.is_some() {
+            return self.driver.refuse(socket, &super::tls::TURNED_DOWN);
+        }
+        self.driver.refuse(socket, RefusalFrame::new(code).frame());
     }
 
     /// Whether a server has no place, for whoever comes: one whose newer session replaces the older has to
@@ -86,13 +95,24 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         }
     }
 
-    /// Asks the handler whether a server's client may come in.
-    pub(super) fn admit(&mut self, index: usize, peer: &PeerId) -> Result<(), Refusal> {
+    /// Whether a server's client may come in: by its certificate, and then by the handler's word.
+    pub(super) fn admit(&mut self, index: usize, peer: &PeerId) -> Result<(), (RefusalCode, Refusal)> {
+        #[cfg(feature = "tls")]
+        if !self.core.allows(index, peer.as_str()) {
+            let code = RefusalCode::NotInCertificate;
+            return Err((code, code.text().into()));
+        }
         if self.silent {
-            return Err(Refusal::default());
+            return Err((RefusalCode::NotAllowed, Refusal::default()));
         }
         let _in_handler = InHandler::enter();
-        self.handler.admit(&Arrival::new(peer, self.core.table.sessions[index].address))
+        let arrival = Arrival {
+            id: peer,
+            address: self.core.table.sessions[index].address,
+            #[cfg(feature = "tls")]
+            certificate: self.core.certificate(index),
+        };
+        self.handler.admit(&arrival).map_err(|refusal| (RefusalCode::NotAllowed, refusal))
     }
 
     /// A connection is not let in, and hears why.

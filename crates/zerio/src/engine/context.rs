@@ -38,6 +38,13 @@ impl<'a> Context<'a> {
         self.session().address
     }
 
+    /// The certificate that the other side has shown, under TLS: the server's on a client, the client's on a server
+    /// that requires one.
+    #[cfg(feature = "tls")]
+    pub fn certificate(&self) -> Option<&crate::tls::PeerCertificate> {
+        self.core.certificate(self.index)
+    }
+
     /// Whether this is the last whole message of those that one receive has brought for this session:
     /// the moment to do once what need not be done for each. True outside of `on_message`.
     #[inline]

@@ -15,7 +15,7 @@ use crate::session::directory::{Entry, NoPlace};
 use crate::session::peer::make_request;
 use crate::session::{Session, State, request};
 use crate::time::Time;
-use crate::wire::{self, Answer, HELLO_MAX, PeerId, RefusalFrame};
+use crate::wire::{self, Answer, HELLO_MAX, PeerId};
 
 /// What a first frame leads to.
 enum Verdict {
@@ -102,6 +102,8 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         let send = &self.core.shared.slots[index].send;
         send.connect(self.driver.direct(id));
         send.greet(hello.as_bytes());
+        #[cfg(feature = "tls")]
+        self.begin_tls(index);
         self.receive(index);
     }
 
@@ -158,8 +160,7 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         let begun = match self.open_slot(State::Handshaking, address) {
             None => {
                 // Not even a slot to refuse it in.
-                self.driver.refuse(socket, RefusalFrame::new(RefusalCode::ServerFull).frame());
-                self.count_refused(RefusalCode::ServerFull);
+                self.turn_down(socket, RefusalCode::ServerFull);
                 Err(Rejection::Refused(RefusalCode::ServerFull))
             }
             Some(index) => {
@@ -179,6 +180,8 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         };
         let direct = self.driver.direct(self.core.table.sessions[index].id);
         self.core.shared.slots[index].send.connect(direct);
+        #[cfg(feature = "tls")]
+        self.begin_tls(index);
         if self.core.stopping {
             self.refuse(index, RefusalCode::Stopping);
         } else if hopeless {
@@ -222,7 +225,7 @@ impl<D: Driver, H: Handler> Engine<D, H> {
                     self.core.table.sessions[index].peer = peer;
                     self.shake_hands(index);
                 }
-                Err(refusal) => self.refuse_saying(index, RefusalCode::NotAllowed, refusal.text()),
+                Err((code, refusal)) => self.refuse_saying(index, code, refusal.text()),
             },
             Verdict::Refuse(code) => self.refuse(index, code),
             Verdict::Await(old) => {
@@ -256,6 +259,7 @@ impl<D: Driver, H: Handler> Engine<D, H> {
             Role::Server(server) => {
                 let Session { id, address, peer: admitted, .. } = self.core.table.sessions[index];
                 match frame.map(wire::decode_hello) {
+                    None if wire::is_tls(bytes) => Verdict::Refuse(RefusalCode::NoTls),
                     None => Verdict::Refuse(RefusalCode::BadFrame),
                     Some(Err(_)) => Verdict::Refuse(RefusalCode::BadPeerId),
                     // Before its id is looked up: who is not let in takes nobody's place, and learns of nobody.
@@ -353,6 +357,11 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         if session.state != State::Draining || !self.core.shared.slots[index].send.is_drained() {
             return;
         }
+        #[cfg(feature = "tls")]
+        if self.core.says_goodbye(index) {
+            return;
+        }
+        let session = &mut self.core.table.sessions[index];
         if session.ended {
             self.abort(index, Reason::PeerClosed);
         } else if !session.shut_down {
@@ -368,6 +377,10 @@ impl<D: Driver, H: Handler> Engine<D, H> {
             return self.heard_all(index, kind);
         }
         match session.state {
+            #[cfg(feature = "tls")]
+            State::Handshaking | State::Open if self.core.is_cut_off(index) => {
+                self.fail_tls(index, crate::error::TlsFault::Truncated);
+            }
             State::Handshaking | State::Open => {
                 let reason = match self.buffers[index].len() {
                     0 => Reason::PeerClosed,
@@ -413,6 +426,8 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         let reason = session.reason.unwrap_or(Reason::Disconnected);
         self.core.shared.slots[index].requests.reset(id.generation.wrapping_add(1));
         self.buffers[index].reset();
+        #[cfg(feature = "tls")]
+        self.core.forget_layer(index);
         self.core.table.give_back(id.index);
         self.lighten(address);
         if self.has_another_address() && !self.core.stopping {
@@ -444,7 +459,7 @@ impl<D: Driver, H: Handler> Engine<D, H> {
     }
 
     /// A server's engine has one connection less.
-    fn lighten(&mut self, address: SocketAddr) {
+    pub(super) fn lighten(&mut self, address: SocketAddr) {
         if let Role::Server(server) = &self.core.role {
             self.core.shared.load.add_shared(u64::MAX);
             server.directory.gate.leave(address);
@@ -467,7 +482,7 @@ impl<D: Driver, H: Handler> Engine<D, H> {
     }
 
     /// A client's connection has become a session, or has not. The first word counts.
-    fn conclude(&mut self, what: Result<SlotId, Failure>) {
+    pub(super) fn conclude(&mut self, what: Result<SlotId, Failure>) {
         if let Role::Client(client) = &mut self.core.role
             && !client.concluded
         {
@@ -541,50 +556,6 @@ impl<D: Driver, H: Handler> Engine<D, H> {
                 (State::Open, _) => self.end(index, Reason::Stopped),
                 (State::Free | State::Draining | State::Closing, _) => {}
             }
-        }
-    }
-
-    /// The engine ends without its handler, which has panicked; the driver still works.
-    pub(crate) fn end_without_handler(&mut self) {
-        self.silent = true;
-        self.count_handed();
-        self.core.stopping = true;
-        self.core.accept_at = Time::NEVER;
-        self.driver.stop_listening();
-        self.turn_away();
-        for index in 0..self.core.table.sessions.len() {
-            self.abort(index, Reason::HandlerPanicked);
-        }
-    }
-
-    /// The driver has failed: every session ends now. What it had in flight counts as not taken.
-    pub(crate) fn end_without_driver(&mut self, kind: io::ErrorKind) {
-        self.core.stopping = true;
-        self.turn_away();
-        for index in 0..self.core.table.sessions.len() {
-            let session = &mut self.core.table.sessions[index];
-            if session.state == State::Free {
-                continue;
-            }
-            session.reason.get_or_insert(Reason::DriverFailed(kind));
-            self.core.table.go_to(index, State::Closing);
-            let send = &self.core.shared.slots[index].send;
-            send.close();
-            send.disconnect();
-            self.closed(index);
-        }
-        self.tell_untold(Time::NEVER);
-    }
-
-    /// An engine that ends early takes no more connections from the one that accepts, closes those that
-    /// wait for it, and keeps no ids.
-    fn turn_away(&mut self) {
-        self.core.shared.stopping.set(true);
-        for (_, address) in self.inbox().close() {
-            self.lighten(address);
-        }
-        if let Role::Server(server) = &self.core.role {
-            server.directory.leave_all(server.engine);
         }
     }
 }

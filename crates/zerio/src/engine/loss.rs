@@ -9,6 +9,8 @@ use std::io::ErrorKind;
 use super::{Engine, Role};
 use crate::driver::Driver;
 use crate::error::Reason;
+#[cfg(feature = "tls")]
+use crate::error::TlsFault;
 use crate::handler::Handler;
 use crate::session::State;
 
@@ -44,6 +46,8 @@ impl<D: Driver, H: Handler> Engine<D, H> {
     /// peer's end had come before it, and then that end was the peer's last word.
     pub(super) fn heard_all(&mut self, index: usize, kind: ErrorKind) {
         let reason = match (kind, self.buffers[index].len()) {
+            #[cfg(feature = "tls")]
+            (ErrorKind::BrokenPipe, _) if self.core.is_cut_off(index) => Reason::Tls(TlsFault::Truncated),
             (ErrorKind::BrokenPipe, 0) => Reason::PeerClosed,
             (ErrorKind::BrokenPipe, received) => Reason::Truncated { received },
             (kind, _) => Reason::Connection(kind),

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 mod admission;
 mod context;
+mod failing;
 #[cfg(feature = "sim")]
 mod inspect;
 mod life;
@@ -17,6 +18,8 @@ mod loss;
 mod parking;
 mod patience;
 mod streams;
+#[cfg(feature = "tls")]
+mod tls;
 
 pub use context::Context;
 
@@ -91,6 +94,9 @@ pub(crate) struct Core {
     awaiting: usize,
     streams: Streams,
     untold: Untold,
+    /// Present where its sessions speak TLS.
+    #[cfg(feature = "tls")]
+    layers: Option<tls::Layers>,
     stopping: bool,
     report: Report,
 }
@@ -221,6 +227,8 @@ impl<D: Driver, H: Handler> Engine<D, H> {
             awaiting: 0,
             streams,
             untold: Untold::new(),
+            #[cfg(feature = "tls")]
+            layers: None,
             stopping: false,
             // A session ends once, so a stop does not allocate either.
             report: Report { undelivered: Vec::with_capacity(slots) },
@@ -405,6 +413,8 @@ impl<D: Driver, H: Handler> Engine<D, H> {
 
     /// Handles what a session has received, and asks for more.
     fn go_on(&mut self, index: usize) {
+        #[cfg(feature = "tls")]
+        let unsealed = self.unseal(index);
         if self.core.table.sessions[index].state == State::Handshaking {
             self.shake_hands(index);
         }
@@ -418,6 +428,10 @@ impl<D: Driver, H: Handler> Engine<D, H> {
             self.buffers[index].consume(all);
         }
         let session = &self.core.table.sessions[index];
+        #[cfg(feature = "tls")]
+        if let (Err(fault), false) = (unsealed, session.paused) {
+            return self.fail_tls(index, fault);
+        }
         if session.ended && !session.paused && !session.awaiting {
             return self.heard_the_end(index);
         }
@@ -426,13 +440,18 @@ impl<D: Driver, H: Handler> Engine<D, H> {
 
     /// Asks for what comes next.
     fn receive(&mut self, index: usize) {
-        let session = &mut self.core.table.sessions[index];
+        let session = &self.core.table.sessions[index];
         let wants = matches!(session.state, State::Handshaking | State::Open | State::Draining);
         if !wants || session.receiving || session.paused || session.ended || session.awaiting {
             return;
         }
         let frame = framer::frame_len(self.buffers[index].bytes(&self.region), self.core.limits.message_max);
-        if let Some(room) = self.buffers[index].lend(&self.region, frame) {
+        #[cfg(feature = "tls")]
+        let room = self.room(index, frame);
+        #[cfg(not(feature = "tls"))]
+        let room = self.buffers[index].lend(&self.region, frame);
+        if let Some(room) = room {
+            let session = &mut self.core.table.sessions[index];
             session.receiving = true;
             self.driver.receive(session.id, room);
         }
@@ -549,22 +568,6 @@ impl Core {
         let entry = server.directory.look_up(peer)?;
         let elsewhere = entry.engine != server.engine;
         Ok((elsewhere.then(|| server.directory.engines[entry.engine].clone()), entry.id))
-    }
-
-    /// Looks whether a session's ring has been full for too long.
-    fn watch_slowness(&mut self, index: usize) {
-        let Some(limit) = self.limits.slow_peer_timeout else { return };
-        let session = &mut self.table.sessions[index];
-        match (self.shared.slots[index].send.stuck(), session.stuck) {
-            (None, _) => session.stuck = None,
-            (Some(time), Some((known, _))) if time == known => {}
-            (Some(time), _) => {
-                // Not from the turn's start: a handler may have taken its time since.
-                let when = self.shared.clock.now().after(limit);
-                session.stuck = Some((time, when));
-                self.alarm = self.alarm.min(when);
-            }
-        }
     }
 
     /// Sets when a session's present state must be over.

@@ -37,6 +37,22 @@ impl Core {
         }
     }
 
+    /// Looks whether a session's ring has been full for too long.
+    pub(super) fn watch_slowness(&mut self, index: usize) {
+        let Some(limit) = self.limits.slow_peer_timeout else { return };
+        let session = &mut self.table.sessions[index];
+        match (self.shared.slots[index].send.stuck(), session.stuck) {
+            (None, _) => session.stuck = None,
+            (Some(time), Some((known, _))) if time == known => {}
+            (Some(time), _) => {
+                // Not from the turn's start: a handler may have taken its time since.
+                let when = self.shared.clock.now().after(limit);
+                session.stuck = Some((time, when));
+                self.alarm = self.alarm.min(when);
+            }
+        }
+    }
+
     /// How a session's connection takes what is sent, where that is worth a look; why it is no more, where it is.
     #[cfg(target_os = "linux")]
     fn look_at_session(&mut self, index: usize) -> Option<ErrorKind> {

@@ -11,18 +11,23 @@
 //! again.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "tls")]
+use super::sealed::Unopened;
 use crate::region::{Region, Span};
 
 /// A rest of at most so many bytes is moved to the front in any case.
-const SHORT: usize = 256;
+pub(super) const SHORT: usize = 256;
 
 #[derive(Debug)]
 pub(crate) struct Buffer {
     /// What has been received: the span's bytes from `consumed` on are not yet handled.
-    received: Span,
-    consumed: usize,
+    pub(super) received: Span,
+    pub(super) consumed: usize,
+    /// Where the session speaks TLS: what stands between those and the room.
+    #[cfg(feature = "tls")]
+    pub(super) unopened: Option<Box<Unopened>>,
     /// What is behind it; `None` while the driver has it.
-    room: Option<Span>,
+    pub(super) room: Option<Span>,
     /// The memory that it is not in: it begins in its lobby, where the handshake is received, and moves on.
     other: Span,
     in_lobby: bool,
@@ -31,11 +36,22 @@ pub(crate) struct Buffer {
 impl Buffer {
     pub(crate) fn new(mut lobby: Span, memory: Span) -> Buffer {
         let room = lobby.split_off(0);
-        Buffer { received: lobby, consumed: 0, room: Some(room), other: memory, in_lobby: true }
+        Buffer {
+            received: lobby,
+            consumed: 0,
+            #[cfg(feature = "tls")]
+            unopened: None,
+            room: Some(room),
+            other: memory,
+            in_lobby: true,
+        }
     }
 
     /// The handshake is done, and no receive in flight: moves on, with what has come after it.
     pub(crate) fn move_on(&mut self, region: &Region) {
+        if !self.in_lobby {
+            return;
+        }
         debug_assert!(self.room.is_some(), "the driver has the room");
         let rest = &region.bytes(&self.received)[self.consumed..];
         region.bytes_mut(&mut self.other)[..rest.len()].copy_from_slice(rest);
@@ -93,6 +109,9 @@ impl Buffer {
     /// The driver gives the room back, with so many bytes received at its start.
     pub(crate) fn give_back(&mut self, mut room: Span, bytes: usize) {
         let rest = room.split_off(bytes);
+        #[cfg(feature = "tls")]
+        self.give_back_sealed(room);
+        #[cfg(not(feature = "tls"))]
         self.received.join(room);
         self.room = Some(rest);
     }
@@ -111,6 +130,8 @@ impl Buffer {
 
     /// Forgets what was received, and begins again in its lobby; the driver has nothing of it.
     pub(crate) fn reset(&mut self) {
+        #[cfg(feature = "tls")]
+        self.end_sealed();
         if let Some(room) = self.room.take() {
             let mut all = self.received.split_off(0);
             all.join(room);

@@ -4,6 +4,8 @@
 
 pub(crate) mod buffer;
 pub(crate) mod framer;
+#[cfg(feature = "tls")]
+pub(crate) mod sealed;
 
 #[cfg(test)]
 mod tests;

@@ -14,6 +14,8 @@ mod greeting;
 mod inspect;
 mod pump;
 pub(crate) mod ring;
+#[cfg(feature = "tls")]
+pub(crate) mod sealed;
 
 use crate::counters::{Sent, SentTallies};
 use crate::cursor::{self, ClosedMeanwhile, Cursor, Guarded, Hold, Padded, Promise};
@@ -27,6 +29,8 @@ pub(crate) use doorbell::Doorbell;
 use greeting::Greeting;
 use pump::Pump;
 use ring::Ring;
+#[cfg(feature = "tls")]
+use sealed::Sealed;
 
 /// The longest message, in bytes, that is copied while the ring is held: who wants to close it waits for that. A
 /// longer one takes longer to copy than a claim costs.
@@ -70,6 +74,10 @@ pub(crate) struct SendPath {
     watched: Promise,
     /// Odd while the ring was found full and has not been half empty since.
     stuck: Cursor,
+    /// Where sessions speak TLS: what stands between the ring and the kernel. It is the pump's, and only apart because
+    /// the pump fills its line.
+    #[cfg(feature = "tls")]
+    sealed: Option<Box<Guarded<Sealed>>>,
 }
 
 impl SendPath {
@@ -91,6 +99,8 @@ impl SendPath {
             message_max,
             watched: Promise::default(),
             stuck: Cursor::default(),
+            #[cfg(feature = "tls")]
+            sealed: None,
         }
     }
 
@@ -365,6 +375,8 @@ impl SendPath {
     /// Opens the path for a new session of the slot.
     pub(crate) fn open(&self, generation: u32) {
         wait::take_soon(&self.pump).reset();
+        #[cfg(feature = "tls")]
+        self.seal(Sealed::reset);
         if !is_even(self.stuck.observe()) {
             self.stuck.publish(self.stuck.observe() + 1);
         }
@@ -408,6 +420,8 @@ impl SendPath {
     /// No thread uses the socket any more after this: it may be closed.
     pub(crate) fn disconnect(&self) {
         wait::take_soon(&self.pump).direct = None;
+        #[cfg(feature = "tls")]
+        self.seal(Sealed::forget);
     }
 
     /// Whether a sender still has a claim: the slot can't have a new session before it lets go.

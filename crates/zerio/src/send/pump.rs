@@ -28,7 +28,7 @@ pub(super) struct Pump {
     /// It goes before what the ring has.
     pub(super) greeting: Greeting,
     /// What was given out last is the greeting's.
-    greets: bool,
+    pub(super) greets: bool,
     pub(super) reader: Reader,
     /// The driver has a span.
     pub(super) in_flight: bool,
@@ -165,6 +165,10 @@ impl SendPath {
     /// For the holder of the pump flag, while nothing is in flight: what the kernel is to take next.
     #[inline(always)]
     fn next(&self, pump: &mut Pump) -> Option<Span> {
+        #[cfg(feature = "tls")]
+        if let Some(sealed) = &self.sealed {
+            return self.next_sealed(pump, sealed);
+        }
         let greeting = pump.greeting.next();
         pump.greets = greeting.is_some();
         greeting.or_else(|| self.ring.next(&mut pump.reader))
@@ -173,6 +177,10 @@ impl SendPath {
     /// It comes back, and the kernel has taken so many of its bytes.
     #[inline(always)]
     fn give_back(&self, pump: &mut Pump, span: Span, bytes: usize) {
+        #[cfg(feature = "tls")]
+        if let Some(sealed) = &self.sealed {
+            return self.give_back_sealed(pump, sealed, span, bytes);
+        }
         match std::mem::take(&mut pump.greets) {
             true => pump.greeting.taken(span, bytes),
             false => self.ring.taken(&mut pump.reader, span, bytes),
@@ -181,6 +189,11 @@ impl SendPath {
 
     #[inline]
     fn is_all_taken(&self, pump: &Pump) -> bool {
+        #[cfg(feature = "tls")]
+        if let Some(sealed) = &self.sealed {
+            let (idle, over) = wait::take_soon(sealed).is_said();
+            return over || idle && pump.greeting.is_said() && self.ring.is_drained(&pump.reader);
+        }
         pump.greeting.is_said() && self.ring.is_drained(&pump.reader)
     }
 

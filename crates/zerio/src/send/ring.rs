@@ -266,6 +266,12 @@ impl Ring {
     /// For the reader, while nothing is in flight: all that is committed and lies in one piece.
     #[inline]
     pub(crate) fn next(&self, reader: &mut Reader) -> Option<Span> {
+        self.next_within(reader, u64::MAX)
+    }
+
+    /// The same, at most so many bytes of it.
+    #[inline(always)]
+    pub(crate) fn next_within(&self, reader: &mut Reader, most: u64) -> Option<Span> {
         debug_assert_eq!(reader.acked, reader.submitted, "one span in flight");
         let committed = self.senders.word.position();
         reader.seen = committed;
@@ -279,6 +285,7 @@ impl Ring {
         if start == end {
             return None;
         }
+        let end = if end - start > most { start + most } else { end };
         reader.submitted = end;
         self.check(reader, committed);
         let at = (start & (self.capacity - 1)) as usize;
@@ -293,6 +300,15 @@ impl Ring {
         assert!(bytes <= span.len(), "the kernel took more than it was given");
         let acked = reader.acked + bytes as u64;
         reader.submitted = acked;
+        self.ack(reader, acked);
+        self.check(reader, self.senders.word.position());
+    }
+
+    /// For the reader, of what was copied out of a span that `next_within` gave: the kernel has taken so many bytes.
+    #[cfg(feature = "tls")]
+    pub(crate) fn copy_taken(&self, reader: &mut Reader, bytes: usize) {
+        let acked = reader.acked + bytes as u64;
+        assert!(acked <= reader.submitted, "the kernel took more than it was given");
         self.ack(reader, acked);
         self.check(reader, self.senders.word.position());
     }

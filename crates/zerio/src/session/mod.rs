@@ -103,7 +103,7 @@ impl Shared {
         clock: Clock,
     ) -> std::io::Result<(Arc<Shared>, Arc<Region>, Vec<Buffer>)> {
         let slots = config.slots_per_engine();
-        let memory = config.send_ring + config.receive_buffer + HANDSHAKE_BYTES;
+        let memory = config.send_ring + config.receive_buffer + HANDSHAKE_BYTES + config.sealed_bytes();
         let region = if config.huge_pages { Region::huge } else { Region::new };
         // On a system of 32 bits that may be more than there are addresses.
         let bytes = slots.checked_mul(memory).ok_or(ErrorKind::OutOfMemory)?;
@@ -114,8 +114,14 @@ impl Shared {
         let (greetings, lobbies) = (frames(), frames());
         let slot = |(index, greeting): (usize, Span)| {
             let ring = Ring::new(region.clone(), cutter.cut(config.send_ring));
+            let send = SendPath::new(ring, greeting, bell.clone(), index as u32, config.message_max);
+            #[cfg(feature = "tls")]
+            let send = match config.sealed_bytes() {
+                0 => send,
+                bytes => send.under_tls(cutter.cut(bytes)),
+            };
             Slot {
-                send: SendPath::new(ring, greeting, bell.clone(), index as u32, config.message_max),
+                send,
                 received: ReceivedTallies::default(),
                 requests: Requests::default(),
                 base: used_once(Mutex::default()),

@@ -9,6 +9,7 @@ use std::sync::mpsc::{Sender as Jobs, TryRecvError, channel, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use zerio::tls::{TlsClient, TlsServer};
 use zerio::{
     Client, Config, Counters, Error, Peer, PolledClient, PolledServer, Report, Sender, Server,
     SessionCounters,
@@ -114,7 +115,20 @@ enum ServerInner {
 }
 
 pub fn server(drive: Drive, address: &str, config: Config, recorder: Recorder) -> TestServer {
-    let builder = Server::bind(address).expect("a port").config(config).handler(recorder);
+    server_under(drive, address, config, recorder, None)
+}
+
+pub fn server_under(
+    drive: Drive,
+    address: &str,
+    config: Config,
+    recorder: Recorder,
+    tls: Option<TlsServer>,
+) -> TestServer {
+    let mut builder = Server::bind(address).expect("a port").config(config).handler(recorder);
+    if let Some(tls) = tls {
+        builder = builder.tls(tls);
+    }
     let address = builder.local_addr();
     let inner = match drive {
         Drive::Thread => ServerInner::Thread(builder.start().expect("a server")),
@@ -171,7 +185,21 @@ pub fn client(
     config: Config,
     recorder: Recorder,
 ) -> Result<TestClient, Error> {
-    let builder = Client::connect(address, id)?.config(config).handler(recorder);
+    client_under(drive, address, id, config, recorder, None)
+}
+
+pub fn client_under(
+    drive: Drive,
+    address: SocketAddr,
+    id: &str,
+    config: Config,
+    recorder: Recorder,
+    tls: Option<TlsClient>,
+) -> Result<TestClient, Error> {
+    let mut builder = Client::connect(address, id)?.config(config).handler(recorder);
+    if let Some(tls) = tls {
+        builder = builder.tls(tls);
+    }
     let inner = match drive {
         Drive::Thread => ClientInner::Thread(Box::new(builder.start()?)),
         Drive::Polled => {

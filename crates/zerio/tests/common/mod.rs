@@ -9,8 +9,10 @@
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use zerio::tls::{TlsClient, TlsServer};
 use zerio::{Config, DriverKind, Error, Server};
 
+pub mod certs;
 mod drive;
 pub mod pattern;
 pub mod raw;
@@ -85,6 +87,23 @@ impl Case {
         recorder: Recorder,
     ) -> Result<TestClient, Error> {
         drive::client(self.drive, server.address(), id, config, recorder)
+    }
+
+    /// A server that speaks TLS.
+    pub fn tls_server(&self, config: Config, recorder: Recorder, tls: TlsServer) -> TestServer {
+        drive::server_under(self.drive, "127.0.0.1:0", config, recorder, Some(tls))
+    }
+
+    /// A client that speaks TLS, if it becomes a session.
+    pub fn try_tls_client(
+        &self,
+        server: &TestServer,
+        id: &str,
+        config: Config,
+        recorder: Recorder,
+        tls: TlsClient,
+    ) -> Result<TestClient, Error> {
+        drive::client_under(self.drive, server.address(), id, config, recorder, Some(tls))
     }
 
     pub fn client(&self, server: &TestServer, id: &str, recorder: Recorder) -> TestClient {

@@ -71,7 +71,7 @@ impl Ledger {
             Reason::Truncated { received } => all && rest == received as u64,
             Reason::BadFrame(told) => fault == Some(told) && heard == came,
             Reason::Connection(_) => failed,
-            Reason::BadAnswer | Reason::HandlerPanicked => false,
+            Reason::BadAnswer | Reason::HandlerPanicked | Reason::Tls(_) => false,
             Reason::SlowPeer => slow,
             Reason::Disconnected => asked || muted,
             Reason::Replaced => replaced,
@@ -139,7 +139,10 @@ impl Ledger {
                 RefusalCode::NotAllowed => hello && !nobody,
                 // These are told before it is read.
                 RefusalCode::TooManyFromAddress | RefusalCode::TooManyPerSecond => true,
-                RefusalCode::Other(_) => false,
+                RefusalCode::TlsRequired
+                | RefusalCode::NoTls
+                | RefusalCode::NotInCertificate
+                | RefusalCode::Other(_) => false,
             },
             Rejection::Ended(reason) => match reason {
                 Reason::PeerClosed => taken == 0,

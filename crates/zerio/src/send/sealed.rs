@@ -1,0 +1,343 @@
+//! Beside the send path, with TLS: what the kernel is given in place of the ring's bytes. The holder of the pump flag
+//! seals what is committed into memory of its own, and the ring's bytes are acked when the kernel has taken the whole
+//! record that they are in.
+//!
+//! ```text
+//! ring ── seal ─▶ ciphertext ── pump ─▶ kernel
+//! ```
+#![forbid(unsafe_code)]
+
+use std::fmt;
+use std::io::ErrorKind;
+
+use super::SendPath;
+use super::greeting::Greeting;
+use super::pump::Pump;
+use super::ring::{Reader, Ring};
+use crate::config::SEALED_RECORDS;
+use crate::cursor::Guarded;
+use crate::region::Span;
+use crate::tls::keys::Keys;
+use crate::tls::record::{Kind, OVERHEAD, PLAIN_MAX};
+use crate::wait;
+
+/// So many bytes of the ring are sealed at once, at the most.
+const BATCH: u64 = (SEALED_RECORDS * PLAIN_MAX) as u64;
+
+/// The record around `PLAIN_MAX` bytes.
+const FULL_RECORD: usize = PLAIN_MAX + OVERHEAD;
+
+/// At most so many records are made at once: those of a batch, and an update of the key before them.
+const RECORDS_AT_ONCE: u64 = SEALED_RECORDS as u64 + 1;
+
+const WARNING: u8 = 1;
+const FATAL: u8 = 2;
+
+impl SendPath {
+    /// A path whose sessions speak TLS; `memory` is `SEALED_BYTES` long.
+    pub(crate) fn under_tls(mut self, memory: Span) -> SendPath {
+        self.sealed = Some(Box::new(Guarded::new(Sealed::new(memory))));
+        self
+    }
+
+    pub(super) fn next_sealed(&self, pump: &mut Pump, sealed: &Guarded<Sealed>) -> Option<Span> {
+        let Pump { greeting, reader, greets, failed, .. } = pump;
+        match wait::take_soon(sealed).next(&self.ring, reader, greeting) {
+            Ok(next) => {
+                let (span, is_control) = next?;
+                *greets = is_control;
+                Some(span)
+            }
+            Err(NoKey) => {
+                *failed = Some(ErrorKind::InvalidData);
+                self.bell.ring(self.index);
+                None
+            }
+        }
+    }
+
+    pub(super) fn give_back_sealed(
+        &self,
+        pump: &mut Pump,
+        sealed: &Guarded<Sealed>,
+        span: Span,
+        bytes: usize,
+    ) {
+        let Pump { greeting, reader, greets, .. } = pump;
+        *greets = false;
+        wait::take_soon(sealed).taken(span, bytes, &self.ring, reader, greeting);
+    }
+
+    /// For the engine, on its own thread: its next look serves the session.
+    pub(crate) fn mark(&self) {
+        self.bell.mark(self.index);
+    }
+
+    /// For the engine: changes what a session sends under TLS. What is to be sent is found when it is pumped.
+    pub(crate) fn seal<T>(&self, change: impl FnOnce(&mut Sealed) -> T) -> Option<T> {
+        let sealed = self.sealed.as_ref()?;
+        let _pump = wait::take_soon(&self.pump);
+        Some(change(&mut wait::take_soon(sealed)))
+    }
+}
+
+/// rustls could not make the next key: a failure of the machine.
+pub(super) struct NoKey;
+
+/// What a session sends under TLS.
+pub(crate) struct Sealed {
+    // Three neighbours: what the kernel has taken, what it has not, and what is free.
+    taken: Span,
+    /// Empty where nothing is left, and while the kernel has it.
+    left: Span,
+    free: Span,
+    /// What the ciphertext is of.
+    of: Of,
+    /// What the handshake has to say and no longer had room for, and how much of it has gone.
+    handshake: Vec<u8>,
+    handshake_taken: usize,
+    keys: Option<Keys>,
+    /// The peer has asked for another key.
+    renew: bool,
+    /// What is to be said last, when everything else is said or at once.
+    last: Last,
+}
+
+/// What a batch of ciphertext holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Of {
+    /// Nothing of senders: a handshake, an alert.
+    Control,
+    Greeting {
+        bytes: usize,
+    },
+    /// So many bytes of the ring that are not yet acked, behind so many bytes of control.
+    Ring {
+        before: usize,
+        bytes: usize,
+    },
+}
+
+/// What a session says last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Last {
+    /// Nothing yet.
+    Open,
+    /// That nothing more comes, behind everything else.
+    Goodbye,
+    /// What the peer did wrong, at once.
+    Alert(u8),
+    /// It has been said, or can't be.
+    Said,
+}
+
+impl Sealed {
+    /// `memory` is `SEALED_BYTES` long.
+    pub(super) fn new(memory: Span) -> Sealed {
+        let (taken, left, free) = thirds(memory);
+        Sealed {
+            taken,
+            left,
+            free,
+            of: Of::Control,
+            handshake: Vec::new(),
+            handshake_taken: 0,
+            keys: None,
+            renew: false,
+            last: Last::Open,
+        }
+    }
+
+    /// For a new session.
+    pub(super) fn reset(&mut self) {
+        let free = self.restart();
+        (self.taken, self.left, self.free) = thirds(free);
+        (self.of, self.last, self.renew, self.handshake_taken) = (Of::Control, Last::Open, false, 0);
+        self.handshake = Vec::new();
+        self.keys = None;
+    }
+
+    /// Nobody will ask for more: the keys go.
+    pub(super) fn forget(&mut self) {
+        self.keys = None;
+    }
+
+    /// Bytes of the handshake, as they are to be sent.
+    pub(crate) fn say(&mut self, bytes: &[u8]) {
+        self.handshake.extend_from_slice(bytes);
+    }
+
+    /// The handshake is done.
+    pub(crate) fn open(&mut self, keys: Keys) {
+        self.keys = Some(keys);
+    }
+
+    pub(crate) fn keys(&mut self) -> Option<&mut Keys> {
+        self.keys.as_mut()
+    }
+
+    /// The peer wants another key.
+    pub(crate) fn renew(&mut self) {
+        self.renew = true;
+    }
+
+    /// Nothing more comes after what is accepted. Tells whether that was news.
+    pub(crate) fn say_goodbye(&mut self) -> bool {
+        let news = self.last == Last::Open && self.keys.is_some();
+        if news {
+            self.last = Last::Goodbye;
+        }
+        news
+    }
+
+    /// The session is over; `alert` tells the peer why, where there are keys to tell it under. Nothing else is sent.
+    pub(crate) fn fail(&mut self, alert: Option<u8>) {
+        self.last = match alert {
+            Some(alert) if self.keys.is_some() => Last::Alert(alert),
+            _ => Last::Said,
+        };
+    }
+
+    /// Whether nothing is left to be said but what senders have committed; and whether not even that is.
+    pub(super) fn is_said(&self) -> (bool, bool) {
+        let pending = matches!(self.last, Last::Goodbye | Last::Alert(_));
+        let idle = self.left.is_empty() && self.of == Of::Control && self.handshake.is_empty() && !pending;
+        (idle, idle && self.last == Last::Said)
+    }
+
+    /// What the kernel is to take next, and whether it has nothing of the ring.
+    pub(super) fn next(
+        &mut self,
+        ring: &Ring,
+        reader: &mut Reader,
+        greeting: &mut Greeting,
+    ) -> Result<Option<(Span, bool)>, NoKey> {
+        if self.left.is_empty() {
+            self.fill(ring, reader, greeting)?;
+        }
+        if self.left.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some((self.left.split_off(0), !matches!(self.of, Of::Ring { .. }))))
+    }
+
+    /// Makes the next batch of ciphertext, if there is something to make it of.
+    fn fill(&mut self, ring: &Ring, reader: &mut Reader, greeting: &mut Greeting) -> Result<(), NoKey> {
+        let region = ring.region();
+        let mut memory = self.restart();
+        let bytes = region.bytes_mut(&mut memory);
+        let made = self.make(bytes, ring, reader, greeting);
+        let free = memory.split_off(*made.as_ref().unwrap_or(&0));
+        (self.left, self.free) = (memory, free);
+        made.map(drop)
+    }
+
+    /// All of the memory, which `fill` cuts anew.
+    fn restart(&mut self) -> Span {
+        let (left, free) = (self.left.split_off(0), self.free.split_off(0));
+        self.taken.join(left);
+        self.taken.join(free);
+        self.taken.split_off(0)
+    }
+
+    fn make(
+        &mut self,
+        out: &mut [u8],
+        ring: &Ring,
+        reader: &mut Reader,
+        greeting: &mut Greeting,
+    ) -> Result<usize, NoKey> {
+        self.of = Of::Control;
+        if !self.handshake.is_empty() {
+            return Ok(self.make_handshake(out));
+        }
+        let Some(keys) = &mut self.keys else { return Ok(0) };
+        if let Last::Alert(alert) = self.last {
+            self.last = Last::Said;
+            return Ok(keys.seal(Kind::Alert, &[FATAL, alert], out));
+        }
+        if self.last == Last::Said {
+            return Ok(0);
+        }
+        let mut at = 0;
+        if self.renew || keys.are_worn(RECORDS_AT_ONCE) {
+            self.renew = false;
+            at = keys.renew(out).map_err(|_| NoKey)?;
+        }
+        if let Some(span) = greeting.next() {
+            let hello = ring.bytes(&span);
+            self.of = Of::Greeting { bytes: hello.len() };
+            at += keys.seal(Kind::Data, hello, &mut out[at..]);
+            greeting.taken(span, 0);
+        } else if let Some(span) = ring.next_within(reader, BATCH) {
+            self.of = Of::Ring { before: at, bytes: span.len() };
+            for plain in ring.bytes(&span).chunks(PLAIN_MAX) {
+                at += keys.seal(Kind::Data, plain, &mut out[at..]);
+            }
+        } else if self.last == Last::Goodbye {
+            self.last = Last::Said;
+            at += keys.seal(Kind::Alert, &[WARNING, 0], &mut out[at..]);
+        }
+        Ok(at)
+    }
+
+    fn make_handshake(&mut self, out: &mut [u8]) -> usize {
+        let rest = &self.handshake[self.handshake_taken..];
+        let len = rest.len().min(out.len());
+        out[..len].copy_from_slice(&rest[..len]);
+        self.handshake_taken += len;
+        if self.handshake_taken == self.handshake.len() {
+            (self.handshake, self.handshake_taken) = (Vec::new(), 0);
+        }
+        len
+    }
+
+    /// The span comes back, and the kernel has taken so many of its bytes.
+    pub(super) fn taken(
+        &mut self,
+        mut span: Span,
+        bytes: usize,
+        ring: &Ring,
+        reader: &mut Reader,
+        greeting: &mut Greeting,
+    ) {
+        self.left = span.split_off(bytes);
+        self.taken.join(span);
+        let all = self.left.is_empty();
+        match &mut self.of {
+            Of::Control => {}
+            Of::Greeting { bytes } if all => {
+                let bytes = *bytes;
+                self.of = Of::Control;
+                if let Some(hello) = greeting.next() {
+                    greeting.taken(hello, bytes);
+                }
+            }
+            Of::Greeting { .. } => {}
+            Of::Ring { bytes, .. } if all => {
+                ring.copy_taken(reader, *bytes);
+                self.of = Of::Control;
+            }
+            Of::Ring { before, bytes } => {
+                // Of records that are full, all but the last one, those that the kernel has taken to their ends.
+                let records = self.taken.len().saturating_sub(*before) / FULL_RECORD;
+                *before += records * FULL_RECORD;
+                *bytes -= records * PLAIN_MAX;
+                ring.copy_taken(reader, records * PLAIN_MAX);
+            }
+        }
+    }
+}
+
+/// The memory of a session that has nothing to say: all of it is free.
+fn thirds(mut memory: Span) -> (Span, Span, Span) {
+    let mut left = memory.split_off(0);
+    let free = left.split_off(0);
+    (memory, left, free)
+}
+
+impl fmt::Debug for Sealed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sealed").field("of", &self.of).field("last", &self.last).finish_non_exhaustive()
+    }
+}

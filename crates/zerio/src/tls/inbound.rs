@@ -1,0 +1,137 @@
+//! What comes after the handshake: records are opened, and those that carry no messages of users are understood.
+#![forbid(unsafe_code)]
+
+use super::record::{Kind, Opener};
+use crate::error::{Alert, TlsFault};
+
+/// So many records with nothing in them may come in a row.
+const EMPTY_MAX: u32 = 32;
+
+/// So many tickets may come in a session; servers give one to four.
+const TICKETS_MAX: u32 = 32;
+
+/// The longest message of the protocol that is understood after the handshake, header included.
+const MESSAGE_MAX: usize = 1 << 14;
+
+const CLOSE_NOTIFY: u8 = 0;
+const USER_CANCELED: u8 = 90;
+
+const NEW_SESSION_TICKET: u8 = 4;
+const KEY_UPDATE: u8 = 24;
+
+/// The receiving side of a session after its handshake.
+#[derive(Debug)]
+pub(crate) struct Inbound {
+    opener: Opener,
+    /// Messages of the protocol that are not yet whole, or not yet asked for.
+    messages: Vec<u8>,
+    empty: u32,
+    tickets: u32,
+}
+
+/// What a record has brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Piece {
+    /// How many bytes the record took, header included.
+    pub(crate) record: usize,
+    /// How many bytes for the framer stand at the area's start.
+    pub(crate) plain: usize,
+    pub(crate) news: News,
+}
+
+/// What is to be done about a record, beside what it carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum News {
+    None,
+    /// Messages of the protocol may be whole.
+    Messages,
+    /// The peer sends nothing more.
+    End,
+}
+
+/// A message of the protocol.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Message {
+    /// The peer's next record has another key.
+    KeyUpdate {
+        /// It wants the same of this side.
+        asked: bool,
+    },
+    /// A ticket for a later connection.
+    Ticket(Vec<u8>),
+}
+
+impl Inbound {
+    pub(super) fn new(opener: Opener) -> Inbound {
+        Inbound { opener, messages: Vec::new(), empty: 0, tickets: 0 }
+    }
+
+    /// Opens the record that begins at `area[at..]`; see [`Opener::open`].
+    pub(crate) fn open(&mut self, area: &mut [u8], at: usize) -> Result<Option<Piece>, TlsFault> {
+        let Some(opened) = self.opener.open(area, at)? else { return Ok(None) };
+        let record = opened.record;
+        let whole = &area[..opened.plain];
+        if opened.kind != Kind::Handshake && !self.messages.is_empty() {
+            // Nothing may stand between two parts of a message (RFC 8446, 5.1).
+            return Err(TlsFault::Unexpected);
+        }
+        let (plain, news) = match opened.kind {
+            Kind::Data => (opened.plain, News::None),
+            Kind::Alert => (0, alert(whole)?),
+            Kind::Handshake => {
+                if whole.is_empty() || self.messages.len() + whole.len() > MESSAGE_MAX {
+                    return Err(TlsFault::Unexpected);
+                }
+                self.messages.extend_from_slice(whole);
+                (0, News::Messages)
+            }
+        };
+        if opened.kind == Kind::Data && plain == 0 {
+            self.empty += 1;
+            if self.empty > EMPTY_MAX {
+                return Err(TlsFault::EmptyRecords);
+            }
+        } else {
+            self.empty = 0;
+        }
+        Ok(Some(Piece { record, plain, news }))
+    }
+
+    /// The next message of the protocol, `None` where none is whole.
+    pub(crate) fn next_message(&mut self) -> Result<Option<Message>, TlsFault> {
+        let Some(&[kind, high, mid, low]) = self.messages.first_chunk::<4>() else { return Ok(None) };
+        let end = 4 + u32::from_be_bytes([0, high, mid, low]) as usize;
+        if end > MESSAGE_MAX {
+            return Err(TlsFault::Unexpected);
+        }
+        let Some(body) = self.messages.get(4..end) else { return Ok(None) };
+        let message = match (kind, body) {
+            // Its record has no other message behind it: that would be under the old key.
+            (KEY_UPDATE, [asked @ (0 | 1)]) if self.messages.len() == end => {
+                Message::KeyUpdate { asked: *asked == 1 }
+            }
+            (NEW_SESSION_TICKET, ticket) if self.tickets < TICKETS_MAX => {
+                self.tickets += 1;
+                Message::Ticket(ticket.to_vec())
+            }
+            _ => return Err(TlsFault::Unexpected),
+        };
+        self.messages.drain(..end);
+        Ok(Some(message))
+    }
+
+    /// From the next record on.
+    pub(crate) fn renew(&mut self, opener: Opener) {
+        self.opener = opener;
+    }
+}
+
+fn alert(bytes: &[u8]) -> Result<News, TlsFault> {
+    match bytes {
+        [_, CLOSE_NOTIFY] => Ok(News::End),
+        // It says why a close_notify follows.
+        [_, USER_CANCELED] => Ok(News::None),
+        [_, what] => Err(TlsFault::Alert(Alert(*what))),
+        _ => Err(TlsFault::Unexpected),
+    }
+}

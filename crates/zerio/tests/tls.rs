@@ -1,0 +1,306 @@
+//! Sessions under TLS, over every driver and both ways of driving: messages both ways, ends, and what is told of
+//! certificates that are not accepted.
+#![forbid(unsafe_code)]
+
+mod common;
+
+use common::certs::{self, Authority, self_signed, shared};
+use common::{Case, Log, Recorder, TestClient, TestServer, drivers, matrix, texts};
+use zerio::tls::{TlsClient, TlsServer};
+use zerio::{
+    Alert, CertificateFault, Client, Config, Error, Reason, RefusalCode, Rejection, TlsFault, Undelivered,
+};
+
+fn numbers(count: usize) -> Vec<String> {
+    (0..count).map(|number| number.to_string()).collect()
+}
+
+/// A server of the shared authority.
+fn serve(case: &Case, log: &Log) -> TestServer {
+    case.tls_server(case.config(), Recorder::new(log), shared().1.server())
+}
+
+/// A server of the shared authority, which requires certificates of it.
+fn strict() -> TlsServer {
+    let (authority, identity) = shared();
+    identity.server().require_client_certificates(authority.certificate.as_bytes()).expect("an authority")
+}
+
+fn connect(case: &Case, server: &TestServer, id: &str, tls: TlsClient) -> Result<TestClient, Error> {
+    case.try_tls_client(server, id, case.config(), Recorder::deaf(), tls)
+}
+
+#[track_caller]
+fn fault(outcome: Result<TestClient, Error>) -> TlsFault {
+    match outcome.map(drop) {
+        Err(Error::Tls { what, .. }) => what,
+        other => panic!("no fault of TLS: {other:?}"),
+    }
+}
+
+/// Shown by the server of a client that trusts the shared authority: what both sides say.
+fn of_server(case: &Case, identity: &certs::Identity) -> (TlsFault, Rejection) {
+    let log = Log::new();
+    let server = case.tls_server(case.config(), Recorder::new(&log), identity.server());
+    let at_client = fault(connect(case, &server, "a", shared().0.trusting()));
+    (at_client, log.wait_rejected())
+}
+
+/// Shown by a client to a server that trusts the shared authority.
+fn of_client(case: &Case, identity: Option<&certs::Identity>) -> (TlsFault, Rejection) {
+    let log = Log::new();
+    let server = case.tls_server(case.config(), Recorder::new(&log), strict());
+    let mut tls = shared().0.trusting();
+    if let Some(identity) = identity {
+        tls = tls.certificate(identity.certificate.as_bytes(), identity.key.as_bytes()).unwrap();
+    }
+    let at_client = fault(connect(case, &server, "a", tls));
+    (at_client, log.wait_rejected())
+}
+
+fn rejected(fault: TlsFault) -> Rejection {
+    Rejection::Ended(Reason::Tls(fault))
+}
+
+fn alerted(alert: u8) -> Rejection {
+    rejected(TlsFault::Alert(Alert(alert)))
+}
+
+fn certificate(fault: CertificateFault) -> TlsFault {
+    TlsFault::Certificate(fault)
+}
+
+matrix! {
+    fn messages_go_both_ways_and_the_end_is_in_order(case) {
+        let (at_server, at_client) = (Log::new(), Log::new());
+        let server = serve(case, &at_server);
+        let client = Recorder::new(&at_client);
+        let client = case.try_tls_client(&server, "a", case.config(), client, shared().0.trusting()).unwrap();
+        at_server.wait_connected("a");
+        let (peer, sender) = (client.peer(), server.sender());
+        for text in numbers(500) {
+            peer.send(text.as_bytes()).unwrap();
+            sender.send("a", text.as_bytes()).unwrap();
+        }
+        at_client.wait_messages("a", 500);
+        client.stop();
+        let why = at_server.wait_disconnected("a");
+        assert_eq!((why.reason, why.undelivered), (Reason::PeerClosed, Undelivered::default()));
+        assert_eq!(at_client.wait_disconnected("a").reason, Reason::Stopped);
+        assert_eq!(texts(&at_server.events()), numbers(500));
+        assert_eq!(texts(&at_client.events()), numbers(500));
+    }
+
+    fn messages_of_every_length_come_whole_through_tight_rings_and_buffers(case) {
+        let mut config = case.config();
+        config.message_max = 20_000;
+        config.send_ring = 65_536;
+        config.receive_buffer = 20_004 + 16_645;
+        config.socket_send_buffer = Some(32_768);
+        config.socket_receive_buffer = Some(32_768);
+        let log = Log::new();
+        let recorder = Recorder::new(&log);
+        let server = case.tls_server(config.clone(), recorder, shared().1.server());
+        let (peer, tls) = (Recorder::deaf(), shared().0.trusting());
+        let client = case.try_tls_client(&server, "a", config, peer, tls).unwrap();
+        let lens = [0, 1, 16_379, 16_380, 16_381, 16_384, 20_000, 5, 20_000, 19_999];
+        let messages: Vec<Vec<u8>> =
+            (0..100).map(|n| (0..lens[n % lens.len()]).map(|at| (at * 7 + n) as u8).collect()).collect();
+        let peer = client.peer();
+        for message in &messages {
+            peer.send(message).unwrap();
+        }
+        log.wait_messages("a", messages.len());
+        let heard = log.wait("all", |events| {
+            let bytes = |event: &common::Event| match event {
+                common::Event::Message { bytes, .. } => Some(bytes.clone()),
+                _ => None,
+            };
+            Some(events.iter().filter_map(bytes).collect::<Vec<_>>())
+        });
+        assert!(heard == messages, "some message is not what was sent");
+        client.stop();
+        assert_eq!(log.wait_disconnected("a").reason, Reason::PeerClosed);
+    }
+
+    fn a_server_that_stops_hands_all_out_and_says_so(case) {
+        let at_client = Log::new();
+        let server = serve(case, &Log::new());
+        let client = Recorder::new(&at_client);
+        let _client = case.try_tls_client(&server, "a", case.config(), client, shared().0.trusting()).unwrap();
+        common::eventually("it is there", || server.sender().peer("a").is_ok());
+        for text in numbers(100) {
+            server.sender().send("a", text.as_bytes()).unwrap();
+        }
+        assert!(server.stop().undelivered.is_empty());
+        assert_eq!(at_client.wait_disconnected("a").reason, Reason::PeerClosed);
+        assert_eq!(texts(&at_client.events()), numbers(100));
+    }
+
+    fn a_paused_session_hears_the_rest_and_its_end_when_it_is_resumed(case) {
+        let log = Log::new();
+        let server = serve(case, &log);
+        let client = connect(case, &server, "a", shared().0.trusting()).unwrap();
+        log.wait_connected("a");
+        let peer = server.sender().peer("a").unwrap();
+        peer.pause().unwrap();
+        for text in numbers(100) {
+            client.peer().send(text.as_bytes()).unwrap();
+        }
+        std::thread::spawn(move || client.stop());
+        peer.resume().unwrap();
+        assert_eq!(log.wait_disconnected("a").reason, Reason::PeerClosed);
+        assert_eq!(texts(&log.events()), numbers(100));
+    }
+}
+
+drivers! {
+    fn a_certificate_that_is_not_accepted_is_told_apart_on_both_sides(case) {
+        let authority = &shared().0;
+        let named = ["127.0.0.1"];
+        let expired = authority.signs_with(&named, certs::expired);
+        assert_eq!(of_server(case, &expired), (certificate(CertificateFault::Expired), alerted(45)));
+        let not_yet = authority.signs_with(&named, certs::not_yet_valid);
+        assert_eq!(of_server(case, &not_yet), (certificate(CertificateFault::NotYetValid), alerted(45)));
+        let elsewhere = authority.signs(&["elsewhere.example", "127.0.0.2"]);
+        assert_eq!(of_server(case, &elsewhere).0, certificate(CertificateFault::WrongName));
+        let stranger = Authority::new("another authority").signs(&named);
+        let (at_client, at_server) = of_server(case, &stranger);
+        assert_eq!((at_client, at_server), (certificate(CertificateFault::UnknownAuthority), alerted(48)));
+        assert_eq!(of_server(case, &self_signed(&named)).0, certificate(CertificateFault::SelfSigned));
+    }
+
+    fn so_is_one_that_a_client_shows(case) {
+        let authority = &shared().0;
+        let named = ["zerio:a"];
+        let told = |identity: &certs::Identity| {
+            let (at_client, at_server) = of_client(case, Some(identity));
+            let Rejection::Ended(Reason::Tls(fault)) = at_server else { panic!("{at_server}") };
+            (at_client, fault)
+        };
+        let expired = told(&authority.signs_with(&named, certs::expired));
+        assert_eq!(expired, (TlsFault::Alert(Alert(45)), certificate(CertificateFault::Expired)));
+        let not_yet = told(&authority.signs_with(&named, certs::not_yet_valid));
+        assert_eq!(not_yet, (TlsFault::Alert(Alert(45)), certificate(CertificateFault::NotYetValid)));
+        let stranger = told(&Authority::new("another authority").signs(&named));
+        assert_eq!(stranger, (TlsFault::Alert(Alert(48)), certificate(CertificateFault::UnknownAuthority)));
+        assert_eq!(told(&self_signed(&named)).1, certificate(CertificateFault::SelfSigned));
+        let server = told(&authority.signs_with(&named, certs::for_servers)).1;
+        assert_eq!(server, certificate(CertificateFault::WrongPurpose));
+        let none = of_client(case, None);
+        assert_eq!(none, (TlsFault::Alert(Alert(116)), rejected(TlsFault::NoCertificate)));
+    }
+
+    fn a_plain_client_hears_that_the_server_speaks_tls(case) {
+        let log = Log::new();
+        let server = serve(case, &log);
+        let client = case.try_client(&server, "a", case.config(), Recorder::deaf()).map(drop);
+        assert!(matches!(client, Err(Error::Refused { code: RefusalCode::TlsRequired, .. })), "{client:?}");
+        assert_eq!(log.wait_rejected(), Rejection::Refused(RefusalCode::TlsRequired));
+    }
+
+    fn a_client_under_tls_hears_that_the_server_speaks_none(case) {
+        let log = Log::new();
+        let server = case.server(case.config(), Recorder::new(&log));
+        assert_eq!(fault(connect(case, &server, "a", shared().0.trusting())), TlsFault::NotTls);
+        assert_eq!(log.wait_rejected(), Rejection::Refused(RefusalCode::NoTls));
+    }
+
+    fn an_id_is_what_the_certificate_says_and_no_other(case) {
+        let (authority, log) = (&shared().0, Log::new());
+        let server = case.tls_server(case.config(), Recorder::new(&log), strict());
+        let identity = authority.signs(&["zerio:by-uri", "by.name"]);
+        let (certificate, key) = (identity.certificate.as_bytes(), identity.key.as_bytes());
+        let tls = || authority.trusting().certificate(certificate, key).unwrap();
+        for id in ["by-uri", "by.name"] {
+            drop(connect(case, &server, id, tls()).unwrap());
+        }
+        for id in ["another", "zerio:by-uri", "BY.NAME", "by"] {
+            let outcome = connect(case, &server, id, tls()).map(drop);
+            let refused = matches!(outcome, Err(Error::Refused { code: RefusalCode::NotInCertificate, .. }));
+            assert!(refused, "{id}: {outcome:?}");
+        }
+        assert_eq!(log.events().iter().filter(|event| event.id() == Some("another")).count(), 0);
+    }
+
+    fn the_users_own_rule_stands_in_place_of_that(case) {
+        let authority = &shared().0;
+        let tls = strict().identify(|certificate, id| {
+            certificate.dns_names().iter().any(|name| id.strip_prefix(name.as_str()) == Some("/1"))
+        });
+        let server = case.tls_server(case.config(), Recorder::deaf(), tls);
+        let identity = authority.signs(&["team.example"]);
+        let (certificate, key) = (identity.certificate.as_bytes(), identity.key.as_bytes());
+        let tls = || authority.trusting().certificate(certificate, key).unwrap();
+        drop(connect(case, &server, "team.example/1", tls()).unwrap());
+        assert!(connect(case, &server, "team.example", tls()).is_err());
+    }
+
+    fn a_pinned_key_is_trusted_whoever_signed_it_and_no_other_key(case) {
+        let (one, two) = (self_signed(&["one"]), self_signed(&["two"]));
+        let pin = |identity: &certs::Identity| -> [u8; 32] {
+            let key = ring::digest::digest(&ring::digest::SHA256, &identity.public_key);
+            key.as_ref().try_into().unwrap()
+        };
+        let server = case.tls_server(case.config(), Recorder::deaf(), one.server());
+        let tls = TlsClient::with_pinned_keys(&[pin(&two), pin(&one)]).unwrap();
+        drop(connect(case, &server, "a", tls).unwrap());
+        let tls = TlsClient::with_pinned_keys(&[pin(&two)]).unwrap();
+        assert_eq!(fault(connect(case, &server, "a", tls)), certificate(CertificateFault::NotPinned));
+    }
+
+    fn a_name_has_its_own_certificate_and_a_new_one_is_taken_without_a_restart(case) {
+        let (authority, other) = (&shared().0, Authority::new("another authority"));
+        let (first, second) = (authority.signs(&["one.example"]), authority.signs(&["two.example"]));
+        let tls = first.server();
+        let tls = tls.and_for_name("two.example", second.certificate.as_bytes(), second.key.as_bytes()).unwrap();
+        let server = case.tls_server(case.config(), Recorder::echo(), tls.clone());
+        let asking = |authority: &Authority, name: &str| authority.trusting().server_name(name).unwrap();
+        let stays = connect(case, &server, "stays", asking(authority, "one.example")).unwrap();
+        drop(connect(case, &server, "a", asking(authority, "two.example")).unwrap());
+        let three = asking(authority, "three.example");
+        assert_eq!(fault(connect(case, &server, "a", three)), certificate(CertificateFault::WrongName));
+        tls.reload(other.signs(&["one.example"]).server());
+        drop(connect(case, &server, "b", asking(&other, "one.example")).unwrap());
+        let old = fault(connect(case, &server, "b", asking(authority, "one.example")));
+        assert_eq!(old, certificate(CertificateFault::UnknownAuthority));
+        assert!(stays.is_connected());
+        stays.peer().send(b"still here").unwrap();
+    }
+}
+
+#[test]
+fn the_settings_show_no_key_and_say_what_is_wrong_with_files() {
+    let (authority, identity) = shared();
+    let secret = identity.key.lines().nth(1).unwrap();
+    let (certificate, key) = (identity.certificate.as_bytes(), identity.key.as_bytes());
+    let client = authority.trusting().certificate(certificate, key).unwrap();
+    let shown = format!("{:?} {:?} {:?}", identity.server(), strict(), client);
+    assert!(!shown.contains(secret) && shown.len() < 400, "{shown}");
+    let wrong = TlsServer::from_pem(certificate, b"no key").unwrap_err();
+    assert!(matches!(wrong, Error::Credentials { .. }), "{wrong}");
+    let other = self_signed(&["a"]);
+    assert!(TlsServer::from_pem(certificate, other.key.as_bytes()).is_err(), "they do not belong together");
+    let missing = TlsClient::with_roots_file("/nonexistent/ca.pem").unwrap_err().to_string();
+    assert!(missing.contains("/nonexistent/ca.pem"), "{missing}");
+}
+
+#[test]
+fn the_bill_counts_what_tls_takes_and_asks_for_room_for_a_record() {
+    let mut config = Config::default();
+    let plain = config.memory().unwrap();
+    config.tls = true;
+    let sealed = config.memory().unwrap();
+    assert_eq!((plain.sealed, plain.total() + sealed.sealed), (0, sealed.total()));
+    assert!(sealed.sealed >= sealed.slots * 65_536);
+    config.receive_buffer = config.message_max + 4 + 16_645;
+    config.memory().unwrap();
+    config.receive_buffer -= 1;
+    assert_eq!(config.memory().unwrap_err().setting, "receive_buffer");
+    let without = Client::connect("127.0.0.1:1", "a").unwrap().config({
+        let mut config = Config::default();
+        config.tls = true;
+        config
+    });
+    assert!(matches!(without.start_polled(), Err(Error::Config(_))), "nobody to trust");
+}
