@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
+use zerio::tls::{TlsClient, TlsServer};
 use zerio::{
     Arrival, Client, Config, Context, Disconnection, DriverKind, Error, Handler, Peer, PolledClient,
     PolledServer, Reason, Refusal, Rejection, Rejections, SendError, Sender, Server,
@@ -260,6 +261,8 @@ struct Scene<'a> {
     client: &'a Heard,
     /// What was allocated while nobody came.
     steady: u64,
+    /// Sessions speak TLS. Whoever comes then may allocate, for the handshake, so nobody does.
+    tls: bool,
 }
 
 impl Scene<'_> {
@@ -300,6 +303,11 @@ impl Scene<'_> {
 
     fn all_that_may_happen_after_start(&mut self) {
         self.nobody_comes(Scene::messages_both_ways);
+        if self.tls {
+            let (up, down) = self.world.handles();
+            self.nobody_comes(|scene| scene.handles_and_pauses(&up, &down));
+            return self.nobody_comes(Scene::messages_both_ways);
+        }
         self.peers_come_and_go();
         self.connections_are_refused();
         self.peers_are_slow();
@@ -444,14 +452,24 @@ fn say(stream: &mut TcpStream, message: &[u8]) {
     stream.write_all(&frame[..4 + message.len()]).expect("a socket with room");
 }
 
-fn config(driver: DriverKind) -> Config {
+fn config(driver: DriverKind, tls: bool) -> Config {
     let mut config = Config::default();
     config.driver = driver;
     (config.message_max, config.send_ring, config.receive_buffer) = (4096, 16 * 1024, 8192);
     (config.sessions_max, config.socket_send_buffer) = (5, Some(4096));
+    // A record fits beside a message that is not yet whole; only TLS asks for that.
+    config.receive_buffer = if tls { 4100 + 16_645 } else { config.receive_buffer };
     config.slow_peer_timeout = Some(Duration::from_millis(100));
     (config.handshake_timeout, config.drain_timeout, config.send_timeout) = (PATIENCE, PATIENCE, PATIENCE);
     config
+}
+
+/// A server's, and a client's that trusts it.
+fn certificates() -> (TlsServer, TlsClient) {
+    let identity = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a certificate");
+    let (certificate, key) = (identity.cert.pem(), identity.signing_key.serialize_pem());
+    let server = TlsServer::from_pem(certificate.as_bytes(), key.as_bytes()).expect("it can be used");
+    (server, TlsClient::with_roots(certificate.as_bytes()).expect("it can be used"))
 }
 
 /// What may be allocated for each connection: nothing. But mio keeps a state for each socket that it watches
@@ -466,10 +484,11 @@ fn allocations(
     address: SocketAddr,
     world: &mut dyn World,
     heard: &[Arc<Heard>; 2],
+    tls: bool,
     happens: fn(&mut Scene<'_>),
 ) -> u64 {
     ALLOCATIONS.store(0, SeqCst);
-    let mut scene = Scene { world, address, server: &heard[0], client: &heard[1], steady: 0 };
+    let mut scene = Scene { world, address, server: &heard[0], client: &heard[1], steady: 0, tls };
     ARMED.store(true, SeqCst);
     happens(&mut scene);
     ARMED.store(false, SeqCst);
@@ -478,42 +497,50 @@ fn allocations(
     scene.steady.max(in_all.saturating_sub(per_connection(driver) * connections))
 }
 
-fn on_threads(driver: DriverKind, engines: usize) -> Result<u64, Error> {
+fn on_threads(driver: DriverKind, engines: usize, tls: bool) -> Result<u64, Error> {
     let heard = [Arc::<Heard>::default(), Arc::default()];
     let answers = |server: bool| Answers { heard: heard[usize::from(!server)].clone(), server };
-    let mut with_engines = config(driver);
+    let mut with_engines = config(driver, tls);
     with_engines.engines = engines;
-    let server = Server::bind("127.0.0.1:0")?.config(with_engines).start_each(|_| answers(true))?;
+    let (of_server, of_client) = certificates();
+    let mut server = Server::bind("127.0.0.1:0")?.config(with_engines);
+    if tls {
+        server = server.tls(of_server);
+    }
+    let server = server.start_each(|_| answers(true))?;
     let address = server.local_addr();
-    let client =
-        Client::connect(address, "client")?.config(config(driver)).handler(answers(false)).start()?;
-    let mut world = OnThreads(server, client);
-    let count =
-        allocations(driver, address, &mut world, &heard, |scene| scene.all_that_may_happen_after_start());
+    let mut client = Client::connect(address, "client")?.config(config(driver, tls)).handler(answers(false));
+    if tls {
+        client = client.tls(of_client);
+    }
+    let mut world = OnThreads(server, client.start()?);
+    let happens = |scene: &mut Scene<'_>| scene.all_that_may_happen_after_start();
+    let count = allocations(driver, address, &mut world, &heard, tls, happens);
     assert_eq!(world.1.stop().undelivered.messages, 0);
     Ok(count)
 }
 
-fn in_polls(driver: DriverKind) -> Result<u64, Error> {
+fn in_polls(driver: DriverKind, tls: bool) -> Result<u64, Error> {
     let heard = [Arc::<Heard>::default(), Arc::default()];
     let answers = |server: bool| Answers { heard: heard[usize::from(!server)].clone(), server };
     let config = |driver| {
-        let mut config = config(driver);
+        let mut config = config(driver, tls);
         // Whichever is dropped first waits for the other, which nobody polls any more.
         config.drain_timeout = Duration::from_millis(50);
         config
     };
     let server = Server::bind("127.0.0.1:0")?.config(config(driver)).handler(answers(true));
-    let mut server = server.start_polled()?;
+    let (of_server, of_client) = certificates();
+    let mut server = if tls { server.tls(of_server) } else { server }.start_polled()?;
     let address = server.local_addr();
     let client = Client::connect(address, "client")?.config(config(driver)).handler(answers(false));
-    let mut client = client.start_polled()?;
+    let mut client = if tls { client.tls(of_client) } else { client }.start_polled()?;
     while !client.is_connected() {
         server.poll()?;
         client.poll()?;
     }
     let happens = |scene: &mut Scene<'_>| scene.all_that_may_happen_after_start();
-    Ok(allocations(driver, address, &mut InPolls(server, client), &heard, happens))
+    Ok(allocations(driver, address, &mut InPolls(server, client), &heard, tls, happens))
 }
 
 /// What a limit lets in and keeps out, over and over.
@@ -627,7 +654,7 @@ fn at_a_limit(driver: DriverKind, limit: &Limit, polled: bool) -> Result<u64, Er
 
     let heard = [Arc::<Heard>::default(), Arc::default()];
     let answers = Answers { heard: heard[0].clone(), server: true };
-    let mut config = config(driver);
+    let mut config = config(driver, false);
     // Those that were refused have not been read to the end by anybody.
     config.drain_timeout = Duration::from_millis(50);
     (limit.1)(&mut config);
@@ -637,7 +664,7 @@ fn at_a_limit(driver: DriverKind, limit: &Limit, polled: bool) -> Result<u64, Er
         true => (Alone(Some(builder.start_polled()?)), None),
         false => (Alone(None), Some(builder.start()?)),
     };
-    let count = allocations(driver, address, &mut world, &heard, limit.2);
+    let count = allocations(driver, address, &mut world, &heard, false, limit.2);
     assert!(heard[0].rejected.load(SeqCst) >= 50 && heard[0].told.load(SeqCst) > 0, "{}", limit.0);
     Ok(count)
 }
@@ -651,9 +678,16 @@ fn main() {
 
 fn nothing_is_allocated_after_start() {
     for driver in [DriverKind::Poll, DriverKind::Uring, DriverKind::Rio, DriverKind::RioModel] {
-        let on_a_thread: fn(_) -> _ = |driver| on_threads(driver, 1);
-        let on_two_threads: fn(_) -> _ = |driver| on_threads(driver, 2);
-        let drives = [("on a thread", on_a_thread), ("on two", on_two_threads), ("polled", in_polls)];
+        let on_a_thread: fn(_) -> _ = |driver| on_threads(driver, 1, false);
+        let on_two_threads: fn(_) -> _ = |driver| on_threads(driver, 2, false);
+        let drives = [
+            ("on a thread", on_a_thread),
+            ("on two", on_two_threads),
+            ("polled", |driver| in_polls(driver, false)),
+            ("on a thread, under TLS", |driver| on_threads(driver, 1, true)),
+            ("on two, under TLS", |driver| on_threads(driver, 2, true)),
+            ("polled, under TLS", |driver| in_polls(driver, true)),
+        ];
         for (drive, run) in drives {
             match run(driver) {
                 Ok(0) => {}
