@@ -1,12 +1,14 @@
 //! The flags as they are typed. What they mean to the library is in `settings`.
 #![forbid(unsafe_code)]
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use zerio::WaitStrategy;
 
 use crate::settings::{address, bytes, duration, listening, measured_bytes, minutes, seed, wait};
+use crate::tls::{ClientTls, ServerTls};
 
 /// Small messages between one server and several clients over TCP, in microseconds.
 #[derive(Debug, Parser)]
@@ -30,6 +32,7 @@ pub(crate) enum Command {
     Sim(Sim),
     Completions(Completions),
     Man(Man),
+    Certs(Certs),
 }
 
 /// Measures round trips and one-way streams between a server and a client of its own, each beside bare
@@ -127,6 +130,8 @@ pub(crate) struct Serve {
     #[command(flatten)]
     pub(crate) server: ServerSettings,
     #[command(flatten)]
+    pub(crate) tls: ServerTls,
+    #[command(flatten)]
     pub(crate) settings: Settings,
 }
 
@@ -157,6 +162,8 @@ pub(crate) struct Ping {
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]
+    pub(crate) tls: ClientTls,
+    #[command(flatten)]
     pub(crate) settings: Settings,
 }
 
@@ -176,6 +183,8 @@ pub(crate) struct Send {
     /// Print the report as JSON
     #[arg(long)]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) tls: ClientTls,
     #[command(flatten)]
     pub(crate) settings: Settings,
 }
@@ -197,7 +206,25 @@ pub(crate) struct Listen {
     #[command(flatten)]
     pub(crate) server: ServerSettings,
     #[command(flatten)]
+    pub(crate) tls: ServerTls,
+    #[command(flatten)]
     pub(crate) settings: Settings,
+}
+
+/// Makes an authority for development, and certificates of a server and of clients: mutual TLS in two commands.
+///
+/// The authority's key is not kept, so nobody can sign anything else with it.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  zerio certs certs --client alice,bob")]
+pub(crate) struct Certs {
+    /// Where to write them; what is there is not written over
+    pub(crate) folder: PathBuf,
+    /// Names and addresses of the server
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', default_value = "localhost,127.0.0.1,::1")]
+    pub(crate) server_names: Vec<String>,
+    /// Peer ids, each with a certificate of its own
+    #[arg(long = "client", value_name = "IDS", value_delimiter = ',', default_value = "client-1")]
+    pub(crate) clients: Vec<String>,
 }
 
 /// Serves a thousand clients while others misbehave, come and go, are stopped and killed, and descriptors run
@@ -404,8 +431,8 @@ pub(crate) struct ServerSettings {
     /// longest leave [default: any]
     #[arg(long, value_name = "CONNECTIONS", value_parser = bytes)]
     pub(crate) handshakes_max: Option<usize>,
-    /// Listen on every interface of this machine, as with 0.0.0.0 and [::], though nothing is encrypted and whoever
-    /// reaches the port may come in as anybody
+    /// Listen on every interface of this machine, as with 0.0.0.0 and [::], without TLS: nothing is encrypted and
+    /// whoever reaches the port may come in as anybody
     #[arg(long)]
     pub(crate) insecure_everywhere: bool,
 }

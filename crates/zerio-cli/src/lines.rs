@@ -48,8 +48,12 @@ pub(crate) fn send(args: &args::Send) -> Result<(), Failure> {
     let id = args.id.clone().unwrap_or_else(|| format!("send-{}", std::process::id()));
     let ends = events.clone();
     let connecting = format!("connecting to {}", args.address);
+    let tls = args.tls.settings()?;
     let client = terminal::patiently(&connecting, || {
-        let client = Client::connect(args.address.clone(), &id)?.config(config);
+        let mut client = Client::connect(args.address.clone(), &id)?.config(config);
+        if let Some(tls) = tls {
+            client = client.tls(tls);
+        }
         client.on_disconnected(move |_, why| drop(ends.send(Event::Ended(*why)))).start()
     })?;
 
@@ -162,7 +166,8 @@ pub(crate) fn listen(args: &args::Listen) -> Result<(), Failure> {
     let (out, counts) = (BufWriter::new(stdout()), Arc::new(Counts::default()));
     let (left, failed) = (args.count, false);
     let writer = Writer { out, shape, counts: counts.clone(), events, left, failed };
-    let server = args.server.bind(&args.address)?.config(config).handler(writer).start()?;
+    let server =
+        args.server.bind(&args.address, args.tls.settings()?)?.config(config).handler(writer).start()?;
     terminal::note(format_args!(
         "listening on {}, driver {}; Ctrl-C ends it",
         server.local_addr(),

@@ -8,6 +8,7 @@
 mod allocations;
 mod args;
 mod bench;
+mod certs;
 mod cpu;
 mod doctor;
 mod failure;
@@ -19,6 +20,7 @@ mod serve;
 mod settings;
 mod sim;
 mod terminal;
+mod tls;
 #[cfg(unix)]
 mod torture;
 
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
         Command::Sim(args) => sim::run(&args),
         Command::Completions(args) => manual::completions(&args),
         Command::Man(args) => manual::man(&args),
+        Command::Certs(args) => certs::run(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

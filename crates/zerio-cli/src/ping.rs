@@ -31,8 +31,13 @@ pub(crate) fn run(args: &args::Ping) -> Result<(), Failure> {
     interrupt::catch(move || drop(interrupts.send(Event::Interrupted)))?;
     let id = args.id.clone().unwrap_or_else(|| format!("ping-{}", std::process::id()));
     let connecting = format!("connecting to {}", args.address);
+    let tls = args.tls.settings()?;
     let client = terminal::patiently(&connecting, || {
-        Client::connect(args.address.clone(), &id)?.config(config).handler(Answers { events }).start()
+        let client = Client::connect(args.address.clone(), &id)?.config(config).handler(Answers { events });
+        match tls {
+            Some(tls) => client.tls(tls).start(),
+            None => client.start(),
+        }
     })?;
 
     let mut session = Session {

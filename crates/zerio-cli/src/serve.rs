@@ -24,6 +24,8 @@ pub(crate) fn run(args: &args::Serve) -> Result<(), Failure> {
     let mut config = args.settings.config();
     args.server.apply(&mut config);
     config.engines = args.engines;
+    let tls = args.tls.settings()?;
+    config.tls = tls.is_some();
     if args.explain {
         return explain(&config, args.json);
     }
@@ -33,7 +35,7 @@ pub(crate) fn run(args: &args::Serve) -> Result<(), Failure> {
 
     let unanswered = Arc::new(AtomicU64::new(0));
     let echo = |_| Echo { events: events.clone(), unanswered: unanswered.clone() };
-    let server = args.server.bind(&args.address)?.config(config).start_each(echo)?;
+    let server = args.server.bind(&args.address, tls)?.config(config).start_each(echo)?;
     drop(events);
     let mut log = Log { json: args.json };
     log.listening(&server)?;
@@ -70,7 +72,7 @@ fn explain(config: &Config, as_json: bool) -> Result<(), Failure> {
         let (pinned, unpinned) = (memory.pinned, memory.unpinned());
         json!({
             "slots": memory.slots, "send_rings": memory.send_rings, "receive_buffers": memory.receive_buffers,
-            "handshakes": memory.handshakes, "tables": memory.tables, "addresses": memory.addresses,
+            "handshakes": memory.handshakes, "sealed": memory.sealed, "tables": memory.tables, "addresses": memory.addresses,
             "total": memory.total(), "pinned": pinned, "unpinned": unpinned,
             "busy_poll_us": busy_poll.map(|time| time.as_micros() as u64), "priority": priority, "huge_pages": huge_pages,
         })

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use zerio::tls::TlsServer;
 use zerio::{Builder, Config, DriverKind, Listen, Server, WaitStrategy};
 
 use crate::args::{Driver, SameId, ServerSettings, Settings};
@@ -166,17 +167,20 @@ impl ServerSettings {
         };
     }
 
-    /// Binds a server to an address. Every interface of the machine is not an address to come by without saying so:
-    /// a name may stand for it, and so may `0`, so it is looked at what was bound.
-    pub(crate) fn bind(&self, address: &str) -> Result<Builder<Listen>, Failure> {
+    /// Binds a server to an address. Every interface of the machine is not an address to come by without TLS and without
+    /// saying so: a name may stand for it, and so may `0`, so it is looked at what was bound.
+    pub(crate) fn bind(&self, address: &str, tls: Option<TlsServer>) -> Result<Builder<Listen>, Failure> {
         let server = Server::bind(address)?;
+        if let Some(tls) = tls {
+            return Ok(server.tls(tls));
+        }
         let everywhere = server.local_addr().ip().to_canonical().is_unspecified();
         if everywhere && !self.insecure_everywhere {
             let port = address.rsplit(':').next().unwrap_or_default();
             return Err(Failure::Usage(format!(
                 "{address} is every interface of this machine, and without TLS whoever reaches its port may come \
                  in as anybody, and whoever is on the way may read and change what is sent; give 127.0.0.1:{port} \
-                 for this machine alone, the address of one interface, or --insecure-everywhere where you trust all \
+                 for this machine alone, the address of one interface, TLS, or --insecure-everywhere where you trust all \
                  networks that this machine is on"
             )));
         }

@@ -1,0 +1,71 @@
+//! The flags for TLS, and what they mean.
+#![forbid(unsafe_code)]
+
+use std::path::PathBuf;
+
+use zerio::tls::{TlsClient, TlsServer};
+
+use crate::failure::Failure;
+
+/// For a server.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "TLS (`zerio certs` makes what it takes)")]
+pub(crate) struct ServerTls {
+    /// Speak TLS 1.3, with this certificate (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The certificate's private key (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// The authorities whose clients are let in (PEM)
+    #[arg(long, value_name = "FILE", requires = "require_client_cert")]
+    tls_ca: Option<PathBuf>,
+    /// Let in only who has a certificate of `--tls-ca` that names his id: as zerio:ID, or as the DNS name ID
+    #[arg(long, requires = "tls_ca", requires = "tls_cert")]
+    require_client_cert: bool,
+}
+
+impl ServerTls {
+    /// What the server goes by, if it is to speak TLS.
+    pub(crate) fn settings(&self) -> Result<Option<TlsServer>, Failure> {
+        let (Some(certificate), Some(key)) = (&self.tls_cert, &self.tls_key) else { return Ok(None) };
+        let tls = TlsServer::from_pem_files(certificate, key)?;
+        Ok(Some(match &self.tls_ca {
+            Some(authorities) => tls.require_client_certificates_of_file(authorities)?,
+            None => tls,
+        }))
+    }
+}
+
+/// For a client.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "TLS (`zerio certs` makes what it takes)")]
+pub(crate) struct ClientTls {
+    /// Speak TLS 1.3, with servers of these authorities (PEM)
+    #[arg(long, value_name = "FILE")]
+    tls_ca: Option<PathBuf>,
+    /// Show this certificate to a server that asks for one (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_key", requires = "tls_ca")]
+    tls_cert: Option<PathBuf>,
+    /// The certificate's private key (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// The name that the server's certificate must be for [default: its address]
+    #[arg(long, value_name = "NAME", requires = "tls_ca")]
+    server_name: Option<String>,
+}
+
+impl ClientTls {
+    /// What the client goes by, if it is to speak TLS.
+    pub(crate) fn settings(&self) -> Result<Option<TlsClient>, Failure> {
+        let Some(authorities) = &self.tls_ca else { return Ok(None) };
+        let mut tls = TlsClient::with_roots_file(authorities)?;
+        if let (Some(certificate), Some(key)) = (&self.tls_cert, &self.tls_key) {
+            tls = tls.certificate_files(certificate, key)?;
+        }
+        if let Some(name) = &self.server_name {
+            tls = tls.server_name(name)?;
+        }
+        Ok(Some(tls))
+    }
+}
