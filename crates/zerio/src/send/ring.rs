@@ -307,9 +307,9 @@ impl Ring {
     /// For the reader, of what was copied out of a span that `next_within` gave: the kernel has taken so many bytes.
     #[cfg(feature = "tls")]
     pub(crate) fn copy_taken(&self, reader: &mut Reader, bytes: usize) {
-        let acked = reader.acked + bytes as u64;
-        assert!(acked <= reader.submitted, "the kernel took more than it was given");
-        self.ack(reader, acked);
+        let to = reader.acked + bytes as u64;
+        assert!(to <= reader.submitted, "the kernel took more than it was given");
+        self.ack(reader, to);
         self.check(reader, self.senders.word.position());
     }
 
