@@ -116,7 +116,7 @@ pub struct Arrival<'a> {
 }
 
 impl Arrival<'_> {
-    /// The peer id that he gives. Nothing proves that it is his, but for a certificate, where one is required.
+    /// The peer id that he gives. Nothing proves that it is his, but a certificate, where one is required.
     pub fn id(&self) -> &str {
         self.id.as_str()
     }

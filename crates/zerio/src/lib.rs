@@ -45,8 +45,8 @@
 //!
 //! # Who may come in
 //!
-//! Whoever reaches a server's port may come in under any id that is free, unless its [`admit`](Handler::admit) says
-//! otherwise, which sees the id and the address. How many connections there may be from one address, how fast they
+//! Whoever reaches a server's port may come in under any id that is free, unless certificates are required (feature
+//! `tls`), or its [`admit`](Handler::admit) says otherwise, which sees the id, the address and the certificate. How many connections there may be from one address, how fast they
 //! may come, and how many may say nothing is for [`Config`] to bound; by default nothing but the number of sessions
 //! is. Whoever is refused hears why, each refusal is counted, and [`on_rejections`](Handler::on_rejections) tells of
 //! them at a rate that a log can bear.
@@ -64,7 +64,7 @@
 //!
 //! | feature | what it brings |
 //! | --- | --- |
-//! | `tls` | TLS 1.3, with certificates both ways if you like: the module [`tls`], and `tls(…)` of a builder |
+//! | `tls` | TLS 1.3, with certificates both ways if you like: the module `tls`, and `tls(…)` of a builder |
 //! | `sim` | the module `sim`: your handlers on a simulated network with faults, from a seed |
 #![deny(missing_docs, unsafe_code)]
 

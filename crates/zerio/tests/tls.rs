@@ -4,11 +4,14 @@
 
 mod common;
 
+use std::sync::{Arc, Mutex};
+
 use common::certs::{self, Authority, self_signed, shared};
 use common::{Case, Log, Recorder, TestClient, TestServer, drivers, matrix, texts};
 use zerio::tls::{TlsClient, TlsServer};
 use zerio::{
-    Alert, CertificateFault, Client, Config, Error, Reason, RefusalCode, Rejection, TlsFault, Undelivered,
+    Alert, CertificateFault, Client, Config, Error, Reason, RefusalCode, Rejection, Server, TlsFault,
+    Undelivered,
 };
 
 fn numbers(count: usize) -> Vec<String> {
@@ -234,6 +237,58 @@ drivers! {
         let tls = || authority.trusting().certificate(certificate, key).unwrap();
         drop(connect(case, &server, "team.example/1", tls()).unwrap());
         assert!(connect(case, &server, "team.example", tls()).is_err());
+    }
+
+    fn who_admits_sees_the_certificate_and_only_one_that_allows_the_id(case) {
+        let authority = &shared().0;
+        let identity = authority.signs(&["zerio:a", "zerio:b"]);
+        let (certificate, key) = (identity.certificate.as_bytes(), identity.key.as_bytes());
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let (sees, trusted) = (seen.clone(), identity.fingerprint());
+        let server = Server::bind("127.0.0.1:0").unwrap().config(case.config()).tls(strict());
+        let server = server
+            .admit(move |arrival| {
+                let shown = arrival.certificate().expect("one is required");
+                assert_eq!(shown.uri_names(), ["zerio:a", "zerio:b"]);
+                sees.lock().unwrap().push(arrival.id().to_owned());
+                if shown.fingerprint() == trusted && arrival.id() == "a" { Ok(()) } else { Err("not you".into()) }
+            })
+            .start()
+            .unwrap();
+        let connect = |id: &str| {
+            let tls = authority.trusting().certificate(certificate, key).unwrap();
+            Client::connect(server.local_addr(), id).unwrap().config(case.config()).tls(tls).start().map(drop)
+        };
+        connect("a").unwrap();
+        let refused = connect("b");
+        let not_you = |text: &str| text == "not you";
+        assert!(
+            matches!(&refused, Err(Error::Refused { code: RefusalCode::NotAllowed, text, .. }) if not_you(text)),
+            "{refused:?}"
+        );
+        let refused = connect("c");
+        assert!(matches!(refused, Err(Error::Refused { code: RefusalCode::NotInCertificate, .. })), "{refused:?}");
+        assert_eq!(*seen.lock().unwrap(), ["a", "b"]);
+    }
+
+    fn who_is_over_a_limit_is_turned_away_by_an_alert(case) {
+        let (mut config, log) = (case.config(), Log::new());
+        config.connections_per_address = Some(1);
+        let server = case.tls_server(config, Recorder::new(&log), shared().1.server());
+        let _first = connect(case, &server, "a", shared().0.trusting()).unwrap();
+        let second = fault(connect(case, &server, "b", shared().0.trusting()));
+        assert_eq!(second, TlsFault::Alert(Alert(49)));
+        assert_eq!(log.wait_rejected(), Rejection::Refused(RefusalCode::TooManyFromAddress));
+    }
+
+    fn who_finds_a_server_full_hears_so_under_tls(case) {
+        let (mut config, log) = (case.config(), Log::new());
+        config.sessions_max = 1;
+        let server = case.tls_server(config, Recorder::new(&log), shared().1.server());
+        let _first = connect(case, &server, "a", shared().0.trusting()).unwrap();
+        let second = connect(case, &server, "b", shared().0.trusting()).map(drop);
+        assert!(matches!(second, Err(Error::Refused { code: RefusalCode::ServerFull, .. })), "{second:?}");
+        assert_eq!(log.wait_rejected(), Rejection::Refused(RefusalCode::ServerFull));
     }
 
     fn a_pinned_key_is_trusted_whoever_signed_it_and_no_other_key(case) {

@@ -97,15 +97,15 @@ impl<D: Driver, H: Handler> Engine<D, H> {
 
     /// Whether a server's client may come in: by its certificate, and then by the handler's word.
     pub(super) fn admit(&mut self, index: usize, peer: &PeerId) -> Result<(), (RefusalCode, Refusal)> {
+        if self.silent {
+            return Err((RefusalCode::NotAllowed, Refusal::default()));
+        }
+        let _in_handler = InHandler::enter();
         #[cfg(feature = "tls")]
         if !self.core.allows(index, peer.as_str()) {
             let code = RefusalCode::NotInCertificate;
             return Err((code, code.text().into()));
         }
-        if self.silent {
-            return Err((RefusalCode::NotAllowed, Refusal::default()));
-        }
-        let _in_handler = InHandler::enter();
         let arrival = Arrival {
             id: peer,
             address: self.core.table.sessions[index].address,

@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use ring::digest::{SHA256, digest};
 use rustls::pki_types::CertificateDer;
 use webpki::EndEntityCert;
 
@@ -24,6 +25,14 @@ impl PeerCertificate {
     /// Its bytes, in DER: for what these functions do not tell.
     pub fn der(&self) -> &[u8] {
         &self.der
+    }
+
+    /// The SHA-256 of those bytes, as `openssl x509 -noout -fingerprint -sha256` gives it: one certificate has it, and no
+    /// other.
+    pub fn fingerprint(&self) -> [u8; 32] {
+        let mut fingerprint = [0; 32];
+        fingerprint.copy_from_slice(digest(&SHA256, &self.der).as_ref());
+        fingerprint
     }
 
     /// The DNS names among its subject alternative names.

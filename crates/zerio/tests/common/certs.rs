@@ -4,8 +4,8 @@
 use std::sync::OnceLock;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType,
-    date_time_ymd,
+    BasicConstraints, Certificate, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    SanType, date_time_ymd,
 };
 use zerio::tls::{TlsClient, TlsServer};
 
@@ -16,13 +16,20 @@ pub struct Identity {
     pub key: String,
     /// The public key, in DER: what a pin is of.
     pub public_key: Vec<u8>,
+    der: Vec<u8>,
 }
 
 impl Identity {
-    fn new(certificate: String, key: &KeyPair) -> Identity {
+    fn new(certificate: &Certificate, key: &KeyPair) -> Identity {
         use rcgen::PublicKeyData;
         let public_key = key.subject_public_key_info();
-        Identity { certificate, key: key.serialize_pem(), public_key }
+        let (pem, der) = (certificate.pem(), certificate.der().to_vec());
+        Identity { certificate: pem, key: key.serialize_pem(), public_key, der }
+    }
+
+    pub fn fingerprint(&self) -> [u8; 32] {
+        let fingerprint = ring::digest::digest(&ring::digest::SHA256, &self.der);
+        fingerprint.as_ref().try_into().expect("32 bytes")
     }
 
     pub fn server(&self) -> TlsServer {
@@ -55,7 +62,7 @@ impl Authority {
         let mut params = params("somebody", names);
         change(&mut params);
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
-        Identity::new(certificate.pem(), &key)
+        Identity::new(&certificate, &key)
     }
 
     pub fn trusting(&self) -> TlsClient {
@@ -67,7 +74,7 @@ impl Authority {
 pub fn self_signed(names: &[&str]) -> Identity {
     let key = KeyPair::generate().expect("a key");
     let certificate = params("somebody", names).self_signed(&key).expect("a certificate");
-    Identity::new(certificate.pem(), &key)
+    Identity::new(&certificate, &key)
 }
 
 /// Its time was over long ago.
