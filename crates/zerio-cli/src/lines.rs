@@ -39,7 +39,8 @@ enum Event {
 }
 
 pub(crate) fn send(args: &args::Send) -> Result<(), Failure> {
-    let mut config = args.settings.config();
+    let tls = args.tls.settings()?;
+    let mut config = args.settings.config(tls.is_some());
     config.send_timeout = args.send_timeout;
     let message_max = config.message_max;
     let (events, happened) = channel();
@@ -48,7 +49,6 @@ pub(crate) fn send(args: &args::Send) -> Result<(), Failure> {
     let id = args.id.clone().unwrap_or_else(|| format!("send-{}", std::process::id()));
     let ends = events.clone();
     let connecting = format!("connecting to {}", args.address);
-    let tls = args.tls.settings()?;
     let client = terminal::patiently(&connecting, || {
         let mut client = Client::connect(args.address.clone(), &id)?.config(config);
         if let Some(tls) = tls {
@@ -156,7 +156,8 @@ fn refused(error: SendError, number: u64) -> Failure {
 }
 
 pub(crate) fn listen(args: &args::Listen) -> Result<(), Failure> {
-    let mut config = args.settings.config();
+    let tls = args.tls.settings()?;
+    let mut config = args.settings.config(tls.is_some());
     args.server.apply(&mut config);
     let (events, happened) = channel();
     let interrupts = events.clone();
@@ -166,8 +167,7 @@ pub(crate) fn listen(args: &args::Listen) -> Result<(), Failure> {
     let (out, counts) = (BufWriter::new(stdout()), Arc::new(Counts::default()));
     let (left, failed) = (args.count, false);
     let writer = Writer { out, shape, counts: counts.clone(), events, left, failed };
-    let server =
-        args.server.bind(&args.address, args.tls.settings()?)?.config(config).handler(writer).start()?;
+    let server = args.server.bind(&args.address, tls)?.config(config).handler(writer).start()?;
     terminal::note(format_args!(
         "listening on {}, driver {}; Ctrl-C ends it",
         server.local_addr(),

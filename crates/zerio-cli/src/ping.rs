@@ -19,7 +19,8 @@ use crate::terminal;
 const LONGEST: u64 = 3_600_000_000_000;
 
 pub(crate) fn run(args: &args::Ping) -> Result<(), Failure> {
-    let config = args.settings.config();
+    let tls = args.tls.settings()?;
+    let config = args.settings.config(tls.is_some());
     if args.size > config.message_max {
         let (size, max) = (args.size, config.message_max);
         let what = format!("--size {size} is over the longest message, {max} bytes");
@@ -31,7 +32,6 @@ pub(crate) fn run(args: &args::Ping) -> Result<(), Failure> {
     interrupt::catch(move || drop(interrupts.send(Event::Interrupted)))?;
     let id = args.id.clone().unwrap_or_else(|| format!("ping-{}", std::process::id()));
     let connecting = format!("connecting to {}", args.address);
-    let tls = args.tls.settings()?;
     let client = terminal::patiently(&connecting, || {
         let client = Client::connect(args.address.clone(), &id)?.config(config).handler(Answers { events });
         match tls {

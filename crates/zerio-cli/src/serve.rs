@@ -21,11 +21,10 @@ const LOOK: Duration = Duration::from_secs(1);
 const LOOKS_PER_COUNT: u32 = 5;
 
 pub(crate) fn run(args: &args::Serve) -> Result<(), Failure> {
-    let mut config = args.settings.config();
+    let tls = args.tls.settings()?;
+    let mut config = args.settings.config(tls.is_some());
     args.server.apply(&mut config);
     config.engines = args.engines;
-    let tls = args.tls.settings()?;
-    config.tls = tls.is_some();
     if args.explain {
         return explain(&config, args.json);
     }

@@ -129,8 +129,9 @@ pub(crate) fn driver(flag: Driver) -> DriverKind {
 
 impl Settings {
     /// A configuration with what was given, and the library's defaults for all else.
-    pub(crate) fn config(&self) -> Config {
+    pub(crate) fn config(&self, tls: bool) -> Config {
         let mut config = Config::default();
+        config.tls = tls;
         // Longer messages take larger rings with them, unless somebody says how large.
         set(&mut config.message_max, self.message_max);
         make_room(&mut config);
@@ -194,12 +195,16 @@ fn set<T>(setting: &mut T, given: Option<T>) {
     }
 }
 
+/// The longest record of TLS, which must have room beside the longest message.
+const RECORD: usize = 16_645;
+
 /// Makes rings and buffers as large as the longest message needs, and no smaller than they were.
 pub(crate) fn make_room(config: &mut Config) {
     let frame = config.message_max.saturating_add(4);
     let ring = frame.saturating_mul(3);
     config.send_ring = config.send_ring.max(ring.checked_next_power_of_two().unwrap_or(ring));
-    config.receive_buffer = config.receive_buffer.max(frame);
+    let record = if config.tls { RECORD } else { 0 };
+    config.receive_buffer = config.receive_buffer.max(frame.saturating_add(record));
 }
 
 #[cfg(test)]
@@ -268,10 +273,12 @@ mod tests {
 
     #[test]
     fn room_is_made_for_long_messages() {
-        let mut config = Config::default();
-        config.message_max = 1 << 20;
-        assert!(config.memory().is_err());
-        make_room(&mut config);
-        config.memory().unwrap();
+        for tls in [false, true] {
+            let mut config = Config::default();
+            (config.message_max, config.tls) = (1 << 20, tls);
+            assert!(config.memory().is_err());
+            make_room(&mut config);
+            config.memory().unwrap();
+        }
     }
 }

@@ -45,7 +45,7 @@ const TIME: Duration = Duration::from_secs(3);
 
 pub(crate) fn run(args: &args::Doctor) -> Result<(), Failure> {
     let begun = Instant::now();
-    let mut config = args.settings.config();
+    let mut config = args.settings.config(false);
     args.server.apply(&mut config);
     config.engines = args.engines;
     config.memory()?;

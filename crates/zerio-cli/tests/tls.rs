@@ -1,0 +1,184 @@
+//! TLS as flags, and the certificates that `zerio certs` makes for them.
+#![deny(unsafe_code)]
+
+mod support;
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde_json::Value;
+use support::{Tool, address, line, lines_until, run, server, text};
+
+/// A folder of this test's own that does not exist yet.
+fn folder(name: &str) -> PathBuf {
+    let folder =
+        PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("tls-{name}-{}", std::process::id()));
+    let _ = fs::remove_dir_all(&folder);
+    folder
+}
+
+/// Certificates in a new folder, and the two commands that it printed, without their first word.
+fn certs(name: &str, flags: &str) -> (String, [String; 2]) {
+    let folder = folder(name).display().to_string();
+    let output = run(&format!("certs {folder} {flags}"), b"");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let lines = text(&output.stdout);
+    let commands: Vec<String> =
+        lines.lines().map(|line| line.strip_prefix("zerio ").unwrap().to_owned()).collect();
+    (folder, commands.try_into().unwrap())
+}
+
+/// What a server takes that requires no certificates.
+fn of_server(folder: &str) -> String {
+    format!("--tls-cert {folder}/server.pem --tls-key {folder}/server.key")
+}
+
+/// What a client takes that has the certificate of this id.
+fn of_client(folder: &str, id: &str) -> String {
+    format!("--tls-ca {folder}/ca.pem --tls-cert {folder}/{id}.pem --tls-key {folder}/{id}.key")
+}
+
+/// Why a client does not become a session.
+fn not_let_in(address: SocketAddr, flags: &str) -> String {
+    let output = run(&format!("ping {address} --count 1 {flags}"), b"");
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stdout));
+    text(&output.stderr)
+}
+
+#[test]
+fn mutual_tls_in_two_commands() {
+    let (folder, [serve, ping]) = certs("two", "--client alice,bob");
+    let mut server = Tool::start(&serve.replace("serve ", "serve 127.0.0.1:0 "));
+    let mut out = server.stdout();
+    let address = address(&line(&mut out));
+    assert!(ping.starts_with("ping 127.0.0.1:7000 --id alice "), "{ping}");
+    let ping = ping.replace("127.0.0.1:7000", &address.to_string());
+    let output = run(&format!("{ping} --count 3 --interval 0ms --json"), b"");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(summary["answered"], 3, "{summary}");
+    lines_until(&mut out, "alice");
+
+    let other = not_let_in(address, &format!("--id mallory {}", of_client(&folder, "bob")));
+    assert!(other.contains("id not what the certificate says"), "{other}");
+    let none = not_let_in(address, &format!("--id bob --tls-ca {folder}/ca.pem"));
+    assert!(none.contains("certificate_required"), "{none}");
+    let plain = not_let_in(address, "--id bob");
+    assert!(plain.contains("this server speaks TLS"), "{plain}");
+}
+
+#[test]
+fn a_server_is_trusted_by_its_authority_and_its_name() {
+    let (folder, _) = certs("name", "--server-names zerio.example");
+    let (other, _) = certs("another", "");
+    let (_server, address, _out) = server(&of_server(&folder));
+    let unnamed = not_let_in(address, &format!("--tls-ca {folder}/ca.pem"));
+    assert!(unnamed.contains("its certificate is for another name"), "{unnamed}");
+    let stranger = not_let_in(address, &format!("--tls-ca {other}/ca.pem --server-name zerio.example"));
+    assert!(stranger.contains("not trusted here"), "{stranger}");
+    let ping = format!("ping {address} --count 1 --tls-ca {folder}/ca.pem --server-name zerio.example");
+    assert!(run(&ping, b"").status.success());
+
+    let (_plain, address, _out) = support::server("");
+    let plain = not_let_in(address, &format!("--tls-ca {folder}/ca.pem"));
+    assert!(plain.contains("does not speak TLS"), "{plain}");
+}
+
+#[test]
+fn lines_go_under_tls_too_and_long_ones_have_room() {
+    let (folder, _) = certs("lines", "");
+    let flags = "--message-max 1m --count 2";
+    let mut listen = Tool::start(&format!("listen 127.0.0.1:0 {flags} {}", of_server(&folder)));
+    let (mut err, out) = (listen.stderr(), listen.stdout());
+    let address = address(&line(&mut err));
+    let long = "x".repeat(1_000_000);
+    let send = format!("send {address} --message-max 1m --tls-ca {folder}/ca.pem");
+    let sent = run(&send, format!("oui\n{long}\n").as_bytes());
+    assert!(sent.status.success(), "{}", text(&sent.stderr));
+    let lines: Vec<String> = std::io::BufRead::lines(out).map(Result::unwrap).collect();
+    assert!(lines == ["oui", &long]);
+    assert!(listen.wait().success());
+}
+
+#[test]
+fn under_tls_every_interface_takes_no_flag() {
+    let (folder, _) = certs("everywhere", "");
+    let mut server = Tool::start(&format!("serve 0.0.0.0:0 {}", of_server(&folder)));
+    let first = line(&mut server.stdout());
+    assert!(address(&first).ip().is_unspecified(), "{first}");
+}
+
+#[test]
+fn the_bill_has_what_is_sealed() {
+    let (folder, _) = certs("bill", "");
+    let bill = |flags: &str| -> Value {
+        let output = run(&format!("serve --explain --json {flags}"), b"");
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let (plain, sealed) = (bill(""), bill(&of_server(&folder)));
+    assert_eq!(plain["sealed"], 0);
+    let more = sealed["total"].as_u64().unwrap() - plain["total"].as_u64().unwrap();
+    assert!(more > 0 && sealed["sealed"] == more, "{sealed}");
+}
+
+#[test]
+fn flags_that_do_nothing_alone_are_refused() {
+    for wrong in [
+        "serve --tls-cert a.pem",
+        "serve --tls-key a.key",
+        "serve --tls-ca ca.pem --tls-cert a.pem --tls-key a.key",
+        "serve --require-client-cert --tls-cert a.pem --tls-key a.key",
+        "listen --require-client-cert --tls-ca ca.pem",
+        "ping 127.0.0.1:1 --tls-cert a.pem --tls-key a.key",
+        "ping 127.0.0.1:1 --tls-ca ca.pem --tls-cert a.pem",
+        "send 127.0.0.1:1 --server-name zerio.example",
+    ] {
+        let output = run(wrong, b"");
+        assert_eq!(output.status.code(), Some(2), "{wrong}: {}", text(&output.stderr));
+    }
+}
+
+#[test]
+fn what_can_not_be_used_is_named() {
+    let (folder, _) = certs("named", "");
+    let why = |flags: &str| {
+        let output = run(&format!("serve 127.0.0.1:0 {flags}"), b"");
+        assert_eq!(output.status.code(), Some(1), "{flags}");
+        text(&output.stderr)
+    };
+    let missing = why("--tls-cert nowhere.pem --tls-key nowhere.key");
+    assert!(missing.contains("nowhere.pem"), "{missing}");
+    let swapped = why(&format!("--tls-cert {folder}/server.key --tls-key {folder}/server.pem"));
+    assert!(swapped.contains("BEGIN CERTIFICATE"), "{swapped}");
+    let others = why(&format!("--tls-cert {folder}/server.pem --tls-key {folder}/client-1.key"));
+    assert!(others.contains("private key"), "{others}");
+}
+
+#[test]
+fn certificates_are_not_written_over_and_keys_are_their_owners() {
+    let (folder, _) = certs("once", "--client a");
+    let before = fs::read(format!("{folder}/ca.pem")).unwrap();
+    let again = run(&format!("certs {folder}"), b"");
+    assert_eq!(again.status.code(), Some(1));
+    assert!(text(&again.stderr).contains("ca.pem"), "{}", text(&again.stderr));
+    assert_eq!(fs::read(format!("{folder}/ca.pem")).unwrap(), before);
+    #[cfg(unix)]
+    for (name, mode) in [("server.key", 0o600), ("a.key", 0o600)] {
+        use std::os::unix::fs::PermissionsExt;
+        let permissions = fs::metadata(format!("{folder}/{name}")).unwrap().permissions();
+        assert_eq!(permissions.mode() & 0o777, mode, "{name}");
+    }
+    let mut names: Vec<_> =
+        fs::read_dir(&folder).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    assert_eq!(
+        names,
+        ["a.key", "a.pem", "ca.pem", "server.key", "server.pem"],
+        "the authority's key is not kept"
+    );
+    for id in ["ca", "server", "../a", ""] {
+        let output = run(&format!("certs {} --client a,{id}", self::folder("bad").display()), b"");
+        assert!(!output.status.success(), "{id:?}");
+    }
+}
