@@ -57,7 +57,7 @@ fn mutual_tls_in_two_commands() {
     let output = run(&format!("{ping} --count 3 --interval 0ms --json"), b"");
     assert!(output.status.success(), "{}", text(&output.stderr));
     let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(summary["answered"], 3, "{summary}");
+    assert_eq!(summary["received"], 3, "{summary}");
     lines_until(&mut out, "alice");
 
     let other = not_let_in(address, &format!("--id mallory {}", of_client(&folder, "bob")));

@@ -34,9 +34,13 @@ fn other(error: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(error))))
 }
 
-/// The same error, but for a certificate that has signed itself.
+/// The same error, but for a certificate that has signed itself, and for one that an authority has signed that only has
+/// the name of a trusted one.
 fn explain(error: Error, certificate: &CertificateDer<'_>) -> Error {
     match error {
+        Error::InvalidCertificate(CertificateError::BadSignature) => {
+            explain(Error::InvalidCertificate(CertificateError::UnknownIssuer), certificate)
+        }
         Error::InvalidCertificate(CertificateError::UnknownIssuer) if is_self_signed(certificate) => {
             other(SelfSigned)
         }
