@@ -4,16 +4,17 @@
 mod common;
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use common::certs::shared;
 use common::raw::frame;
-use common::{Case, Log, PATIENCE, Recorder, TestServer, drivers, texts};
+use common::{Case, Event, Log, PATIENCE, Recorder, TestServer, drivers, texts};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore};
-use zerio::{Reason, TlsFault};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection};
+use zerio::{Error, Reason, RefusalCode, Rejection, TlsFault};
 
 /// A client made of rustls and a socket, which has been let in.
 struct Peer {
@@ -23,14 +24,8 @@ struct Peer {
 
 impl Peer {
     fn connect(server: &TestServer, id: &str) -> Peer {
-        let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(shared().0.certificate.as_bytes()).unwrap()).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config =
-            ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-        let config = config.with_root_certificates(roots).with_no_client_auth();
         let name = ServerName::try_from("127.0.0.1").unwrap();
-        let tls = ClientConnection::new(Arc::new(config), name).unwrap();
+        let tls = ClientConnection::new(trusting(), name).unwrap();
         let socket = TcpStream::connect(server.address()).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut peer = Peer { tls, socket };
@@ -58,6 +53,15 @@ impl Peer {
     }
 }
 
+/// A client of rustls' that trusts the shared authority.
+fn trusting() -> Arc<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(shared().0.certificate.as_bytes()).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    Arc::new(config.with_root_certificates(roots).with_no_client_auth())
+}
+
 /// What ends a session on which this was sent after a message.
 fn ended_by(case: &Case, bytes: impl FnOnce(&mut Peer) -> Vec<u8>) -> Reason {
     let log = Log::new();
@@ -75,6 +79,61 @@ fn ended_by(case: &Case, bytes: impl FnOnce(&mut Peer) -> Vec<u8>) -> Reason {
     other.send(b"untouched");
     log.wait_messages("other", 1);
     reason
+}
+
+/// So many slow handshakes at once.
+const SLOW: usize = 1000;
+
+/// What a client says first.
+fn client_hello() -> Vec<u8> {
+    let name = ServerName::try_from("127.0.0.1").unwrap();
+    let mut tls = ClientConnection::new(trusting(), name).unwrap();
+    let mut hello = Vec::new();
+    tls.write_tls(&mut hello).unwrap();
+    hello
+}
+
+/// What a client of ours ends with whose server gives it so many tickets, then a message; `None` where it hears that.
+fn tickets_from_a_server(case: &Case, tickets: usize) -> Option<Reason> {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let serving = std::thread::spawn(move || {
+        let (mut socket, _) = listener.accept().unwrap();
+        let mut tls = ServerConnection::new(giving(tickets)).unwrap();
+        let mut stream = rustls::Stream::new(&mut tls, &mut socket);
+        let mut hello = [0; 5];
+        stream.read_exact(&mut hello).unwrap();
+        let said = [frame(b"a"), frame(b"oui")].concat();
+        // It may have left by then.
+        let _ = stream.write_all(&said).and_then(|()| stream.flush());
+        let _ = stream.read(&mut hello);
+    });
+    let log = Log::new();
+    let recorder = Recorder::new(&log);
+    let outcome = case.try_tls_client_at(address, "a", case.config(), recorder, shared().0.trusting());
+    let reason = match outcome {
+        Ok(client) => {
+            log.wait_messages("a", 1);
+            drop(client);
+            None
+        }
+        Err(Error::Tls { what, .. }) => Some(Reason::Tls(what)),
+        Err(other) => panic!("{other}"),
+    };
+    serving.join().unwrap();
+    reason
+}
+
+/// A server of rustls' that gives so many tickets.
+fn giving(tickets: usize) -> Arc<ServerConfig> {
+    let identity = &shared().1;
+    let certificate = CertificateDer::from_pem_slice(identity.certificate.as_bytes()).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let mut config = config.with_no_client_auth().with_single_cert(vec![certificate], key).unwrap();
+    config.send_tls13_tickets = tickets;
+    Arc::new(config)
 }
 
 drivers! {
@@ -111,6 +170,46 @@ drivers! {
         assert_eq!(in_order, Reason::PeerClosed);
     }
 
+    fn handshakes_byte_by_byte_end_at_their_deadline_and_nobody_else_notices(case) {
+        let (mut config, log) = (case.config(), Log::new());
+        (config.sessions_max, config.handshake_timeout) = (SLOW + 1, Duration::from_secs(3));
+        // Its peers are the test's, which has to look at a thousand of them.
+        (config.message_max, config.send_ring, config.receive_buffer) = (1024, 16_384, 20_480);
+        let echo = Recorder::new(&log).on_message(|peer, message| peer.send(message).unwrap());
+        let server = case.tls_server(config, echo, shared().1.server());
+        let mut good = Peer::connect(&server, "good");
+        let mut slow: Vec<TcpStream> = (0..SLOW).map(|_| TcpStream::connect(server.address()).unwrap()).collect();
+        let hello = client_hello();
+        let begun = Instant::now();
+        for byte in hello.iter().take(2) {
+            let round = Instant::now();
+            for socket in &mut slow {
+                socket.write_all(&[*byte]).unwrap();
+            }
+            while round.elapsed() < Duration::from_millis(500) {
+                good.send(b"still here");
+                assert_eq!(good.receive(10), frame(b"still here"));
+            }
+        }
+        for mut socket in slow {
+            socket.set_read_timeout(Some(PATIENCE)).unwrap();
+            // Nothing can be said to it before there are keys.
+            assert_eq!(socket.read(&mut [0; 64]).unwrap_or(0), 0);
+        }
+        assert!(begun.elapsed() < PATIENCE);
+        let late = |event: &Event| matches!(event, Event::Rejected { why: Rejection::Refused(RefusalCode::TooLate), .. });
+        log.wait("all were too late", |events| (events.iter().filter(|event| late(event)).count() == SLOW).then_some(()));
+        good.send(b"still here");
+        assert_eq!(good.receive(10), frame(b"still here"));
+    }
+
+    fn a_server_that_gives_tickets_without_end_is_left(case) {
+        let bearable = tickets_from_a_server(case, 32);
+        assert_eq!(bearable, None);
+        let flood = tickets_from_a_server(case, 33);
+        assert_eq!(flood, Some(Reason::Tls(TlsFault::Unexpected)));
+    }
+
     fn keys_are_updated_as_often_as_the_peer_likes_both_ways(case) {
         let log = Log::new();
         let echo = Recorder::new(&log).on_message(|peer, message| peer.send(message).unwrap());
@@ -122,4 +221,33 @@ drivers! {
             assert_eq!(peer.receive(4), frame(&number.to_le_bytes()));
         }
     }
+}
+
+/// Bytes of this process that are in memory.
+#[cfg(target_os = "linux")]
+fn resident() -> usize {
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+    pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+}
+
+/// `cargo test --release -p zerio --test tls_hostile -- --ignored` runs it.
+#[cfg(target_os = "linux")]
+#[test]
+#[ignore = "a million takes minutes without optimisation"]
+fn a_million_key_updates_leave_memory_as_it_is() {
+    let case = Case { driver: zerio::DriverKind::Auto, drive: common::Drive::Thread };
+    let server = case.tls_server(case.config(), Recorder::echo(), shared().1.server());
+    let mut peer = Peer::connect(&server, "a");
+    let mut early = 0;
+    for number in 0..10_000u32 {
+        for _ in 0..100 {
+            peer.tls.refresh_traffic_keys().unwrap();
+        }
+        peer.send(&number.to_le_bytes());
+        assert_eq!(peer.receive(4), frame(&number.to_le_bytes()));
+        if number == 1000 {
+            early = resident();
+        }
+    }
+    assert!(resident() < early + (1 << 20), "{early} bytes became {}", resident());
 }

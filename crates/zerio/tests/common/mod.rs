@@ -6,6 +6,7 @@
 // Each test binary uses a part of it.
 #![allow(dead_code, unused_imports, unused_macros)]
 
+use std::net::SocketAddr;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -103,7 +104,19 @@ impl Case {
         recorder: Recorder,
         tls: TlsClient,
     ) -> Result<TestClient, Error> {
-        drive::client_under(self.drive, server.address(), id, config, recorder, Some(tls))
+        self.try_tls_client_at(server.address(), id, config, recorder, tls)
+    }
+
+    /// The same with a server that is not ours.
+    pub fn try_tls_client_at(
+        &self,
+        address: SocketAddr,
+        id: &str,
+        config: Config,
+        recorder: Recorder,
+        tls: TlsClient,
+    ) -> Result<TestClient, Error> {
+        drive::client_under(self.drive, address, id, config, recorder, Some(tls))
     }
 
     pub fn client(&self, server: &TestServer, id: &str, recorder: Recorder) -> TestClient {
