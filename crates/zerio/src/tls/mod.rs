@@ -24,7 +24,7 @@
 //! # What is promised
 //!
 //! `docs/security.md` says it in full. TLS 1.3 alone is spoken. A connection that ends without `close_notify` is
-//! told from one that ends in order ([`TlsFault::Truncated`](crate::TlsFault::Truncated)). Where a server requires
+//! told from one that ends in order ([`TlsFault::Truncated`]). Where a server requires
 //! certificates, a peer id is what its certificate says.
 #![forbid(unsafe_code)]
 
