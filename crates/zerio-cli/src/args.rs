@@ -66,6 +66,9 @@ pub(crate) struct Bench {
     /// Pin the server to core 0 and the client to core 1
     #[arg(long)]
     pub(crate) pin: bool,
+    /// Under TLS 1.3, by a certificate that is made on the spot; the bare sockets beside it stay without
+    #[arg(long)]
+    pub(crate) tls: bool,
     /// One short round of each: shows that all of it works, and measures nothing worth quoting
     #[arg(long)]
     pub(crate) smoke: bool,

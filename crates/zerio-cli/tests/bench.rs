@@ -134,3 +134,12 @@ fn an_interrupt_ends_it_with_what_was_measured_until_then() {
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("interrupted"), "{}", text(&output.stderr));
 }
+
+#[test]
+fn under_tls_nothing_is_allocated_for_a_message_either() {
+    let output = run("bench --smoke --json --tls --size 32,1M --driver poll", b"");
+    let report: Value =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", text(&output.stderr)));
+    assert_eq!((&report["tls"], &report["allocations"]), (&Value::Bool(true), &Value::from(0)), "{report}");
+    assert_eq!(report["round_trip"].as_array().map(Vec::len), Some(4));
+}

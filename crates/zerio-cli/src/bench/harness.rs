@@ -9,8 +9,9 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use zerio::{Config, Handler, Server};
+use zerio::{Config, Handler};
 
+use super::tls;
 use crate::allocations;
 use crate::failure::Failure;
 
@@ -167,7 +168,7 @@ pub(super) fn serve_polled<H: Handler>(
     address: &SyncSender<SocketAddr>,
     over: &AtomicBool,
 ) -> Result<(), Failure> {
-    let mut server = Server::bind("127.0.0.1:0")?.config(config).handler(handler).start_polled()?;
+    let mut server = tls::server(config)?.handler(handler).start_polled()?;
     // It fails only where the client has ended already.
     let _ = address.send(server.local_addr());
     while !over.load(Ordering::Relaxed) {

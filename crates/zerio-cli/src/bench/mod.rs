@@ -10,6 +10,7 @@ mod one_way;
 mod plan;
 mod report;
 mod round_trip;
+mod tls;
 
 use std::fmt;
 
@@ -36,7 +37,7 @@ pub(crate) fn run(args: &args::Bench) -> Result<(), Failure> {
         .filter(|kind| kind.to_string() != driver.name && probe(*kind).is_ok())
         .collect();
     let plan = Plan::new(args, &others);
-    let mut report = Report::new(driver, plan.rounds);
+    let mut report = Report::new(driver, args.tls, plan.rounds);
     if !args.json {
         report.print_head()?;
     }

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use zerio::{Client, Context, Handler, PolledClient, SendError, Server};
+use zerio::{Client, Context, Handler, PolledClient, SendError};
 
 use super::control::{Framed, HEADER, frame};
 use super::harness::{self, GRACE, Handover, payload};
 use super::plan::Case;
 use super::round_trip::connect;
+use super::tls;
 use crate::allocations;
 use crate::args::Drive;
 use crate::failure::Failure;
@@ -244,8 +245,7 @@ fn polled(case: &Case) -> Result<Run, Failure> {
     let server_config = case.config(server_core);
     let server = |address, over: &_| harness::serve_polled(server_config, sink, &address, over);
     harness::two_threads(case.cores(), server, |address| {
-        let client = Client::connect(address, "bench")?.config(case.config(client_core));
-        let mut client = client.start_polled()?;
+        let mut client = tls::client(address, case.config(client_core))?.start_polled()?;
         connect(&mut client)?;
         let driver = client.driver().name;
         drive(case, &course, &mut Polls { client }, driver)
@@ -271,8 +271,8 @@ fn by_threads(case: &Case) -> Result<Run, Failure> {
     let (server_core, client_core) = case.cores();
     let course = Arc::new(Course::default());
     let sink = Sink { course: course.clone(), counted: 0 };
-    let server = Server::bind("127.0.0.1:0")?.config(case.config(server_core)).handler(sink).start()?;
-    let client = Client::connect(server.local_addr(), "bench")?.config(case.config(client_core)).start()?;
+    let server = tls::server(case.config(server_core))?.handler(sink).start()?;
+    let client = tls::client(server.local_addr(), case.config(client_core))?.start()?;
     let driver = client.driver().name;
     drive(case, &course, &mut Started(client), driver)
 }

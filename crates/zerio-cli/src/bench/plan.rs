@@ -24,6 +24,8 @@ pub(super) struct Case {
     pub(super) run: Duration,
     /// Pin the server to core 0 and the client to core 1.
     pub(super) pin: bool,
+    /// Its session speaks TLS; the control's never does.
+    pub(super) tls: bool,
 }
 
 /// What an idle server does while nothing comes.
@@ -45,7 +47,7 @@ pub(super) struct Plan {
 impl Case {
     fn new(size: usize, wait: WaitStrategy, drive: Drive) -> Case {
         let run = Duration::from_millis(100);
-        Case { size, wait, drive, driver: DriverKind::Auto, run, pin: false }
+        Case { size, wait, drive, driver: DriverKind::Auto, run, pin: false, tls: false }
     }
 
     fn polled(size: usize) -> Case {
@@ -79,6 +81,7 @@ impl Case {
     pub(super) fn config(&self, core: Option<usize>) -> Config {
         let mut config = Config::default();
         config.message_max = config.message_max.max(self.size);
+        config.tls = self.tls;
         make_room(&mut config);
         (config.wait, config.driver) = (self.wait, self.driver);
         if self.drive == Drive::Thread {
@@ -114,10 +117,14 @@ impl Plan {
             None => {}
         }
         for case in plan.round_trip.iter_mut().chain(&mut plan.one_way) {
-            case.pin = args.pin;
+            (case.pin, case.tls) = (args.pin, args.tls);
             if args.smoke {
                 case.run = Duration::from_millis(20);
             }
+        }
+        if args.tls {
+            // Its clients are bare sockets.
+            plan.idle.clear();
         }
         if args.smoke {
             plan.rounds = 1;
@@ -235,6 +242,13 @@ mod tests {
         let plan = plan("--size 8,16 --wait park,yield --driver poll --drive thread --only one-way");
         assert_eq!((plan.round_trip.len(), plan.one_way.len(), plan.idle.len()), (0, 4, 0));
         assert!(plan.one_way.iter().all(|case| case.driver == DriverKind::Poll));
+    }
+
+    #[test]
+    fn under_tls_everything_is_and_nothing_is_idle() {
+        let plan = plan("--tls");
+        assert!(plan.round_trip.iter().chain(&plan.one_way).all(|case| case.config(None).tls));
+        assert!(plan.idle.is_empty() && !plan.one_way.is_empty());
     }
 
     #[test]

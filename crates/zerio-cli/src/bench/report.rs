@@ -22,6 +22,8 @@ pub(super) struct Report {
     machine: Machine,
     /// What `auto` took.
     driver: Driver,
+    /// Zerio's sessions speak TLS; the control's do not.
+    tls: bool,
     rounds: u16,
     pub(super) round_trip: Vec<RoundTripLine>,
     pub(super) one_way: Vec<OneWayLine>,
@@ -136,11 +138,12 @@ impl IdleLine {
 }
 
 impl Report {
-    pub(super) fn new(driver: DriverInfo, rounds: u16) -> Report {
+    pub(super) fn new(driver: DriverInfo, tls: bool, rounds: u16) -> Report {
         Report {
             version: env!("CARGO_PKG_VERSION"),
             machine: Machine::new(),
             driver: Driver { name: driver.name, fallback: driver.fallback },
+            tls,
             rounds,
             round_trip: Vec::new(),
             one_way: Vec::new(),
@@ -154,8 +157,9 @@ impl Report {
     pub(super) fn print_head(&self) -> Result<(), Failure> {
         let driver = &self.driver;
         let why = driver.fallback.as_ref().map_or(String::new(), |why| format!(" ({why})"));
-        let text =
-            format!("{}\ndriver {}{why}; medians of {} rounds", self.machine, driver.name, self.rounds);
+        let tls = if self.tls { ", TLS 1.3 beside bare sockets without" } else { "" };
+        let (machine, driver, rounds) = (&self.machine, driver.name, self.rounds);
+        let text = format!("{machine}\ndriver {driver}{why}{tls}; medians of {rounds} rounds");
         writeln!(stdout(), "{text}").map_err(Failure::output)
     }
 

@@ -6,11 +6,12 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use zerio::{Client, Context, Disconnection, Handler, PolledClient, Server};
+use zerio::{Context, Disconnection, Handler, PolledClient};
 
 use super::control::{Framed, HEADER, frame};
 use super::harness::{self, GRACE, Handover, Latencies, Recorder, payload};
 use super::plan::Case;
+use super::tls;
 use crate::args::Drive;
 use crate::failure::Failure;
 
@@ -97,8 +98,7 @@ fn polled(case: &Case) -> Result<Run, Failure> {
         let ping = payload(case.size, 1);
         let answers = Answers { ping: ping.clone(), came: 0, wrong: false };
         let config = case.config(client_core);
-        let client = Client::connect(address, "bench")?.config(config).handler(answers);
-        let mut client = client.start_polled()?;
+        let mut client = tls::client(address, config)?.handler(answers).start_polled()?;
         connect(&mut client)?;
         recorder.start();
         let mut sent = 0;
@@ -173,12 +173,11 @@ impl Handler for Pinger {
 
 fn by_threads(case: &Case) -> Result<Run, Failure> {
     let (server_core, client_core) = case.cores();
-    let server = Server::bind("127.0.0.1:0")?.config(case.config(server_core)).handler(Echo).start()?;
+    let server = tls::server(case.config(server_core))?.handler(Echo).start()?;
     let done = Arc::new(Handover::default());
     let recorder = Some(Recorder::new(case.warm_up(), case.run)?);
     let pinger = Pinger { ping: payload(case.size, 1), recorder, done: done.clone() };
-    let client = Client::connect(server.local_addr(), "bench")?;
-    let client = client.config(case.config(client_core)).handler(pinger).start()?;
+    let client = tls::client(server.local_addr(), case.config(client_core))?.handler(pinger).start()?;
     let recorder = done.take(case.run + GRACE).unwrap_or_else(|| Err(harness::stuck()))?;
     Ok(Run::new(recorder, client.driver().name))
 }
