@@ -281,11 +281,13 @@ fn plan(target: &Connect, config: &Config, sole: Option<Sole>) -> Result<Plan, E
     let role = ClientRole::new(target.peer, target.addresses.clone());
     let memory = thread::memory(&config)?;
     let inboxes = inboxes(1, 0);
+    let lines = thread::counters_file(&config, false, target.addresses[0])?.pop().flatten();
     Ok(Plan {
         config,
         role: Role::Client(role),
         memory,
         inboxes,
+        lines,
         listener: None,
         sole,
         #[cfg(feature = "tls")]

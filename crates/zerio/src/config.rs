@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 mod memory;
@@ -128,6 +129,12 @@ pub struct Config {
     /// only to read the bill, [`Config::memory`], before there are certificates. Default: no.
     #[cfg(feature = "tls")]
     pub tls: bool,
+    /// A file in which other processes can read the counters, sessions and latencies while it runs, with
+    /// [`CountersFile`](crate::CountersFile) or `zerio stat` and `zerio top`: reading costs the engines nothing, and writing
+    /// it some µs each tenth of a second. A path, or a name alone for a file in
+    /// [`CountersFile::folder`](crate::CountersFile::folder). It is made at start, where the file of a process that has
+    /// ended is replaced, and removed at the end. Default: none.
+    pub counters_file: Option<PathBuf>,
 }
 
 impl Default for Config {
@@ -160,6 +167,7 @@ impl Default for Config {
             huge_pages: false,
             #[cfg(feature = "tls")]
             tls: false,
+            counters_file: None,
         }
     }
 }

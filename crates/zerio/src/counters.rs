@@ -1,9 +1,16 @@
-//! Counters: one table of name and meaning, read at any time without stopping anything.
-#![forbid(unsafe_code)]
+//! Counters: one table of name and meaning, read at any time without stopping anything. Other processes
+//! read them in a file: `file` writes it, `reader` reads it, `layout` says where everything stands, `map` maps it.
+#![deny(unsafe_code)]
 
 use std::fmt;
 
 use crate::cursor::Tally;
+
+pub(crate) mod file;
+pub(crate) mod histogram;
+pub(crate) mod layout;
+mod map;
+pub(crate) mod reader;
 
 macro_rules! counters {
     ($(#[$about:meta])* $all:ident, $tallies:ident; $($name:ident: $meaning:literal,)*) => {

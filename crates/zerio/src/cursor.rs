@@ -21,10 +21,12 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 mod atomics;
 mod barrier;
 mod commit_word;
+mod line;
 
 use atomics::{AtomicBool, AtomicU32, AtomicU64, as_sequential_as_said, compiler_fence, fence};
 pub(crate) use barrier::ProcessBarrier;
 pub(crate) use commit_word::{ClosedMeanwhile, CommitWord, Hold};
+pub(crate) use line::{Line, Word};
 
 /// On cache lines of its own. 128 bytes: today's processors fetch lines in pairs, and Apple's have
 /// lines of 128.
@@ -107,6 +109,11 @@ impl Tally {
         if n > self.0.load(Relaxed) {
             self.0.store(n, Relaxed);
         }
+    }
+
+    /// Begins anew, where only one thread does.
+    pub(crate) fn reset(&self) {
+        self.0.store(0, Relaxed);
     }
 
     #[inline]

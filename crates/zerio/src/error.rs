@@ -104,6 +104,15 @@ pub enum Error {
         /// What the system said.
         why: String,
     },
+    /// The counters file that was asked for can't be made.
+    #[error("can't make the counters file {}: {why}", .path.display())]
+    CountersFile {
+        /// Its path, or its name.
+        path: std::path::PathBuf,
+        /// What is in the way.
+        #[source]
+        why: io::Error,
+    },
     /// The system did not give what an engine needs: memory, a thread, a descriptor.
     #[error("the system refused {what}: {why}")]
     System {

@@ -104,6 +104,12 @@ mod wire;
 pub use builder::Builder;
 pub use client::{Client, Connect, PolledClient};
 pub use config::{Config, ConfigError, DriverKind, Memory, SameId};
+pub use counters::histogram::Histogram;
+pub use counters::layout::{FieldKind, FieldScope};
+pub use counters::reader::{
+    CountersFile, CountersFileError, CountersRow, CountersSnapshot, CountersValue, CountersWriter, Field,
+    WriterState,
+};
 pub use counters::{Counters, EngineTotals, Received, Sent, SessionCounters};
 pub use engine::Context;
 pub use error::{

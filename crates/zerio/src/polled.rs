@@ -46,10 +46,8 @@ impl<H: Handler> Polled<H> {
             return Err(self.fail());
         }
         let begun = thread::now();
-        if let Some(last) = self.worked.take() {
-            let tallies = &self.driven.shared().tallies;
-            tallies.longest_turn_ns.raise(begun.since(last).as_nanos() as u64);
-        }
+        let last = self.worked.take();
+        self.driven.turned(last.unwrap_or(begun), begun, usize::from(last.is_some()));
         self.in_turn = true;
         let outcome = self.driven.turn(begun);
         self.in_turn = false;

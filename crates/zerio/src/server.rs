@@ -358,16 +358,18 @@ fn plans(
     let engines = memories.iter().map(|memory| memory.0.clone()).collect();
     let directory = Arc::new(Directory::new(engines, config));
     let inboxes = inboxes(config.engines, config.slots_per_engine());
+    let mut lines = thread::counters_file(config, true, address)?.into_iter();
     let mut listener = Some(listener);
     let plan = |(engine, memory)| {
         let role = ServerRole { directory: directory.clone(), engine, same_id: config.same_id };
         let (listener, sole) = (listener.take(), sole.take());
-        let inboxes = inboxes.clone();
+        let (inboxes, lines) = (inboxes.clone(), lines.next().flatten());
         Plan {
             config: config.clone(),
             role: Role::Server(role),
             memory,
             inboxes,
+            lines,
             listener,
             sole,
             #[cfg(feature = "tls")]

@@ -1,19 +1,23 @@
-//! Names, pins, prioritises and runs engines; picks the driver, once. The only file that reads a clock.
+//! Names and runs engines; picks the driver, once. The only file that reads a clock.
 #![forbid(unsafe_code)]
 
 use std::any::Any;
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use socket2::Socket;
 
+mod place;
+
 use crate::config::{Config, ConfigError, DriverKind};
 use crate::counters::Counters;
+use crate::counters::file::{self, About, Lines};
 use crate::cursor::ProcessBarrier;
 use crate::driver::poll::Poll;
 #[cfg(any(windows, feature = "rio-model"))]
@@ -86,6 +90,8 @@ pub(crate) struct Plan {
     pub(crate) role: Role,
     pub(crate) memory: Memory,
     pub(crate) inboxes: Inboxes<Socket>,
+    /// Where its counters go that other processes read.
+    pub(crate) lines: Option<Lines>,
     pub(crate) listener: Option<Socket>,
     pub(crate) sole: Option<Sole>,
     #[cfg(feature = "tls")]
@@ -103,6 +109,35 @@ pub(crate) fn memory(config: &Config) -> Result<Memory, Error> {
         }
         _ => Error::System { what: "memory for rings and buffers", why },
     })
+}
+
+/// The counters file, where the configuration wants one: the lines of each engine.
+pub(crate) fn counters_file(
+    config: &Config,
+    server: bool,
+    address: SocketAddr,
+) -> Result<Vec<Option<Lines>>, Error> {
+    let Some(path) = &config.counters_file else {
+        return Ok((0..config.engines).map(|_| None).collect());
+    };
+    let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let started = since_1970.as_nanos() as u64;
+    let about = About {
+        server,
+        address: address.to_string(),
+        started,
+        clock: started.saturating_sub(now().nanos()),
+        engines: config.engines,
+        slots: config.slots_per_engine(),
+        sessions_max: config.sessions_max,
+        send_ring: config.send_ring,
+        receive_buffer: config.receive_buffer,
+        message_max: config.message_max,
+    };
+    match file::make(path, &about) {
+        Ok(lines) => Ok(lines.into_iter().map(Some).collect()),
+        Err(why) => Err(Error::CountersFile { path: path.clone(), why }),
+    }
 }
 
 /// An engine on the driver that was picked for it.
@@ -215,6 +250,12 @@ impl<H: Handler> Driven<H> {
         each!(self, engine => engine.turn(now))
     }
 
+    /// A turn that began then has done so much work, and is over.
+    #[inline]
+    pub(crate) fn turned(&mut self, begun: Time, ended: Time, work: usize) {
+        each!(self, engine => engine.turned(begun, ended, work));
+    }
+
     /// The handler has panicked: the engine ends, without it.
     pub(crate) fn end_without_handler(&mut self) {
         each!(self, engine => engine.end_without_handler());
@@ -230,9 +271,11 @@ impl<H: Handler> Driven<H> {
     /// closed, and then it waits for the driver's `Closed` alone, which the contract promises.
     pub(crate) fn finish(&mut self) {
         while !self.is_finished() {
-            let outcome = each!(self, engine => engine.turn(now()).and_then(|work| match work {
-                0 if !engine.is_finished() => engine.park(now()),
-                _ => Ok(()),
+            let begun = now();
+            let outcome = each!(self, engine => engine.turn(begun).and_then(|work| {
+                let ended = now();
+                engine.turned(begun, ended, work);
+                if work == 0 && !engine.is_finished() { engine.park(ended) } else { Ok(()) }
             }));
             if let Err(error) = outcome {
                 self.end_without_driver(error.kind());
@@ -267,6 +310,9 @@ where
         engine
             .listen(listener)
             .map_err(|why| Error::System { what: "to watch the listening socket", why })?;
+    }
+    if let Some(lines) = plan.lines {
+        engine.observe(lines);
     }
     if client {
         engine.connect(now());
@@ -423,7 +469,7 @@ fn run<H: Handler>(
     mut outcome: Option<SyncSender<Outcome>>,
 ) -> Ended {
     let strategy = plan.config.wait;
-    let placed = pin(&plan.config, engine).and_then(|()| set_priority(&plan.config));
+    let placed = place::pin(&plan.config, engine).and_then(|()| place::set_priority(&plan.config));
     let mut driven = match placed.and_then(|()| Driven::new(plan, handler)) {
         Ok((driven, info)) => {
             let _ = ready.send(Ok(info));
@@ -476,8 +522,8 @@ fn cycle<D: Driver, H: Handler>(
         } else if engine.is_finished() {
             *outcome = None;
         }
+        engine.turned(begun, ended, work);
         let next = if work > 0 {
-            engine.shared().tallies.longest_turn_ns.raise(ended.since(begun).as_nanos() as u64);
             idler.worked(ended, engine.served_senders(), now)
         } else if !engine.is_finished() {
             idler.idle(ended, now)
@@ -491,68 +537,6 @@ fn cycle<D: Driver, H: Handler>(
         };
     }
     Ok(())
-}
-
-/// The systems' sets of cores have room for so many; on Windows a thread stays in one group of processors.
-const CORES: usize = if cfg!(windows) { usize::BITS as usize } else { 1024 };
-
-fn pin(config: &Config, engine: usize) -> Result<(), Error> {
-    let Some(&id) = config.cores.get(engine) else { return Ok(()) };
-    // With a number that no core can have `set_for_current` ends the process, or takes another core.
-    if id < CORES && core_affinity::set_for_current(core_affinity::CoreId { id }) {
-        return Ok(());
-    }
-    let cores = core_affinity::get_core_ids().unwrap_or_default();
-    let ids: Vec<usize> = cores.iter().map(|core| core.id).collect();
-    let why = format!("this process may not run on core {id}");
-    Err(ConfigError::new("cores", &config.cores, why, format!("it may on {ids:?}")).into())
-}
-
-/// Gives the calling thread the real-time priority that the user wants.
-fn set_priority(config: &Config) -> Result<(), Error> {
-    let Some(priority) = config.priority else { return Ok(()) };
-    let (why, instead) = match real_time(priority) {
-        Ok(()) => return Ok(()),
-        Err(why) if why.kind() == io::ErrorKind::PermissionDenied => (
-            format!("the system refused it: {why}"),
-            "it takes CAP_SYS_NICE, or an RLIMIT_RTPRIO (`ulimit -r`) as high; None takes nothing",
-        ),
-        Err(why) => (format!("the system refused it: {why}"), "None would do"),
-    };
-    Err(ConfigError::new("priority", priority, why, instead).into())
-}
-
-#[cfg(any(target_os = "linux", windows))]
-fn real_time(priority: u8) -> io::Result<()> {
-    use thread_priority::{Error as Why, thread_native_id};
-    #[cfg(target_os = "linux")]
-    let outcome = {
-        use thread_priority::{
-            RealtimeThreadSchedulePolicy, ThreadPriority, ThreadPriorityValue, ThreadSchedulePolicy,
-        };
-        let value = ThreadPriorityValue::try_from(priority).map_err(io::Error::other)?;
-        thread_priority::set_thread_priority_and_policy(
-            thread_native_id(),
-            ThreadPriority::Crossplatform(value),
-            ThreadSchedulePolicy::Realtime(RealtimeThreadSchedulePolicy::Fifo),
-        )
-    };
-    #[cfg(windows)]
-    let outcome = {
-        // There is one such priority for threads of an ordinary process.
-        let _ = priority;
-        let critical = thread_priority::WinAPIThreadPriority::TimeCritical;
-        thread_priority::set_winapi_thread_priority(thread_native_id(), critical)
-    };
-    outcome.map_err(|why| match why {
-        Why::OS(code) => io::Error::from_raw_os_error(code),
-        other => io::Error::other(other),
-    })
-}
-
-#[cfg(not(any(target_os = "linux", windows)))]
-fn real_time(_: u8) -> io::Result<()> {
-    Err(io::Error::new(io::ErrorKind::Unsupported, "zerio sets no priorities here"))
 }
 
 fn panic_message(panic: &(dyn Any + Send)) -> String {

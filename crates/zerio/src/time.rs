@@ -44,6 +44,12 @@ impl Time {
         Time(nanos)
     }
 
+    /// How many they are.
+    #[inline]
+    pub(crate) const fn nanos(self) -> u64 {
+        self.0
+    }
+
     /// This time and `later` on top; a sum that does not fit is a time that never comes.
     #[inline]
     pub(crate) fn after(self, later: Duration) -> Time {

@@ -453,8 +453,12 @@ fn say(stream: &mut TcpStream, message: &[u8]) {
 }
 
 fn config(driver: DriverKind, tls: bool) -> Config {
+    static FILES: AtomicU64 = AtomicU64::new(0);
     let mut config = Config::default();
     config.driver = driver;
+    // With counters that others can read, which is more than without; a client has a file of its own.
+    let file = format!("zerio-allocations-{}-{}", std::process::id(), FILES.fetch_add(1, SeqCst));
+    config.counters_file = Some(std::env::temp_dir().join(file));
     (config.message_max, config.send_ring, config.receive_buffer) = (4096, 16 * 1024, 8192);
     (config.sessions_max, config.socket_send_buffer) = (5, Some(4096));
     // A record fits beside a message that is not yet whole; only TLS asks for that.

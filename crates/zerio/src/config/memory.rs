@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use crate::counters::layout::Layout;
+
 use super::{Config, ConfigError, DriverKind, HANDSHAKE_BYTES, TABLES_PER_SLOT};
 
 /// What the table of addresses costs for each of its places, in bytes, and at its end; a test holds the first
@@ -30,6 +32,8 @@ pub struct Memory {
     pub tables: usize,
     /// Bytes of the table of addresses, where `connections_per_address` needs one.
     pub addresses: usize,
+    /// Bytes of the counters file, which takes memory where it is in memory, as in `/dev/shm`.
+    pub counters_file: usize,
     /// Bytes of those above that the kernel keeps from being swapped out: what counts against
     /// `ulimit -l`.
     pub pinned: usize,
@@ -39,7 +43,8 @@ impl Memory {
     /// The whole sum, in bytes.
     pub fn total(&self) -> usize {
         let rings = [self.send_rings, self.receive_buffers, self.handshakes, self.sealed];
-        rings.into_iter().chain([self.tables, self.addresses]).fold(0, usize::saturating_add)
+        let rest = [self.tables, self.addresses, self.counters_file];
+        rings.into_iter().chain(rest).fold(0, usize::saturating_add)
     }
 
     /// What of it is not pinned, in bytes.
@@ -59,6 +64,9 @@ impl fmt::Display for Memory {
         }
         writeln!(f, "{:>12} KiB  tables, at the most", kib(self.tables))?;
         writeln!(f, "{:>12} KiB  addresses", kib(self.addresses))?;
+        if self.counters_file > 0 {
+            writeln!(f, "{:>12} KiB  counters file", kib(self.counters_file))?;
+        }
         writeln!(f, "{:>12} KiB  in all, mapped at start and touched when used", kib(self.total()))?;
         write!(f, "{:>12} KiB  of it pinned, {} KiB not", kib(self.pinned), kib(self.unpinned()))
     }
@@ -92,7 +100,21 @@ impl Config {
             // A hash table is full with 7 of 8 places, and their number is a power of two.
             addresses => (addresses * 8).div_ceil(7).next_power_of_two() * ADDRESS_BYTES + ADDRESSES_END,
         };
-        Ok(Memory { slots, send_rings, receive_buffers, handshakes, sealed, tables, addresses, pinned })
+        let counters_file = match self.counters_file {
+            Some(_) => Layout::new(self.engines, self.slots_per_engine()).bytes(),
+            None => 0,
+        };
+        Ok(Memory {
+            slots,
+            send_rings,
+            receive_buffers,
+            handshakes,
+            sealed,
+            tables,
+            addresses,
+            counters_file,
+            pinned,
+        })
     }
 
     /// For how many addresses the table is made that bounds connections from each: for twice as many as can be

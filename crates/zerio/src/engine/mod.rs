@@ -17,6 +17,7 @@ mod life;
 mod loss;
 mod parking;
 mod patience;
+mod publish;
 mod streams;
 #[cfg(feature = "tls")]
 mod tls;
@@ -42,6 +43,7 @@ use crate::time::Time;
 use crate::wait::InHandler;
 use crate::wire::PeerId;
 use admission::Untold;
+use publish::Publisher;
 use streams::Streams;
 
 /// How long accepting rests after it failed, as for want of descriptors: trying again at once would
@@ -65,6 +67,8 @@ pub(crate) struct Engine<D: Driver, H> {
     silent: bool,
     /// The last turn had work from other threads.
     served_senders: bool,
+    /// Where its counters go that other processes read.
+    publisher: Option<Box<Publisher>>,
 }
 
 /// Messages that a handler was given and that are not counted yet, of a session, and the bytes of their frames.
@@ -235,8 +239,20 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         };
         let done = Vec::with_capacity(driver::completions_max(slots));
         let handed = Handed::default();
-        let (silent, served_senders) = (false, false);
-        Engine { driver, handler, region, buffers, core, done, inboxes, own, handed, silent, served_senders }
+        Engine {
+            driver,
+            handler,
+            region,
+            buffers,
+            core,
+            done,
+            inboxes,
+            own,
+            handed,
+            silent: false,
+            served_senders: false,
+            publisher: None,
+        }
     }
 
     /// One run of the duty cycle, without waiting. Tells how much work it did. An error is the driver's,
@@ -310,6 +326,7 @@ impl<D: Driver, H: Handler> Engine<D, H> {
 
     /// What was left, when it is finished.
     pub(crate) fn take_report(&mut self) -> Report {
+        self.publish_last();
         std::mem::take(&mut self.core.report)
     }
 

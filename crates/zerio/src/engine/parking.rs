@@ -46,6 +46,7 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         if !self.done.is_empty() {
             return None;
         }
+        let longest = self.publisher.as_ref().map_or(LONGEST_PARK, |publisher| publisher.longest_park(now));
         let watching = !core.end_streams();
         if !core.shared.bell.fall_asleep() {
             return None;
@@ -56,7 +57,7 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         Some(match (stop || self.inboxes[self.own].is_filled(), looks_again) {
             (true, _) => Duration::ZERO,
             (false, true) => LOOK_AGAIN,
-            (false, false) => core.alarm.min(core.accept_at).since(now).min(LONGEST_PARK),
+            (false, false) => core.alarm.min(core.accept_at).since(now).min(longest),
         })
     }
 

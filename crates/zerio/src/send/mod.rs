@@ -12,6 +12,7 @@ mod doorbell;
 mod greeting;
 #[cfg(feature = "sim")]
 mod inspect;
+pub(crate) mod observed;
 mod pump;
 pub(crate) mod ring;
 #[cfg(feature = "tls")]
@@ -27,6 +28,7 @@ use crate::wire::HEADER;
 use claim::Claim;
 pub(crate) use doorbell::Doorbell;
 use greeting::Greeting;
+use observed::Fill;
 use pump::Pump;
 use ring::Ring;
 #[cfg(feature = "tls")]
@@ -320,7 +322,23 @@ impl SendPath {
     /// Commits the frame of `len` bytes that stands at `start`, on the engine's own thread.
     #[inline(always)]
     pub(super) fn commit_sole(&self, committed: u64, start: u64, len: usize) {
-        self.ring.note(committed, start);
+        if self.ring.begins_block(start) {
+            return self.commit_sole_in_new_block(committed, start, len);
+        }
+        self.commit_sole_noted(committed, start, len);
+    }
+
+    /// The same, apart: what calls a function in its middle has registers to save.
+    #[cold]
+    #[inline(never)]
+    fn commit_sole_in_new_block(&self, committed: u64, start: u64, len: usize) {
+        self.ring.mark(start);
+        self.commit_sole_noted(committed, start, len);
+    }
+
+    #[inline(always)]
+    fn commit_sole_noted(&self, committed: u64, start: u64, len: usize) {
+        self.ring.note_in_block(committed, start);
         self.ring.word().commit(start + len as u64);
         // The engine is awake: it is here.
         self.bell.mark(self.index);
@@ -345,8 +363,25 @@ impl SendPath {
     }
 
     /// The same for the owner of a claim.
+    #[inline(never)]
     pub(super) fn commit_claim(&self, committed: u64, start: u64, len: usize) -> Result<(), SendError> {
-        self.ring.note(committed, start);
+        if self.ring.begins_block(start) {
+            return self.commit_claim_in_new_block(committed, start, len);
+        }
+        self.commit_claim_noted(committed, start, len)
+    }
+
+    /// The same, apart: what calls a function in its middle has registers to save.
+    #[cold]
+    #[inline(never)]
+    fn commit_claim_in_new_block(&self, committed: u64, start: u64, len: usize) -> Result<(), SendError> {
+        self.ring.mark(start);
+        self.commit_claim_noted(committed, start, len)
+    }
+
+    #[inline(always)]
+    fn commit_claim_noted(&self, committed: u64, start: u64, len: usize) -> Result<(), SendError> {
+        self.ring.note_in_block(committed, start);
         match self.ring.word().commit_claim(start + len as u64) {
             Ok(false) => {}
             Ok(true) => self.lobby.tell(),
@@ -451,6 +486,14 @@ impl SendPath {
     pub(crate) fn left(&self) -> Undelivered {
         let pump = wait::take_soon(&self.pump);
         self.ring.left(&pump.reader)
+    }
+
+    /// How full the ring is. `None` where it is not observed, or where another thread is just pumping.
+    pub(crate) fn fill(&self) -> Option<Fill> {
+        let (observed, pump) = (self.ring.observed()?, self.pump.try_take()?);
+        let fill = self.ring.fill(&pump.reader);
+        observed.look(fill.committed - fill.acked);
+        Some(Fill { high_water: observed.high_water(), ..fill })
     }
 
     pub(crate) fn counters(&self) -> Sent {

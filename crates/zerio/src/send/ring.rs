@@ -18,13 +18,15 @@
 //!   bytes of that lap end. There is at most one skip between `acked` and `committed`.
 #![allow(unsafe_code)]
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::config::RING_BLOCKS;
 use crate::cursor::{CommitWord, Cursor, Hold, Padded, Tally};
 use crate::error::Undelivered;
 use crate::region::{Region, Span, Start};
 use crate::wire::{self, HEADER};
+
+use super::observed::{Fill, Observed};
 
 pub(crate) struct Ring {
     senders: Padded<Senders>,
@@ -36,6 +38,8 @@ pub(crate) struct Ring {
     capacity: u64,
     /// A block's size, as a power of two.
     block_bits: u32,
+    /// Where somebody reads it: how full it has been, and how long messages waited in it.
+    observed: OnceLock<Box<Observed>>,
 }
 
 /// What senders write. All but the word is published by the word.
@@ -57,8 +61,11 @@ struct Senders {
 pub(crate) struct Reader {
     acked: u64,
     submitted: u64,
-    /// `committed`, as it was when last looked at.
-    seen: u64,
+    /// The lower half of `committed`, as it was when last looked at: it is never further away than the ring is large.
+    seen: u32,
+    /// The lower half of the position up to which acking needs no second look: there a block is over, or the message
+    /// at its start is taken. Never further away than a block.
+    boundary: u32,
 }
 
 impl Reader {
@@ -92,7 +99,17 @@ impl Ring {
             memory,
             capacity,
             block_bits: (capacity / RING_BLOCKS as u64).trailing_zeros(),
+            observed: OnceLock::new(),
         }
+    }
+
+    /// From now on it keeps what somebody wants to read of it.
+    pub(crate) fn observe(&self, observed: Observed) {
+        let _ = self.observed.set(Box::new(observed));
+    }
+
+    pub(crate) fn observed(&self) -> Option<&Observed> {
+        self.observed.get().map(Box::as_ref)
     }
 
     /// Opens the closed ring for a new session. Nobody holds it, and its reader is a new one.
@@ -105,6 +122,9 @@ impl Ring {
         // The last session's marks could be taken for this one's, where a long frame leaves them standing.
         self.senders.marks.iter().for_each(|mark| mark.set(NO_MARK));
         self.senders.generation.set(u64::from(generation));
+        if let Some(observed) = self.observed() {
+            observed.reset();
+        }
         self.senders.word.open();
     }
 
@@ -185,14 +205,24 @@ impl Ring {
     /// For whoever has the ring, just before it commits: makes a note of a frame.
     #[inline]
     pub(crate) fn note(&self, committed: u64, start: u64) {
+        if self.begins_block(start) {
+            self.mark(start);
+        }
+        self.note_in_block(committed, start);
+    }
+
+    /// For whoever has the ring: whether no frame that started in this one's block has been made a note of.
+    #[inline]
+    pub(crate) fn begins_block(&self, start: u64) -> bool {
+        self.senders.marked.own() != (start >> self.block_bits) + 1
+    }
+
+    /// For whoever has the ring, just before it commits: makes a note of a frame that begins no block, or is marked.
+    #[inline]
+    pub(crate) fn note_in_block(&self, committed: u64, start: u64) {
         let senders = &self.senders;
         if start != committed {
             senders.skip.set(committed);
-        }
-        let block = start >> self.block_bits;
-        if senders.marked.own() != block + 1 {
-            senders.marks[block as usize % RING_BLOCKS].set(start);
-            senders.marked.set(block + 1);
         }
         self.count();
     }
@@ -208,6 +238,18 @@ impl Ring {
     pub(crate) fn clear_until(&self) -> u64 {
         let block_end = self.senders.marked.own() << self.block_bits;
         block_end.min(self.senders.released_seen.own() + self.capacity)
+    }
+
+    /// For whoever has the ring: marks the first frame in a block.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn mark(&self, start: u64) {
+        let (senders, block) = (&self.senders, start >> self.block_bits);
+        senders.marks[block as usize % RING_BLOCKS].set(start);
+        senders.marked.set(block + 1);
+        if let Some(observed) = self.observed() {
+            observed.stamp(block);
+        }
     }
 
     /// For the owner of a claim that could not be committed, before it lets go: the message that it made a note
@@ -231,12 +273,19 @@ impl Ring {
     /// For the reader: whether it has acked all that was committed when it last looked.
     #[inline]
     pub(crate) fn is_caught_up(&self, reader: &Reader) -> bool {
-        reader.acked == reader.seen
+        reader.acked as u32 == reader.seen
     }
 
     /// For the reader: how many bytes of the ring are in use.
     pub(crate) fn in_use(&self, reader: &Reader) -> u64 {
         self.senders.word.position() - reader.acked
+    }
+
+    /// For the reader: how far it is, and how far the senders are. A skip alone is nothing that is in use.
+    pub(crate) fn fill(&self, reader: &Reader) -> Fill {
+        let committed = self.senders.word.position();
+        let (acked, _) = self.lap(reader.acked, committed);
+        Fill { acked, committed, high_water: 0 }
     }
 
     /// How many bytes it holds at the most.
@@ -274,7 +323,7 @@ impl Ring {
     pub(crate) fn next_within(&self, reader: &mut Reader, most: u64) -> Option<Span> {
         debug_assert_eq!(reader.acked, reader.submitted, "one span in flight");
         let committed = self.senders.word.position();
-        reader.seen = committed;
+        reader.seen = committed as u32;
         if committed == reader.acked {
             return None;
         }
@@ -315,10 +364,25 @@ impl Ring {
 
     #[inline]
     fn ack(&self, reader: &mut Reader, to: u64) {
-        let before = reader.acked >> self.block_bits;
-        let after = to >> self.block_bits;
+        if (to as u32).wrapping_sub(reader.boundary) as i32 >= 0 {
+            self.cross(reader, to);
+        }
         reader.acked = to;
         reader.submitted = reader.submitted.max(to);
+    }
+
+    /// Acking up to `to` is about to cross the boundary.
+    #[inline(never)]
+    fn cross(&self, reader: &mut Reader, to: u64) {
+        let before = reader.acked >> self.block_bits;
+        let after = to >> self.block_bits;
+        let mut boundary = (after + 1) << self.block_bits;
+        if let Some(observed) = self.observed() {
+            let committed = self.senders.word.position();
+            let next = observed.taken(reader.acked..to, committed, self.block_bits, &self.senders.marks);
+            boundary = boundary.min(next);
+        }
+        reader.boundary = boundary as u32;
         if after != before {
             self.released.publish(after << self.block_bits);
         }

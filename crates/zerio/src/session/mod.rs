@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::config::{Config, HANDSHAKE_BYTES};
-use crate::counters::{Counters, EngineTallies, ReceivedTallies, SessionCounters};
+use crate::counters::{Counters, EngineTallies, EngineTotals, ReceivedTallies, SessionCounters};
 use crate::cursor::{Flag, Requests, Tally};
 use crate::driver::SlotId;
 use crate::error::{Reason, RefusalCode};
@@ -74,7 +74,7 @@ impl Slot {
     }
 
     /// What all its sessions have done.
-    fn counters(&self) -> SessionCounters {
+    pub(crate) fn counters(&self) -> SessionCounters {
         SessionCounters { sent: self.send.counters(), received: self.received.read() }
     }
 
@@ -145,9 +145,13 @@ impl Shared {
     /// What the engine and its sessions have done so far.
     pub(crate) fn counters(&self) -> Counters {
         let add = |sum: SessionCounters, slot: &Slot| sum.combine(&slot.counters(), u64::wrapping_add);
-        let mut engine = self.tallies.read();
-        engine.wake_ups = self.bell.wake_ups.get();
-        Counters { engine, sessions: self.slots.iter().fold(SessionCounters::default(), add) }
+        let sessions = self.slots.iter().fold(SessionCounters::default(), add);
+        Counters { engine: self.engine_totals(), sessions }
+    }
+
+    /// What the engine alone has done so far.
+    pub(crate) fn engine_totals(&self) -> EngineTotals {
+        EngineTotals { wake_ups: self.bell.wake_ups.get(), ..self.tallies.read() }
     }
 
     /// The engine is to drain its sessions and end.
@@ -277,6 +281,9 @@ mod tests {
             + size_of::<Session>()
             + size_of::<Buffer>()
             + 2 * directory::BYTES_PER_SESSION
+            // Where others read its counters: this, and what the publisher knows of it.
+            + size_of::<crate::send::observed::Observed>()
+            + 512
             + 4 * size_of::<crate::driver::Completion<Socket>>()
             + size_of::<(Socket, SocketAddr)>();
         assert!(per_slot <= crate::config::TABLES_PER_SLOT, "{per_slot} bytes");

@@ -458,7 +458,7 @@ fn what_each_side_writes_is_on_lines_of_its_own() {
 fn the_rings_parts_have_the_sizes_that_were_meant() {
     // Six words for each message, and a mark for each of the sixteen blocks.
     assert_eq!(size_of::<Senders>(), (6 + RING_BLOCKS) * 8);
-    // Three cursors: the pump copies it when a session begins.
+    // Two cursors and the lower halves of two: the pump copies it when a session begins.
     assert_eq!(size_of::<Reader>(), 24);
     // Two lines for senders, one for the reader's word, one that nobody writes.
     assert_eq!(size_of::<Ring>(), 4 * 128);

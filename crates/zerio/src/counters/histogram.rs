@@ -1,0 +1,192 @@
+//! Times in a histogram of fixed size, with a relative error of less than a hundredth: recording allocates nothing
+//! and takes some ns.
+//!
+//! Below 256 ns each value has a bucket; above, each power of two has 128 of the same width, as High Dynamic Range
+//! histograms have them. What is longer than two minutes counts as two minutes.
+#![forbid(unsafe_code)]
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::map::Map;
+use crate::cursor::Word;
+
+/// Buckets for each power of two, as a power of two.
+pub(crate) const PRECISION: u32 = 7;
+
+/// Values that need so many bits are in the last bucket that there is.
+const BITS: u32 = 37;
+
+/// How many buckets there are.
+pub(crate) const BUCKETS: usize = ((BITS - PRECISION + 1) << PRECISION) as usize;
+
+/// Words before the buckets: the sum, the largest value, and six that say nothing yet.
+pub(crate) const HEAD: usize = 8;
+
+/// Words of a whole one, whole lines.
+pub(crate) const WORDS: usize = (HEAD + BUCKETS).next_multiple_of(16);
+
+/// The bucket of a value.
+#[inline]
+fn bucket(value: u64) -> usize {
+    let value = value.min((1 << BITS) - 1);
+    let shift = (u64::BITS - (value >> (PRECISION + 1)).leading_zeros()) as u64;
+    ((shift << PRECISION) + (value >> shift)) as usize
+}
+
+/// The values that a bucket has.
+fn values(bucket: usize) -> Range<u64> {
+    let shift = (bucket >> PRECISION).saturating_sub(1);
+    let first = (bucket - (shift << PRECISION)) as u64;
+    first << shift..(first + 1) << shift
+}
+
+/// One in a counters file, to record in.
+#[derive(Clone, Debug)]
+pub(crate) struct Recorder {
+    map: Arc<Map>,
+    start: usize,
+}
+
+impl Recorder {
+    pub(crate) fn new(map: Arc<Map>, start: usize) -> Recorder {
+        Recorder { map, start }
+    }
+
+    /// Records a value, where one thread alone does.
+    #[inline]
+    pub(crate) fn record(&self, value: u64) {
+        let words = self.words();
+        words[HEAD + bucket(value)].add(1);
+        words[0].add(value);
+        if value > words[1].get() {
+            words[1].set(value);
+        }
+    }
+
+    /// Records a value, where several threads may.
+    pub(crate) fn record_shared(&self, value: u64) {
+        let words = self.words();
+        words[HEAD + bucket(value)].add_shared(1);
+        words[0].add_shared(value);
+        words[1].raise_shared(value);
+    }
+
+    #[inline]
+    fn words(&self) -> &[Word] {
+        &self.map.words()[self.start..self.start + WORDS]
+    }
+}
+
+/// Times as they were recorded until some moment: a copy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Histogram {
+    count: u64,
+    sum: u64,
+    max: u64,
+    buckets: Box<[u64]>,
+}
+
+impl Histogram {
+    /// The words of one in a file, as they are just now.
+    pub(crate) fn copy(words: &[Word]) -> Histogram {
+        let buckets: Box<[u64]> = words[HEAD..HEAD + BUCKETS].iter().map(Word::get).collect();
+        Histogram { count: buckets.iter().sum(), sum: words[0].get(), max: words[1].get(), buckets }
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// The longest, in nanoseconds.
+    pub fn max(&self) -> u64 {
+        self.max
+    }
+
+    /// All of them together, in nanoseconds.
+    pub fn sum(&self) -> u64 {
+        self.sum
+    }
+
+    /// The mean, in nanoseconds; 0 where there are none.
+    pub fn mean(&self) -> u64 {
+        self.sum.checked_div(self.count).unwrap_or(0)
+    }
+
+    /// The time that this part of them, 0 to 1, did not exceed, in nanoseconds, to a hundredth; 0 where there are
+    /// none.
+    pub fn quantile(&self, part: f64) -> u64 {
+        let rank = ((self.count as f64 * part).ceil() as u64).clamp(1, self.count.max(1));
+        let mut seen = 0;
+        for (index, count) in self.buckets.iter().enumerate() {
+            seen += count;
+            if seen >= rank {
+                return (values(index).end - 1).min(self.max);
+            }
+        }
+        0
+    }
+
+    /// What has been recorded since an earlier copy of the same one. Its longest is known to a hundredth.
+    pub fn since(&self, earlier: &Histogram) -> Histogram {
+        let pairs = self.buckets.iter().zip(&earlier.buckets);
+        let buckets: Box<[u64]> = pairs.map(|(now, then)| now.saturating_sub(*then)).collect();
+        let last = buckets.iter().rposition(|&count| count > 0);
+        let max = last.map_or(0, |last| (values(last).end - 1).min(self.max));
+        let sum = self.sum.wrapping_sub(earlier.sum);
+        Histogram { count: buckets.iter().sum(), sum, max, buckets }
+    }
+
+    /// Adds those of another one.
+    pub(crate) fn add(&mut self, other: &Histogram) {
+        self.buckets.iter_mut().zip(&other.buckets).for_each(|(own, other)| *own += other);
+        self.count += other.count;
+        self.sum = self.sum.wrapping_add(other.sum);
+        self.max = self.max.max(other.max);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_value_is_in_its_bucket_and_the_buckets_touch() {
+        let mut next = 0;
+        for index in 0..BUCKETS {
+            let values = values(index);
+            assert_eq!(values.start, next, "bucket {index}");
+            assert_eq!((bucket(values.start), bucket(values.end - 1)), (index, index));
+            let width = values.end - values.start;
+            assert!(width == 1 || width * 128 <= values.start, "bucket {index}: {values:?}");
+            next = values.end;
+        }
+        assert_eq!(next, 1 << BITS);
+        assert_eq!((bucket(next), bucket(u64::MAX)), (BUCKETS - 1, BUCKETS - 1));
+    }
+
+    #[cfg(not(loom))]
+    #[test]
+    fn quantiles_are_within_a_hundredth() {
+        let words: Vec<Word> = (0..WORDS).map(|_| Word::default()).collect();
+        for value in 1..=10_000 {
+            words[HEAD + bucket(value * 100)].add(1);
+            words[0].add(value * 100);
+        }
+        words[1].set(1_000_000);
+        let all = Histogram::copy(&words);
+        assert_eq!((all.count(), all.max(), all.mean()), (10_000, 1_000_000, 500_050));
+        for (part, exact) in [(0.5, 500_000.0), (0.99, 990_000.0), (1.0, 1_000_000.0), (0.0, 100.0)] {
+            let found = all.quantile(part) as f64;
+            assert!((found - exact).abs() <= exact / 100.0, "{part}: {found}, and not {exact}");
+        }
+        words[HEAD + bucket(300)].add(5);
+        words[0].add(1500);
+        let news = Histogram::copy(&words).since(&all);
+        assert_eq!((news.count(), news.sum(), news.mean()), (5, 1500, 300));
+        assert!((300..303).contains(&news.max()), "{}", news.max());
+        let none = all.since(&all);
+        assert_eq!((none.count(), none.max(), none.mean(), none.quantile(0.5)), (0, 0, 0, 0));
+    }
+}
