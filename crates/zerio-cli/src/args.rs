@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 use zerio::WaitStrategy;
 
-use crate::settings::{address, bytes, duration, listening, measured_bytes, minutes, seed, wait};
+use crate::settings::{address, bytes, duration, interval, listening, measured_bytes, minutes, seed, wait};
 use crate::tls::{ClientTls, ServerTls};
 
 /// Small messages between one server and several clients over TCP, in microseconds.
@@ -27,6 +27,8 @@ pub(crate) enum Command {
     Ping(Ping),
     Send(Send),
     Listen(Listen),
+    Stat(Stat),
+    Top(Top),
     #[cfg(unix)]
     Torture(Torture),
     Sim(Sim),
@@ -127,6 +129,13 @@ pub(crate) struct Serve {
     /// Print what the settings cost in memory, and what they ask of the system, and end
     #[arg(long)]
     pub(crate) explain: bool,
+    /// The file in which `zerio stat` and `zerio top` find its counters: a path, or a name for one among this user's
+    /// [default: serve- and the address, as in serve-127.0.0.1-7000]
+    #[arg(long, value_name = "FILE", conflicts_with = "no_counters")]
+    pub(crate) counters: Option<std::path::PathBuf>,
+    /// Write no such file
+    #[arg(long)]
+    pub(crate) no_counters: bool,
     /// Print a line of JSON for each event, and for the report at the end
     #[arg(long)]
     pub(crate) json: bool,
@@ -228,6 +237,64 @@ pub(crate) struct Certs {
     /// Peer ids, each with a certificate of its own
     #[arg(long = "client", value_name = "IDS", value_delimiter = ',', default_value = "client-1")]
     pub(crate) clients: Vec<String>,
+}
+
+/// Prints the counters of a server or client that runs on this machine: what its engines count, how long things
+/// take, and each session. It reads a file in memory; the engines do not notice.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  zerio stat\n  zerio stat 127.0.0.1:7000 --json\n  zerio stat --watch 5s"
+)]
+pub(crate) struct Stat {
+    /// Which: its address, its process id, or its file [default: the only one that this user runs]
+    pub(crate) which: Option<String>,
+    /// Print again, each second or so often, what has happened since, until it ends or you end it
+    #[arg(long, value_name = "INTERVAL", num_args = 0..=1, default_missing_value = "1s", value_parser = interval)]
+    pub(crate) watch: Option<Duration>,
+    /// Print JSON; with --watch a line each time
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Shows a running server or client live: its sessions, their rates, how full their rings are and for how long, and
+/// how long its turns take. It goes on when the server ends, and when it is back.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Keys: q quit, s sort by the next column, r reverse, / filter by peer or address, p pause, \
+    arrows and Page Up/Down scroll.\n\nExamples:\n  zerio top\n  zerio top 127.0.0.1:7000 --sort oldest"
+)]
+pub(crate) struct Top {
+    /// Which: its address, its process id, or its file [default: the only one that this user runs]
+    pub(crate) which: Option<String>,
+    /// From one look to the next
+    #[arg(long, short, default_value = "1s", value_parser = interval)]
+    pub(crate) interval: Duration,
+    /// What to sort the sessions by
+    #[arg(long, default_value = "in")]
+    pub(crate) sort: SortBy,
+}
+
+/// The columns of `zerio top` by which it sorts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SortBy {
+    /// The peer id
+    Peer,
+    /// Messages received in a second
+    In,
+    /// Messages sent in a second
+    Out,
+    /// Bytes received in a second
+    InBytes,
+    /// Bytes sent in a second
+    OutBytes,
+    /// How full its send ring is
+    Ring,
+    /// How full it has been at the most
+    High,
+    /// How long its oldest unsent byte has waited
+    Oldest,
+    /// Sends that found no room
+    Full,
 }
 
 /// Serves a thousand clients while others misbehave, come and go, are stopped and killed, and descriptors run

@@ -9,6 +9,7 @@ mod allocations;
 mod args;
 mod bench;
 mod certs;
+mod counters;
 mod cpu;
 mod doctor;
 mod failure;
@@ -19,8 +20,10 @@ mod ping;
 mod serve;
 mod settings;
 mod sim;
+mod stat;
 mod terminal;
 mod tls;
+mod top;
 #[cfg(unix)]
 mod torture;
 
@@ -44,6 +47,8 @@ fn main() -> ExitCode {
         Command::Listen(args) => lines::listen(&args),
         #[cfg(unix)]
         Command::Torture(args) => torture::run(&args),
+        Command::Stat(args) => stat::run(&args),
+        Command::Top(args) => top::run(&args),
         Command::Sim(args) => sim::run(&args),
         Command::Completions(args) => manual::completions(&args),
         Command::Man(args) => manual::man(&args),

@@ -9,9 +9,11 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use zerio::{Config, Context, Disconnection, Handler, Rejections, Server};
+use zerio::tls::TlsServer;
+use zerio::{Config, Context, Disconnection, Error, Handler, Rejections, Server};
 
 use crate::args;
+use crate::counters::default_name;
 use crate::failure::Failure;
 use crate::interrupt;
 use crate::terminal;
@@ -26,6 +28,7 @@ pub(crate) fn run(args: &args::Serve) -> Result<(), Failure> {
     args.server.apply(&mut config);
     config.engines = args.engines;
     if args.explain {
+        config.counters_file = (!args.no_counters).then(|| args.counters.clone().unwrap_or_default());
         return explain(&config, args.json);
     }
     let (events, happened) = channel();
@@ -34,7 +37,7 @@ pub(crate) fn run(args: &args::Serve) -> Result<(), Failure> {
 
     let unanswered = Arc::new(AtomicU64::new(0));
     let echo = |_| Echo { events: events.clone(), unanswered: unanswered.clone() };
-    let server = args.server.bind(&args.address, tls)?.config(config).start_each(echo)?;
+    let server = start(args, config, tls, echo)?;
     drop(events);
     let mut log = Log { json: args.json };
     log.listening(&server)?;
@@ -63,6 +66,31 @@ pub(crate) fn run(args: &args::Serve) -> Result<(), Failure> {
     stop(server, &happened, &mut log, unanswered.load(Ordering::Relaxed))
 }
 
+/// Starts it, with a file of counters unless it is to have none.
+fn start(
+    args: &args::Serve,
+    mut config: Config,
+    tls: Option<TlsServer>,
+    echo: impl Fn(usize) -> Echo,
+) -> Result<Server, Failure> {
+    let bound = args.server.bind(&args.address, tls.clone())?;
+    let address = bound.local_addr();
+    config.counters_file = match &args.counters {
+        _ if args.no_counters => None,
+        Some(path) => Some(path.clone()),
+        None => Some(default_name(address)),
+    };
+    match bound.config(config.clone()).start_each(&echo) {
+        // Nobody asked for it: a machine without shared memory serves all the same.
+        Err(error @ Error::CountersFile { .. }) if args.counters.is_none() => {
+            terminal::note(format_args!("zerio: {error}; serving without (`zerio stat` won't find it)"));
+            config.counters_file = None;
+            Ok(args.server.bind(&address.to_string(), tls)?.config(config).start_each(echo)?)
+        }
+        outcome => Ok(outcome?),
+    }
+}
+
 /// Prints what the settings cost in memory, and what they ask of the system for speed's sake.
 fn explain(config: &Config, as_json: bool) -> Result<(), Failure> {
     let memory = config.memory()?;
@@ -71,7 +99,8 @@ fn explain(config: &Config, as_json: bool) -> Result<(), Failure> {
         let (pinned, unpinned) = (memory.pinned, memory.unpinned());
         json!({
             "slots": memory.slots, "send_rings": memory.send_rings, "receive_buffers": memory.receive_buffers,
-            "handshakes": memory.handshakes, "sealed": memory.sealed, "tables": memory.tables, "addresses": memory.addresses,
+            "handshakes": memory.handshakes, "sealed": memory.sealed, "tables": memory.tables,
+            "addresses": memory.addresses, "counters_file": memory.counters_file,
             "total": memory.total(), "pinned": pinned, "unpinned": unpinned,
             "busy_poll_us": busy_poll.map(|time| time.as_micros() as u64), "priority": priority, "huge_pages": huge_pages,
         })

@@ -79,6 +79,17 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     time.ok_or_else(|| format!("{text} is too long; a year is the most"))
 }
 
+/// From one look to the next: engines tell what they count ten times a second.
+pub(crate) fn interval(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        time if time < Duration::from_millis(100) => {
+            Err("nothing is new more often; give 100ms or more".into())
+        }
+        time if time > Duration::from_secs(3600) => Err("it is too long; give an hour or less".into()),
+        time => Ok(time),
+    }
+}
+
 /// A wait strategy, by the name that it is printed by.
 pub(crate) fn wait(text: &str) -> Result<WaitStrategy, String> {
     let (name, time) = match text.split_once(':') {
@@ -241,6 +252,9 @@ mod tests {
         assert_eq!(duration("20us"), Ok(Duration::from_micros(20)));
         assert_eq!(duration("1.5s"), Ok(Duration::from_millis(1500)));
         assert_eq!(duration("0ms"), Ok(Duration::ZERO));
+        assert_eq!(interval("100ms"), Ok(Duration::from_millis(100)));
+        assert_eq!(interval("60m"), Ok(Duration::from_secs(3600)));
+        assert!(["99ms", "61m"].iter().all(|text| interval(text).is_err()));
         for bad in ["", "5", "s", "5h", "-1s", "1.2.3s"] {
             assert!(duration(bad).is_err(), "{bad}");
         }

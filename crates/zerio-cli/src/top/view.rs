@@ -1,0 +1,233 @@
+//! What `zerio top` draws: who it is, what all of it does, and a line for each session. It fits 80 columns; a wider
+//! terminal gets more of them.
+#![forbid(unsafe_code)]
+
+use ratatui::Frame;
+use ratatui::layout::{Alignment, Constraint, Layout, Rect};
+use ratatui::style::{Color, Modifier, Style, Stylize};
+use ratatui::text::{Line as TextLine, Span};
+use ratatui::widgets::{Cell, Paragraph, Row, Table};
+use zerio::WriterState;
+
+use super::model::{Line, Model};
+use crate::args::SortBy;
+use crate::counters::{harmless, short, short_time};
+
+/// From so many columns on addresses and states have room, and from so many totals.
+const WIDE: u16 = 112;
+const WIDEST: u16 = 136;
+
+/// From so full on a ring is worth a look, in percent, and from so old on what is unsent, in nanoseconds.
+const HIGH_RING: u64 = 50;
+const OLD: u64 = 100_000_000;
+
+pub(super) fn draw(frame: &mut Frame, model: &Model) {
+    let areas = Layout::vertical([Constraint::Length(6), Constraint::Min(2), Constraint::Length(1)]);
+    let [head, sessions, foot] = areas.areas(frame.area());
+    frame.render_widget(Paragraph::new(summary(model)), head);
+    draw_sessions(frame, model, sessions);
+    frame.render_widget(Paragraph::new(keys(model)), foot);
+}
+
+fn summary(model: &Model) -> Vec<TextLine<'static>> {
+    let rates = |messages: &str, bytes: &str| {
+        format!("{} msg/s {}B/s", short(model.rate(messages)), short(model.rate(bytes)))
+    };
+    let time = |label: &str, part: f64| model.times(label).map_or(0, |times| times.quantile(part));
+    let percentiles = |label: &str| {
+        format!(
+            "p50 {}  p99 {}  p99.9 {}  longest {}",
+            short_time(time(label, 0.5)),
+            short_time(time(label, 0.99)),
+            short_time(time(label, 0.999)),
+            short_time(model.longest(label)),
+        )
+    };
+    let engines = if model.engines() > 1 { format!(" ×{}", model.engines()) } else { String::new() };
+    let mut first = vec![
+        Span::from("zerio top ").bold(),
+        Span::from(format!("{}, {}{engines}, ", model.who(), model.driver())),
+        state(model),
+    ];
+    if model.paused {
+        first.push(Span::styled("  PAUSED", Style::new().fg(Color::Yellow).bold()));
+    }
+    let sessions = format!("{} of {}", model.total("sessions"), model.sessions_max());
+    vec![
+        TextLine::from(first),
+        labelled(
+            "sessions",
+            format!(
+                "{sessions}   in {}   out {}",
+                rates("messages_received", "bytes_received"),
+                rates("messages_accepted", "bytes_sent"),
+            ),
+        ),
+        labelled(
+            "turns",
+            format!(
+                "{}/s  last {}  {}",
+                short(model.rate("turns")),
+                short_time(model.most("last_turn_ns")),
+                percentiles("turn_ns"),
+            ),
+        ),
+        labelled("to kernel", percentiles("to_kernel_ns")),
+        trouble(model),
+    ]
+}
+
+fn labelled(label: &str, text: String) -> TextLine<'static> {
+    TextLine::from(vec![Span::from(format!("{label:<10}")).dim(), Span::from(text)])
+}
+
+fn state(model: &Model) -> Span<'static> {
+    let red = Style::new().fg(Color::Red).bold();
+    if let Some((engine, silence)) = model.silent() {
+        let silence = short_time(silence.as_nanos() as u64);
+        return Span::styled(format!("engine {engine} silent for {silence}"), red);
+    }
+    match model.state {
+        WriterState::Running => {
+            Span::from(format!("up {}", short_time(model.age().as_nanos() as u64))).fg(Color::Green)
+        }
+        gone => Span::styled(format!("{gone}; waiting for it"), red),
+    }
+}
+
+/// What went wrong so far.
+fn trouble(model: &Model) -> TextLine<'static> {
+    let mut spans = vec![Span::from(format!("{:<10}", "trouble")).dim()];
+    let mut none = true;
+    for (label, name) in [
+        ("refused", "refused"),
+        ("failed_handshakes", "failed"),
+        ("bad_frames", "bad frames"),
+        ("full_rings", "full rings"),
+        ("messages_undelivered", "undelivered"),
+        ("accept_errors", "accept errors"),
+    ] {
+        let count = model.total(label);
+        if count > 0 {
+            none = false;
+            spans.push(Span::from(format!("{name} {}  ", short(count as f64))).fg(Color::Yellow));
+        }
+    }
+    if none {
+        spans.push(Span::from("no refusals, failed handshakes, bad frames, full rings or losses").dim());
+    }
+    TextLine::from(spans)
+}
+
+fn keys(model: &Model) -> TextLine<'static> {
+    if model.typing {
+        return TextLine::from(format!("filter: {}▏  Enter keeps it, Esc drops it", harmless(&model.filter)));
+    }
+    let pause = if model.paused { "p go on" } else { "p pause" };
+    let mut text = format!("q quit  s sort  r reverse  / filter  {pause}  ↑↓ scroll");
+    if !model.filter.is_empty() {
+        text = format!("{text}  filter: {} (Esc)", harmless(&model.filter));
+    }
+    TextLine::from(text).dim()
+}
+
+/// A column of the table.
+struct Column {
+    title: &'static str,
+    width: Constraint,
+    right: bool,
+    sort: Option<SortBy>,
+    text: fn(&Line) -> String,
+    alarms: fn(&Line) -> bool,
+}
+
+fn columns(width: u16) -> Vec<Column> {
+    fn never(_: &Line) -> bool {
+        false
+    }
+    let number = |title, width, sort, text: fn(&Line) -> String| Column {
+        title,
+        width: Constraint::Length(width),
+        right: true,
+        sort: Some(sort),
+        text,
+        alarms: never,
+    };
+    let words = |title, width, sort, text: fn(&Line) -> String| Column {
+        title,
+        width,
+        right: false,
+        sort,
+        text,
+        alarms: never,
+    };
+    let mut columns =
+        vec![words("PEER", Constraint::Fill(1), Some(SortBy::Peer), |line| harmless(&line.peer))];
+    if width >= WIDE {
+        columns.push(words("ADDRESS", Constraint::Length(21), None, |line| line.address.clone()));
+        columns.push(words("STATE", Constraint::Length(10), None, |line| line.state.to_owned()));
+    }
+    if width >= WIDEST {
+        let total = |title, text| Column { sort: None, ..number(title, 9, SortBy::In, text) };
+        columns.push(total("RECEIVED", |line| short(line.received as f64)));
+        columns.push(total("SENT", |line| short(line.sent as f64)));
+    }
+    columns.extend([
+        number("IN/s", 6, SortBy::In, |line| short(line.incoming)),
+        number("OUT/s", 6, SortBy::Out, |line| short(line.outgoing)),
+        number("IN B/s", 7, SortBy::InBytes, |line| short(line.incoming_bytes)),
+        number("OUT B/s", 8, SortBy::OutBytes, |line| short(line.outgoing_bytes)),
+        Column {
+            alarms: |line| line.ring >= HIGH_RING,
+            ..number("RING", 5, SortBy::Ring, |line| format!("{}%", line.ring))
+        },
+        Column {
+            alarms: |line| line.high >= HIGH_RING,
+            ..number("HIGH", 5, SortBy::High, |line| format!("{}%", line.high))
+        },
+        Column {
+            alarms: |line| line.oldest >= OLD,
+            ..number("OLDEST", 7, SortBy::Oldest, |line| short_time(line.oldest))
+        },
+        Column {
+            alarms: |line| line.full > 0,
+            ..number("FULL", 6, SortBy::Full, |line| short(line.full as f64))
+        },
+    ]);
+    columns
+}
+
+fn draw_sessions(frame: &mut Frame, model: &Model, area: Rect) {
+    let lines = model.lines();
+    let columns = columns(area.width);
+    let aligned = |text: String, right: bool| {
+        TextLine::from(text).alignment(if right { Alignment::Right } else { Alignment::Left })
+    };
+    let header = columns.iter().map(|column| {
+        let chosen = column.sort == Some(model.sort);
+        let arrow = match (chosen, model.reversed) {
+            (false, _) => "",
+            (true, false) => "▾",
+            (true, true) => "▴",
+        };
+        let title = aligned(format!("{}{arrow}", column.title), column.right);
+        Cell::from(if chosen { title.underlined() } else { title })
+    });
+    let header = Row::new(header).style(Style::new().add_modifier(Modifier::BOLD | Modifier::REVERSED));
+    let room = usize::from(area.height.saturating_sub(1));
+    let first = model.first.min(lines.len().saturating_sub(room));
+    let rows = lines.iter().skip(first).take(room).map(|line| {
+        Row::new(columns.iter().map(|column| {
+            let text = aligned((column.text)(line), column.right);
+            Cell::from(if (column.alarms)(line) { text.fg(Color::Yellow) } else { text })
+        }))
+    });
+    let widths = columns.iter().map(|column| column.width);
+    frame.render_widget(Table::new(rows, widths).header(header).column_spacing(1), area);
+    if lines.is_empty() {
+        let why =
+            if model.filter.is_empty() { "nobody is connected" } else { "no session matches the filter" };
+        let below = Rect { y: area.y + 1, height: area.height.saturating_sub(1), ..area };
+        frame.render_widget(Paragraph::new(why).dim(), below);
+    }
+}

@@ -1,0 +1,265 @@
+//! `zerio stat` and `zerio top` beside a running `zerio serve`: what they print, in a real terminal where they draw.
+#![deny(unsafe_code)]
+
+mod support;
+
+use std::io::BufReader;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ChildStdout;
+
+use serde_json::Value;
+use support::{Tool, line, run, text, until};
+
+/// A server with a file of counters of the test's own.
+struct Served {
+    tool: Tool,
+    address: SocketAddr,
+    file: PathBuf,
+    /// What it prints: it ends when nobody reads that.
+    _out: BufReader<ChildStdout>,
+}
+
+impl Served {
+    fn start(name: &str) -> Served {
+        let file = std::env::temp_dir().join(format!("zerio-cli-test-{}-{name}", std::process::id()));
+        let mut tool = Tool::start(&format!("serve 127.0.0.1:0 --counters {}", file.display()));
+        let mut out = tool.stdout();
+        let address = support::address(&line(&mut out));
+        Served { tool, address, file, _out: out }
+    }
+
+    fn stat(&self) -> Value {
+        let output = run(&format!("stat {} --json", self.file.display()), b"");
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    fn ping(&self, id: &str) -> Tool {
+        Tool::start(&format!("ping {} --interval 10ms --id {id}", self.address))
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        // The tool is killed next, and so leaves it.
+        let _ = std::fs::remove_file(&self.file);
+    }
+}
+
+#[test]
+fn stat_in_json_says_what_the_server_counts() {
+    let served = Served::start("json");
+    let _ping = served.ping("me");
+    until(|| served.stat()["totals"]["messages_received"].as_u64() >= Some(3));
+    let stat = served.stat();
+    assert_eq!((&stat["role"], &stat["state"]), (&"server".into(), &"running".into()));
+    assert_eq!(stat["address"], served.address.to_string());
+    let sessions = stat["sessions"].as_array().unwrap();
+    assert_eq!(
+        (sessions.len(), &sessions[0]["peer"], &sessions[0]["state"]),
+        (1, &"me".into(), &"open".into())
+    );
+    assert!(sessions[0]["messages_accepted"].as_u64() >= Some(3), "{stat}");
+    let times = &stat["times"]["turn_ns"];
+    let values = ["p50", "p90", "p99", "p999", "max"].map(|part| times[part].as_u64().unwrap());
+    assert!(values[0] > 0 && values.is_sorted() && times["count"].as_u64() > Some(0), "{times}");
+    assert_eq!(stat["engines"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn stat_prints_tables_and_finds_a_server_by_what_it_is_called() {
+    let mut served = Served::start("tables");
+    let _ping = served.ping("somebody");
+    until(|| !served.stat()["sessions"].as_array().unwrap().is_empty());
+    let by_path = run(&format!("stat {}", served.file.display()), b"");
+    let out = text(&by_path.stdout);
+    for part in
+        ["messages received", "turn ", "to kernel", "somebody", &format!("process {}", served.tool.id())]
+    {
+        assert!(out.contains(part), "no {part}: {out}");
+    }
+    assert!(!out.contains('\x1b'), "{out}");
+    let nobody = run("stat nobody-is-called-so", b"");
+    assert_eq!(nobody.status.code(), Some(1));
+    assert!(text(&nobody.stderr).contains("nobody writes counters as"), "{}", text(&nobody.stderr));
+    let diary = std::env::temp_dir().join(format!("zerio-cli-test-{}-diary", std::process::id()));
+    std::fs::write(&diary, "dear diary, ".repeat(100)).unwrap();
+    let foreign = run(&format!("stat {}", diary.display()), b"");
+    std::fs::remove_file(&diary).unwrap();
+    assert!(text(&foreign.stderr).contains("no counters file"), "{}", text(&foreign.stderr));
+}
+
+/// Without a path the file is where `stat` looks for it, by address and by process; and nothing is left of it.
+#[test]
+fn a_server_writes_its_counters_on_its_own_accord() {
+    let (mut server, address, _out) = support::server("");
+    let by_address = run(&format!("stat {address} --json"), b"");
+    if !by_address.status.success() {
+        // A sandbox may have no shared memory; then the server has said so and serves.
+        return eprintln!("SKIPPED: {}", text(&by_address.stderr));
+    }
+    let by_process = run(&format!("stat {} --json", server.id()), b"");
+    let file = |output: &std::process::Output| -> Value {
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()["file"].clone()
+    };
+    assert_eq!(file(&by_address), file(&by_process));
+    let path = PathBuf::from(file(&by_address).as_str().unwrap());
+    assert!(path.exists());
+    server.signal("TERM");
+    assert_eq!(server.wait().code(), Some(0));
+    assert!(cfg!(windows) || !path.exists(), "{}", path.display());
+    let (_without, address, _out) = support::server("--no-counters");
+    assert!(!run(&format!("stat {address}"), b"").status.success());
+}
+
+#[test]
+fn a_watch_tells_rates_and_ends_with_the_server() {
+    let mut served = Served::start("watch");
+    let _ping = served.ping("me");
+    let mut watch = Tool::start(&format!("stat {} --watch 100ms --json", served.file.display()));
+    let mut out = watch.stdout();
+    let mut next = || -> Value { serde_json::from_str(&line(&mut out)).unwrap() };
+    while next()["rates"]["messages_received_per_second"].as_f64() <= Some(1.0) {}
+    served.tool.signal("KILL");
+    served.tool.wait();
+    while next()["state"] != "died" {}
+    let output = watch.finish(b"");
+    assert_eq!(output.status.code(), Some(0));
+    assert!(text(&output.stderr).contains("has died"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn top_draws_on_terminals_only() {
+    let served = Served::start("pipe");
+    let output = run(&format!("top {}", served.file.display()), b"");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("stat --watch"), "{}", text(&output.stderr));
+}
+
+/// In a terminal that `script` makes, whose screen is kept by a terminal emulator.
+#[cfg(target_os = "linux")]
+mod in_a_terminal {
+    use std::io::{Read, Write};
+    use std::num::NonZero;
+    use std::process::{Child, ChildStdin, Command, Stdio};
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    struct Terminal {
+        child: Child,
+        keys: ChildStdin,
+        screen: Arc<Mutex<vt100::Parser>>,
+    }
+
+    impl Terminal {
+        fn start(arguments: &str, columns: u16, rows: u16) -> Terminal {
+            let size = |len| NonZero::new(len).expect("a terminal has some");
+            let tool = env!("CARGO_BIN_EXE_zerio");
+            let command = format!("stty cols {columns} rows {rows}; exec {tool} {arguments}");
+            let mut child = Command::new("script")
+                .args(["--quiet", "--return", "--command", &command, "/dev/null"])
+                .env("TERM", "xterm-256color")
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()
+                .expect("every Linux has `script`");
+            let screen = Arc::new(Mutex::new(vt100::Parser::new(size(rows), size(columns), 0)));
+            let (mut out, shown) = (child.stdout.take().unwrap(), screen.clone());
+            std::thread::spawn(move || {
+                let mut bytes = [0; 4096];
+                while let Ok(len @ 1..) = out.read(&mut bytes) {
+                    shown.lock().unwrap().process(&bytes[..len]);
+                }
+            });
+            let keys = child.stdin.take().unwrap();
+            Terminal { child, keys, screen }
+        }
+
+        fn text(&self) -> String {
+            self.screen.lock().unwrap().screen().contents()
+        }
+
+        #[track_caller]
+        fn shows(&self, what: &str) {
+            let begun = std::time::Instant::now();
+            while !self.text().contains(what) {
+                assert!(begun.elapsed() < support::PATIENCE, "no {what:?}:\n{}", self.text());
+                std::thread::sleep(std::time::Duration::from_millis(20));
+            }
+        }
+
+        fn press(&mut self, keys: &str) {
+            self.keys.write_all(keys.as_bytes()).and_then(|()| self.keys.flush()).unwrap();
+        }
+    }
+
+    impl Drop for Terminal {
+        fn drop(&mut self) {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+
+    #[test]
+    fn top_shows_sessions_sorts_filters_and_pauses() {
+        let served = Served::start("top");
+        let (_one, _two) = (served.ping("busy-one"), served.ping("busy-two"));
+        let mut top = Terminal::start(&format!("top {} -i 100ms", served.file.display()), 80, 24);
+        top.shows("busy-one");
+        top.shows("busy-two");
+        let text = top.text();
+        let first = text.lines().next().unwrap_or_default();
+        assert!(first.contains(&format!("server {}", served.address)), "{text}");
+        for part in ["sessions  2 of 256", "turns", "to kernel", "IN/s▾", "OLDEST", "q quit"] {
+            assert!(text.contains(part), "no {part}:\n{text}");
+        }
+        assert!(!text.contains("ADDRESS"), "80 columns have no room for it:\n{text}");
+        top.press("s");
+        top.shows("OUT/s▾");
+        top.press("r");
+        top.shows("OUT/s▴");
+        top.press("/two");
+        top.shows("filter: two");
+        until(|| !top.text().contains("busy-one") && top.text().contains("busy-two"));
+        top.press("x\r");
+        top.shows("no session matches the filter");
+        top.press("\x1b");
+        top.shows("busy-one");
+        top.press("p");
+        top.shows("PAUSED");
+        top.press("p");
+        until(|| !top.text().contains("PAUSED"));
+        top.press("q");
+        assert!(top.child.wait().unwrap().success());
+    }
+
+    #[test]
+    fn top_on_a_wide_terminal_has_addresses_and_totals() {
+        let served = Served::start("wide");
+        let _ping = served.ping("me");
+        let top = Terminal::start(&format!("top {} -i 100ms", served.file.display()), 200, 24);
+        for part in ["ADDRESS", "RECEIVED", "127.0.0.1:", "open"] {
+            top.shows(part);
+        }
+    }
+
+    #[test]
+    fn top_survives_a_server_that_goes_and_shows_it_again_when_it_is_back() {
+        let mut served = Served::start("back");
+        let _ping = served.ping("me");
+        let mut top = Terminal::start(&format!("top {} -i 100ms", served.file.display()), 80, 24);
+        top.shows("me ");
+        served.tool.signal("KILL");
+        served.tool.wait();
+        top.shows("died; waiting for it");
+        assert!(top.text().contains("me "), "its last counts stay:\n{}", top.text());
+        let again = Served::start("back");
+        top.shows(&format!("server {}", again.address));
+        top.shows("nobody is connected");
+        // Ctrl-C, as a terminal has it where the program reads each key.
+        top.press("\x03");
+        assert!(top.child.wait().unwrap().success());
+    }
+}
