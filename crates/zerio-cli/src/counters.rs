@@ -214,6 +214,6 @@ mod tests {
     #[test]
     fn the_default_name_is_one_on_every_system() {
         assert_eq!(default_name("127.0.0.1:7000".parse().unwrap()), Path::new("serve-127.0.0.1-7000"));
-        assert_eq!(default_name("[::1]:7000".parse().unwrap()), Path::new("serve---1--7000"));
+        assert_eq!(default_name("[::1]:7000".parse().unwrap()), Path::new("serve----1--7000"));
     }
 }

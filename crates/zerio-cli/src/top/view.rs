@@ -197,6 +197,29 @@ fn columns(width: u16) -> Vec<Column> {
     columns
 }
 
+/// A text in so many columns: of one that is longer the start and the end, which is where ids differ.
+fn fit(text: &str, columns: usize) -> String {
+    let width = |text: &str| Span::from(text).width();
+    if width(text) <= columns {
+        return text.to_owned();
+    }
+    let room = columns.saturating_sub(1);
+    let (mut start, mut end) = (0, text.len());
+    for (at, c) in text.char_indices() {
+        if width(&text[..at + c.len_utf8()]) > room / 2 {
+            break;
+        }
+        start = at + c.len_utf8();
+    }
+    for (at, _) in text.char_indices().rev() {
+        if at < start || width(&text[..start]) + width(&text[at..]) > room {
+            break;
+        }
+        end = at;
+    }
+    format!("{}…{}", &text[..start], &text[end..])
+}
+
 fn draw_sessions(frame: &mut Frame, model: &Model, area: Rect) {
     let lines = model.lines();
     let columns = columns(area.width);
@@ -214,11 +237,22 @@ fn draw_sessions(frame: &mut Frame, model: &Model, area: Rect) {
         Cell::from(if chosen { title.underlined() } else { title })
     });
     let header = Row::new(header).style(Style::new().add_modifier(Modifier::BOLD | Modifier::REVERSED));
+    // What the others leave to the first column, each with a blank before it.
+    let taken: u16 = columns
+        .iter()
+        .map(|column| match column.width {
+            Constraint::Length(width) => width + 1,
+            _ => 0,
+        })
+        .sum();
+    let peer_width = usize::from(area.width.saturating_sub(taken));
     let room = usize::from(area.height.saturating_sub(1));
     let first = model.first.min(lines.len().saturating_sub(room));
     let rows = lines.iter().skip(first).take(room).map(|line| {
         Row::new(columns.iter().map(|column| {
-            let text = aligned((column.text)(line), column.right);
+            let text = (column.text)(line);
+            let is_peer = column.sort == Some(SortBy::Peer);
+            let text = aligned(if is_peer { fit(&text, peer_width) } else { text }, column.right);
             Cell::from(if (column.alarms)(line) { text.fg(Color::Yellow) } else { text })
         }))
     });
@@ -229,5 +263,21 @@ fn draw_sessions(frame: &mut Frame, model: &Model, area: Rect) {
             if model.filter.is_empty() { "nobody is connected" } else { "no session matches the filter" };
         let below = Rect { y: area.y + 1, height: area.height.saturating_sub(1), ..area };
         frame.render_widget(Paragraph::new(why).dim(), below);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_ids_keep_their_start_and_their_end() {
+        assert_eq!(fit("client-1", 8), "client-1");
+        assert_eq!(fit("client-12", 8), "cli…t-12");
+        assert_eq!(fit("日本日本日本", 8), "日…日本");
+        for columns in 0..20 {
+            let fitted = fit("ünïcødé-日本-and-so-on-1", columns);
+            assert!(Span::from(fitted.as_str()).width() <= columns.max(1), "{columns}: {fitted}");
+        }
     }
 }
