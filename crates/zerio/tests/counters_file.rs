@@ -18,6 +18,9 @@ mod document;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Windows removes no file that somebody has mapped: a reader's stays, and one that has ended is replaced later.
+const REMOVES: bool = cfg!(not(windows));
+
 /// Where the other process is told to write its counters.
 const OTHERS: &str = "ZERIO_TEST_COUNTERS";
 
@@ -113,14 +116,16 @@ fn a_file_of_a_living_process_is_refused_and_that_of_a_dead_one_replaced() {
 
     other.kill();
     assert_eq!(file.state(), WriterState::Died);
+    let file = Some(file).filter(|_| REMOVES);
     let server = echo(place.config());
     let anew = CountersFile::open(&place.0).unwrap();
     assert_eq!((anew.writer().process, anew.state()), (std::process::id(), WriterState::Running));
     // Who still has the old one open reads the old one.
-    assert_eq!((file.writer().process, file.state()), (other.0.id(), WriterState::Died));
+    let old = file.map(|file| (file.writer().process, file.state()));
+    assert!(old.is_none_or(|old| old == (other.0.id(), WriterState::Died)), "{old:?}");
     server.stop();
     assert_eq!(anew.state(), WriterState::Ended);
-    assert!(!place.0.exists(), "it is gone with its server");
+    assert!(!(REMOVES && place.0.exists()), "it is gone with its server");
 }
 
 #[test]
@@ -143,7 +148,7 @@ fn a_file_that_is_no_counters_file_stays() {
     fs::write(&place.0, "").unwrap();
     assert!(matches!(CountersFile::open(&place.0), Err(CountersFileError::Beginning)));
     drop(echo(place.config()));
-    assert!(!place.0.exists());
+    assert!(!(REMOVES && place.0.exists()));
 }
 
 #[test]
@@ -343,7 +348,7 @@ fn a_name_is_a_file_in_the_folder_of_its_user() {
         assert_eq!(modes, [0o700, 0o600], "nobody else may read it");
     }
     server.stop();
-    assert!(!CountersFile::list().unwrap().contains(&path));
+    assert!(!(REMOVES && CountersFile::list().unwrap().contains(&path)));
 }
 
 #[test]

@@ -163,7 +163,10 @@ fn place(path: &Path) -> io::Result<File> {
                 }
             }
             Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) if error.kind() == ErrorKind::ResourceBusy => busy = Some(busy.unwrap_or(0)),
+            Err(error) if error.kind() == ErrorKind::ResourceBusy => {
+                let process = || map::open_to_read(path).map_or(0, |mut file| writer(&mut file));
+                busy = Some(busy.unwrap_or_else(process));
+            }
             Err(error) => return Err(error),
         }
     }
