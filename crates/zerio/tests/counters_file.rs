@@ -277,6 +277,26 @@ fn the_file_says_what_the_server_itself_says() {
 }
 
 #[test]
+fn sessions_that_come_and_go_between_two_rounds_were_not_counted() {
+    let place = Place::new();
+    let server = echo(place.config());
+    let file = CountersFile::open(&place.0).unwrap();
+    for n in 0..20 {
+        let mut peer = TcpStream::connect(server.local_addr()).unwrap();
+        peer.write_all(b"\x04\0\0\0peer\x05\0\0\0hello").unwrap();
+        let mut answers = [0; 17];
+        peer.read_exact(&mut answers).unwrap();
+        drop(peer);
+        until("it has gone", || server.counters().engine.disconnected == n + 1);
+    }
+    until("all of them are counted", || {
+        let snapshot = file.read();
+        snapshot.total("messages_received") == 20 && snapshot.total("messages_accepted") == 20
+    });
+    assert!(file.read().sessions.is_empty());
+}
+
+#[test]
 fn what_threads_send_while_the_engine_sleeps_is_seen_soon() {
     let place = Place::new();
     let mut config = place.config();

@@ -177,7 +177,8 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         let (slot, about) = (&self.core.shared.slots[index], &self.core.table.sessions[index]);
         let known = &mut publisher.slots[index];
         let free = about.state == State::Free;
-        if free && known.free {
+        // A session may have come and gone since the last look: it counts, too.
+        if free && known.free && known.generation == about.id.generation {
             return false;
         }
         let totals = slot.counters();
