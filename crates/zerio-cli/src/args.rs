@@ -136,6 +136,9 @@ pub(crate) struct Serve {
     /// Write no such file
     #[arg(long)]
     pub(crate) no_counters: bool,
+    /// Where Prometheus finds what is counted, at /metrics; it takes no password, so keep it to a network of your own
+    #[arg(long, value_name = "ADDRESS", value_parser = listening, conflicts_with = "no_counters")]
+    pub(crate) metrics: Option<String>,
     /// Print a line of JSON for each event, and for the report at the end
     #[arg(long)]
     pub(crate) json: bool,

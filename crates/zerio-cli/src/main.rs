@@ -16,6 +16,7 @@ mod failure;
 mod interrupt;
 mod lines;
 mod manual;
+mod metrics;
 mod ping;
 mod serve;
 mod settings;

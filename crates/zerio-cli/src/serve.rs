@@ -3,6 +3,7 @@
 
 use std::io::{IsTerminal, Write, stdout};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -13,9 +14,10 @@ use zerio::tls::TlsServer;
 use zerio::{Config, Context, Disconnection, Error, Handler, Rejections, Server};
 
 use crate::args;
-use crate::counters::default_name;
+use crate::counters::{self, default_name};
 use crate::failure::Failure;
 use crate::interrupt;
+use crate::metrics;
 use crate::terminal;
 
 /// How often it is looked whether the engines live, and how many looks there are to a line of counts.
@@ -37,10 +39,14 @@ pub(crate) fn run(args: &args::Serve) -> Result<(), Failure> {
 
     let unanswered = Arc::new(AtomicU64::new(0));
     let echo = |_| Echo { events: events.clone(), unanswered: unanswered.clone() };
-    let server = start(args, config, tls, echo)?;
+    let (server, counters) = start(args, config, tls, echo)?;
+    let metrics = args.metrics.as_deref().map(|address| scraped(address, counters)).transpose()?;
     drop(events);
     let mut log = Log { json: args.json };
     log.listening(&server)?;
+    if let Some(address) = metrics {
+        log.scraped(address)?;
+    }
 
     let (mut looks, mut counted) = (0, None);
     let mut next_look = Instant::now() + LOOK;
@@ -72,7 +78,7 @@ fn start(
     mut config: Config,
     tls: Option<TlsServer>,
     echo: impl Fn(usize) -> Echo,
-) -> Result<Server, Failure> {
+) -> Result<(Server, Option<PathBuf>), Failure> {
     let bound = args.server.bind(&args.address, tls.clone())?;
     let address = bound.local_addr();
     config.counters_file = match &args.counters {
@@ -85,9 +91,17 @@ fn start(
         Err(error @ Error::CountersFile { .. }) if args.counters.is_none() => {
             terminal::note(format_args!("zerio: {error}; serving without (`zerio stat` won't find it)"));
             config.counters_file = None;
-            Ok(args.server.bind(&address.to_string(), tls)?.config(config).start_each(echo)?)
+            Ok((args.server.bind(&address.to_string(), tls)?.config(config).start_each(echo)?, None))
         }
-        outcome => Ok(outcome?),
+        outcome => Ok((outcome?, config.counters_file)),
+    }
+}
+
+/// Lets scrapers have what is counted.
+fn scraped(address: &str, counters: Option<PathBuf>) -> Result<SocketAddr, Failure> {
+    match counters {
+        Some(path) => metrics::serve(address, counters::open(&path)?),
+        None => Err(Failure::new("--metrics reads the file of counters; give it a place by --counters PATH")),
     }
 }
 
@@ -211,6 +225,13 @@ impl Log {
             }));
         }
         self.line(format_args!("listening on {address}, driver {driver}; Ctrl-C ends it"))
+    }
+
+    fn scraped(&mut self, address: SocketAddr) -> Result<(), Failure> {
+        if self.json {
+            return self.line(json!({ "event": "metrics", "address": address }));
+        }
+        self.line(format_args!("metrics at http://{address}/metrics"))
     }
 
     fn event(&mut self, event: Event) -> Result<(), Failure> {

@@ -128,6 +128,13 @@ impl Histogram {
         0
     }
 
+    /// How many were shorter than that, in nanoseconds: all of them where it is a power of two, otherwise up to a
+    /// hundredth less than that.
+    pub fn shorter_than(&self, nanos: u64) -> u64 {
+        let whole = (0..BUCKETS).take_while(|&index| values(index).end <= nanos).count();
+        self.buckets[..whole].iter().sum()
+    }
+
     /// What has been recorded since an earlier copy of the same one. Its longest is known to a hundredth.
     pub fn since(&self, earlier: &Histogram) -> Histogram {
         let pairs = self.buckets.iter().zip(&earlier.buckets);
@@ -181,6 +188,8 @@ mod tests {
             let found = all.quantile(part) as f64;
             assert!((found - exact).abs() <= exact / 100.0, "{part}: {found}, and not {exact}");
         }
+        let shorter = [100, 128, 131_072, 1_000_000, 1 << 20, u64::MAX].map(|time| all.shorter_than(time));
+        assert_eq!(shorter, [0, 1, 1310, 9994, 10_000, 10_000]);
         words[HEAD + bucket(300)].add(5);
         words[0].add(1500);
         let news = Histogram::copy(&words).since(&all);
