@@ -6,6 +6,8 @@ use std::fmt;
 
 use crate::cursor::Tally;
 
+#[cfg(feature = "metrics")]
+mod facade;
 pub(crate) mod file;
 pub(crate) mod histogram;
 pub(crate) mod layout;

@@ -64,6 +64,8 @@
 //!
 //! | feature | what it brings |
 //! | --- | --- |
+//! | `metrics` | `Counters::record`: what is counted, for the recorder of the `metrics` facade |
+//! | `tracing` | events of `tracing`, target `zerio`: how engines and sessions begin and end, and who is not let in; never a message |
 //! | `tls` | TLS 1.3, with certificates both ways if you like: the module `tls`, and `tls(…)` of a builder |
 //! | `sim` | the module `sim`: your handlers on a simulated network with faults, from a seed |
 #![deny(missing_docs, unsafe_code)]
@@ -98,6 +100,8 @@ mod thread;
 mod time;
 #[cfg(feature = "tls")]
 pub mod tls;
+#[cfg(feature = "tracing")]
+mod trace;
 mod wait;
 mod wire;
 

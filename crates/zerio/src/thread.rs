@@ -170,6 +170,15 @@ macro_rules! each {
 impl<H: Handler> Driven<H> {
     /// Picks the driver, and begins to listen or to connect. To be called on the thread that will drive.
     pub(crate) fn new(plan: Plan, handler: H) -> Result<(Driven<H>, DriverInfo), Error> {
+        let made = Driven::pick(plan, handler);
+        #[cfg(feature = "tracing")]
+        if let Ok((_, info)) = &made {
+            crate::trace::driven(info.name, info.fallback.as_deref());
+        }
+        made
+    }
+
+    fn pick(plan: Plan, handler: H) -> Result<(Driven<H>, DriverInfo), Error> {
         match plan.config.driver {
             DriverKind::Auto => Driven::best(plan, handler),
             DriverKind::Poll => Ok((Driven::Poll(poll(plan, handler)?), DriverInfo::of(Poll::NAME))),
@@ -502,7 +511,12 @@ fn run<H: Handler>(
     // What drops a handler is its user's too.
     let dropped = catch_unwind(AssertUnwindSafe(|| drop(driven)));
     let panicked = |panic: Box<dyn Any + Send>| EngineFailure::HandlerPanicked(panic_message(panic.as_ref()));
-    Ended { left, failure: failure.or_else(|| dropped.err().map(panicked)), counters }
+    let failure = failure.or_else(|| dropped.err().map(panicked));
+    #[cfg(feature = "tracing")]
+    if let Some(failure) = &failure {
+        crate::trace::failed(failure);
+    }
+    Ended { left, failure, counters }
 }
 
 /// Turns, and waits as its strategy says, until the engine is finished.

@@ -36,7 +36,7 @@ const BESIDE: [(&str, &str, &str); 10] = [
 
 /// What every layer may use, because it knows nothing of sessions, rings and kernels; and what each of
 /// them uses itself. `config`, `wire` and `error` name each other's constants and errors.
-const LEAVES: [(&str, &[&str]); 8] = [
+const LEAVES: [(&str, &[&str]); 9] = [
     ("cursor", &[]),
     ("time", &["cursor"]),
     ("counters", &["cursor"]),
@@ -45,6 +45,7 @@ const LEAVES: [(&str, &[&str]); 8] = [
     ("config", &["counters", "wait", "wire"]),
     ("error", &["config"]),
     ("tls", &["error"]),
+    ("trace", &["error", "wait", "wire"]),
 ];
 
 /// Modules that may import less than their layer allows, with the reason.

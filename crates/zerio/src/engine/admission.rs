@@ -152,6 +152,8 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         self.core.alarm = self.core.alarm.min(untold.next_alarm());
         self.handler.on_rejected(address, &rejection);
         if let Some(some) = told {
+            #[cfg(feature = "tracing")]
+            crate::trace::rejected(some.address, &some.why, some.others);
             self.handler.on_rejections(&some);
         }
     }
@@ -159,6 +161,8 @@ impl<D: Driver, H: Handler> Engine<D, H> {
     /// The handler hears of those that were not told at once, when their second is over; at the end, of all.
     pub(super) fn tell_untold(&mut self, now: Time) {
         while let Some(some) = self.core.untold.take(now) {
+            #[cfg(feature = "tracing")]
+            crate::trace::rejected(some.address, &some.why, some.others);
             if !self.silent {
                 let _in_handler = InHandler::enter();
                 self.handler.on_rejections(&some);

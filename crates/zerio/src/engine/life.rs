@@ -301,6 +301,8 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         session.announced = true;
         self.core.begin_looking();
         self.core.shared.tallies.connected.add(1);
+        #[cfg(feature = "tracing")]
+        crate::trace::connected(&peer, self.core.table.sessions[index].address);
         if !self.silent {
             let _in_handler = crate::wait::InHandler::enter();
             self.handler.on_connected(&mut self.core.context(index));
@@ -447,9 +449,11 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         if !undelivered.is_empty() && self.core.stopping {
             self.core.report.undelivered.push((peer, undelivered));
         }
+        let disconnection = Disconnection { reason, undelivered };
+        #[cfg(feature = "tracing")]
+        crate::trace::disconnected(&peer, address, &disconnection);
         if !self.silent {
             let _in_handler = crate::wait::InHandler::enter();
-            let disconnection = Disconnection { reason, undelivered };
             self.handler.on_disconnected(&mut self.core.context(index), &disconnection);
         }
         // After its handler has heard of the end, and not before, another session may have its id.

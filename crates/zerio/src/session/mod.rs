@@ -221,6 +221,12 @@ pub(crate) struct Session {
 }
 
 impl Session {
+    /// Tells its state.
+    #[cfg(feature = "tracing")]
+    fn trace(&self) {
+        crate::trace::went_on(&self.peer, self.address, &self.state);
+    }
+
     /// The table's slot `index`, free.
     pub(crate) fn free(index: u32) -> Session {
         Session::begin(SlotId { index, generation: 0 }, State::Free, NOWHERE, Time::NEVER)

@@ -23,6 +23,8 @@ impl Table {
     pub(crate) fn begin(&mut self, index: usize, session: Session) {
         self.handshaking += usize::from(session.state == State::Handshaking);
         self.sessions[index] = session;
+        #[cfg(feature = "tracing")]
+        self.sessions[index].trace();
     }
 
     /// A session goes on to another state.
@@ -31,6 +33,8 @@ impl Table {
         self.handshaking -= usize::from(session.state == State::Handshaking);
         self.handshaking += usize::from(state == State::Handshaking);
         session.state = state;
+        #[cfg(feature = "tracing")]
+        session.trace();
     }
 
     /// How many sessions are in their handshake.
