@@ -71,6 +71,9 @@ pub(crate) struct Bench {
     /// Under TLS 1.3, by a certificate that is made on the spot; the bare sockets beside it stay without
     #[arg(long)]
     pub(crate) tls: bool,
+    /// Write a page with pictures here, in HTML that needs no network; its plots can be held against each other
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<PathBuf>,
     /// One short round of each: shows that all of it works, and measures nothing worth quoting
     #[arg(long)]
     pub(crate) smoke: bool,
@@ -132,7 +135,7 @@ pub(crate) struct Serve {
     /// The file in which `zerio stat` and `zerio top` find its counters: a path, or a name for one among this user's
     /// [default: serve- and the address, as in serve-127.0.0.1-7000]
     #[arg(long, value_name = "FILE", conflicts_with = "no_counters")]
-    pub(crate) counters: Option<std::path::PathBuf>,
+    pub(crate) counters: Option<PathBuf>,
     /// Write no such file
     #[arg(long)]
     pub(crate) no_counters: bool,
@@ -423,7 +426,7 @@ pub(crate) struct Completions {
 pub(crate) struct Man {
     /// Where to; it is made if there is none
     #[arg(value_name = "DIR")]
-    pub(crate) directory: Option<std::path::PathBuf>,
+    pub(crate) directory: Option<PathBuf>,
 }
 
 /// Settings of both sides.

@@ -87,6 +87,36 @@ fn where_io_uring_is_forbidden_it_says_why_it_measures_epoll() {
 }
 
 #[test]
+fn a_report_is_one_page_with_every_line_and_nothing_from_elsewhere() {
+    let path = std::env::temp_dir().join(format!("zerio-report-{}.html", std::process::id()));
+    let flags = format!("bench --smoke --size 32,100 --drive polled --report {}", path.display());
+    let output = run(&flags, b"");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("the report is in "), "{}", text(&output.stderr));
+    let page = std::fs::read_to_string(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(page.matches("<svg ").count(), 2, "a picture for each size");
+    assert_eq!(page.matches("<polyline class=\"zerio\"").count(), 2);
+    assert_eq!(page.matches("<polyline class=\"control\"").count(), 2);
+    assert_eq!(page.matches("<div class=\"bar zerio\"").count(), 2);
+    for part in ["32 bytes, polled", "100 bytes, polled", "cores", "0 heap allocations", "--size 32,100"] {
+        assert!(page.contains(part), "no {part:?} in {page}");
+    }
+    for part in ["http", "src=", "<script", "<link", "NaN", "@import", "url("] {
+        assert!(!page.contains(part), "{part:?} in {page}");
+    }
+    for tag in ["html", "head", "body", "style", "svg", "figure", "table", "div", "text", "pre"] {
+        let count = |what: String| page.matches(&what).count();
+        let open = count(format!("<{tag}>")) + count(format!("<{tag} "));
+        assert_eq!(open, count(format!("</{tag}>")), "<{tag}>");
+    }
+    let nowhere = run("bench --smoke --report /no/such/folder/report.html", b"");
+    assert_eq!(nowhere.status.code(), Some(1));
+    assert!(text(&nowhere.stderr).contains("can't write the report to "), "{}", text(&nowhere.stderr));
+    assert!(nowhere.stdout.is_empty(), "it told before it measured");
+}
+
+#[test]
 fn flags_choose_the_lines() {
     let flags =
         "--smoke --json --only round-trip --size 8,100 --wait park --drive thread,polled --driver poll";

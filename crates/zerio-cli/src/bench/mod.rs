@@ -7,12 +7,17 @@ mod harness;
 mod idle;
 mod machine;
 mod one_way;
+mod page;
 mod plan;
+mod plot;
 mod report;
 mod round_trip;
 mod tls;
 
 use std::fmt;
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
 
 use indicatif::ProgressBar;
 use zerio::{DriverInfo, DriverKind, Server};
@@ -37,6 +42,8 @@ pub(crate) fn run(args: &args::Bench) -> Result<(), Failure> {
         .filter(|kind| kind.to_string() != driver.name && probe(*kind).is_ok())
         .collect();
     let plan = Plan::new(args, &others);
+    // Before it takes minutes.
+    let page = args.report.as_deref().map(|path| Ok::<_, Failure>((path, create(path)?))).transpose()?;
     let mut report = Report::new(driver, args.tls, plan.rounds);
     if !args.json {
         report.print_head()?;
@@ -50,12 +57,26 @@ pub(crate) fn run(args: &args::Bench) -> Result<(), Failure> {
     } else {
         report.print_tables()?
     }
+    if let Some((path, mut file)) = page {
+        let command: Vec<String> = std::env::args().collect();
+        let written = file.write_all(page::page(&report, &command).as_bytes());
+        written.map_err(|error| cannot_write(path, &error))?;
+        terminal::note(format_args!("the report is in {}", path.display()));
+    }
     if report.interrupted {
         let what =
             "interrupted: what stands above is what was measured until then; run it again for the rest";
         return Err(Failure::new(what));
     }
     Ok(())
+}
+
+fn create(path: &Path) -> Result<File, Failure> {
+    File::create(path).map_err(|error| cannot_write(path, &error))
+}
+
+fn cannot_write(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::new(format!("can't write the report to {}: {error}", path.display()))
 }
 
 /// Which driver a server has that asks for this one.

@@ -12,6 +12,7 @@ use super::harness::Latencies;
 use super::idle::{Cost, SESSIONS};
 use super::machine::Machine;
 use super::plan::{Case, IdleCase};
+use super::plot::Curve;
 use super::{one_way, round_trip};
 use crate::args::Drive;
 use crate::failure::Failure;
@@ -42,45 +43,50 @@ struct Driver {
 
 #[derive(Debug, Serialize)]
 pub(super) struct RoundTripLine {
-    size: usize,
-    wait: String,
-    drive: &'static str,
-    driver: &'static str,
+    pub(super) size: usize,
+    pub(super) wait: String,
+    pub(super) drive: &'static str,
+    pub(super) driver: &'static str,
     /// Whether the bare sockets of the control spun or blocked.
-    control: &'static str,
+    pub(super) control: &'static str,
     /// How many round trips were recorded.
-    samples: u64,
-    p50_us: f64,
-    p90_us: f64,
-    p99_us: f64,
-    p999_us: f64,
-    max_us: f64,
-    control_p50_us: f64,
-    control_p99_us: f64,
-    ratio_p50: f64,
-    ratio_p99: f64,
+    pub(super) samples: u64,
+    pub(super) p50_us: f64,
+    pub(super) p90_us: f64,
+    pub(super) p99_us: f64,
+    pub(super) p999_us: f64,
+    pub(super) max_us: f64,
+    pub(super) control_p50_us: f64,
+    pub(super) control_p99_us: f64,
+    pub(super) ratio_p50: f64,
+    pub(super) ratio_p99: f64,
+    /// All of it, for a picture.
+    #[serde(skip)]
+    pub(super) curve: Curve,
+    #[serde(skip)]
+    pub(super) control_curve: Curve,
 }
 
 #[derive(Debug, Serialize)]
 pub(super) struct OneWayLine {
-    size: usize,
-    wait: String,
-    drive: &'static str,
-    driver: &'static str,
-    control: &'static str,
-    messages_per_second: f64,
+    pub(super) size: usize,
+    pub(super) wait: String,
+    pub(super) drive: &'static str,
+    pub(super) driver: &'static str,
+    pub(super) control: &'static str,
+    pub(super) messages_per_second: f64,
     /// Of the messages, their headers not included.
-    bytes_per_second: f64,
-    control_messages_per_second: f64,
-    ratio: f64,
+    pub(super) bytes_per_second: f64,
+    pub(super) control_messages_per_second: f64,
+    pub(super) ratio: f64,
 }
 
 #[derive(Debug, Serialize)]
 pub(super) struct IdleLine {
-    wait: String,
-    driver: &'static str,
-    sessions: usize,
-    cpu_percent: f64,
+    pub(super) wait: String,
+    pub(super) driver: &'static str,
+    pub(super) sessions: usize,
+    pub(super) cpu_percent: f64,
 }
 
 impl RoundTripLine {
@@ -106,6 +112,8 @@ impl RoundTripLine {
             control_p99_us,
             ratio_p50: round(p50_us / control_p50_us),
             ratio_p99: round(p99_us / control_p99_us),
+            curve: Curve::new(ours().map(|run| &run.histogram)),
+            control_curve: Curve::new(control.iter().map(|run| &run.histogram)),
         }
     }
 }
@@ -154,13 +162,17 @@ impl Report {
     }
 
     /// What can be told before anything is measured.
-    pub(super) fn print_head(&self) -> Result<(), Failure> {
+    pub(super) fn head(&self) -> String {
         let driver = &self.driver;
         let why = driver.fallback.as_ref().map_or(String::new(), |why| format!(" ({why})"));
         let tls = if self.tls { ", TLS 1.3 beside bare sockets without" } else { "" };
         let (machine, driver, rounds) = (&self.machine, driver.name, self.rounds);
-        let text = format!("{machine}\ndriver {driver}{why}{tls}; medians of {rounds} rounds");
-        writeln!(stdout(), "{text}").map_err(Failure::output)
+        let plural = if rounds == 1 { "" } else { "s" };
+        format!("{machine}\ndriver {driver}{why}{tls}; medians of {rounds} round{plural}")
+    }
+
+    pub(super) fn print_head(&self) -> Result<(), Failure> {
+        writeln!(stdout(), "{}", self.head()).map_err(Failure::output)
     }
 
     pub(super) fn print_json(&self) -> Result<(), Failure> {
