@@ -20,6 +20,9 @@ use model::Model;
 /// How often it is looked whether it is to end, while no key is pressed.
 const LOOK: Duration = Duration::from_millis(100);
 
+/// How long its end may take after a signal.
+const LONGEST_END: Duration = Duration::from_secs(1);
+
 pub(crate) fn run(args: &args::Top) -> Result<(), Failure> {
     let file = find(args.which.as_deref())?;
     if !stdout().is_terminal() || !stdin().is_terminal() {
@@ -27,7 +30,12 @@ pub(crate) fn run(args: &args::Top) -> Result<(), Failure> {
             "it draws on a terminal, and this is none; `zerio stat --watch` prints lines",
         ));
     }
-    interrupt::catch(|| {})?;
+    // Where the terminal itself has gone, whoever reads keys from it goes on for ever: then the loop does not see the
+    // signal that tells so.
+    interrupt::catch(|| {
+        std::thread::sleep(LONGEST_END);
+        std::process::exit(1);
+    })?;
     let mut model = Model::new(file, args.sort);
     let mut terminal = ratatui::try_init().map_err(on_terminal)?;
     let outcome = show(&mut terminal, &mut model, args.interval);

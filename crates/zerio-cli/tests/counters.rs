@@ -236,6 +236,19 @@ mod in_a_terminal {
     }
 
     #[test]
+    fn top_went_on_for_ever_when_its_terminal_had_gone() {
+        let served = Served::start("gone");
+        let top = Terminal::start(&format!("top {} -i 100ms", served.file.display()), 80, 24);
+        top.shows("nobody is connected");
+        let script = top.child.id();
+        let children = std::fs::read_to_string(format!("/proc/{script}/task/{script}/children")).unwrap();
+        let process = format!("/proc/{}", children.trim());
+        assert!(std::fs::read_to_string(format!("{process}/comm")).unwrap().starts_with("zerio"));
+        drop(top);
+        until(|| !std::path::Path::new(&process).exists());
+    }
+
+    #[test]
     fn top_on_a_wide_terminal_has_addresses_and_totals() {
         let served = Served::start("wide");
         let _ping = served.ping("me");
