@@ -7,7 +7,9 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 use zerio::WaitStrategy;
 
-use crate::settings::{address, bytes, duration, interval, listening, measured_bytes, minutes, seed, wait};
+use crate::settings::{
+    address, bytes, delay, duration, interval, listening, measured_bytes, minutes, seed, wait,
+};
 use crate::tls::{ClientTls, ServerTls};
 
 /// Small messages between one server and several clients over TCP, in microseconds.
@@ -80,6 +82,55 @@ pub(crate) struct Bench {
     /// Print JSON in place of tables
     #[arg(long)]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) grid: Grid,
+}
+
+/// A grid of tests, in place of all else.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "A grid of tests, in place of all else")]
+pub(crate) struct Grid {
+    /// Send bursts by the clock, over zerio and over plain TCP; write grid.csv and percentiles (.hgrm) here. Of the other
+    /// flags --size counts
+    #[arg(
+        long = "grid",
+        value_name = "FOLDER",
+        conflicts_with_all = ["wait", "driver", "drive", "only", "pin", "smoke", "json", "report"]
+    )]
+    pub(crate) folder: Option<PathBuf>,
+    /// From one burst to the next
+    #[arg(long, value_delimiter = ',', default_value = "1ms,10ms", value_parser = delay, requires = "folder")]
+    pub(crate) delay: Vec<Duration>,
+    /// Messages to a burst
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "1,10,100",
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000),
+        requires = "folder"
+    )]
+    pub(crate) burst: Vec<u32>,
+    /// Seconds to each test, over each of the two
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=86_400), requires = "folder")]
+    seconds: u32,
+    /// Leave out tests of more megabits a second, in all and each way
+    #[arg(long, value_name = "MBIT", requires = "folder")]
+    pub(crate) bandwidth: Option<f64>,
+    /// Servers
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256), requires = "folder")]
+    pub(crate) servers: u16,
+    /// Clients of each server
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256), requires = "folder")]
+    pub(crate) clients: u16,
+    /// Read tests from standard input, a line each, as in: 32 1ms 10
+    #[arg(long, requires = "folder", conflicts_with_all = ["size", "delay", "burst", "bandwidth"])]
+    pub(crate) manual: bool,
+}
+
+impl Grid {
+    pub(crate) fn seconds(&self) -> Duration {
+        Duration::from_secs(self.seconds.into())
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -79,6 +79,16 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     time.ok_or_else(|| format!("{text} is too long; a year is the most"))
 }
 
+/// From one burst of messages to the next.
+pub(crate) fn delay(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        time if time < Duration::from_micros(1) => {
+            Err("bursts come one after the other; give 1us or more".into())
+        }
+        time => Ok(time),
+    }
+}
+
 /// From one look to the next: engines tell what they count ten times a second.
 pub(crate) fn interval(text: &str) -> Result<Duration, String> {
     match duration(text)? {

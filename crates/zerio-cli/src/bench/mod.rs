@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod control;
+mod grid;
 mod harness;
 mod idle;
 mod machine;
@@ -33,6 +34,9 @@ use report::{IdleLine, OneWayLine, Report, RoundTripLine};
 pub(crate) fn run(args: &args::Bench) -> Result<(), Failure> {
     // Between two runs somebody looks whether there was one.
     interrupt::catch(|| {})?;
+    if let Some(folder) = &args.grid.folder {
+        return grid::run(args, folder);
+    }
     let driver = probe(DriverKind::Auto)?;
     for &asked in &args.driver {
         probe(settings::driver(asked))?;

@@ -1,0 +1,233 @@
+//! `zerio bench --grid`: round trips under a load that keeps to a schedule, over every combination of message sizes,
+//! delays between bursts and messages to a burst, over zerio and over plain TCP. The tests are what the older system's
+//! programme ran, and so are the files: a line of CSV for each test, and its percentiles as `.hgrm`.
+#![forbid(unsafe_code)]
+
+mod files;
+mod run;
+
+use std::fmt;
+use std::io::{BufRead, IsTerminal, Write, stdin, stdout};
+use std::path::Path;
+use std::time::Duration;
+
+use crate::args;
+use crate::failure::Failure;
+use crate::interrupt;
+use crate::terminal;
+use files::Csv;
+
+/// Over what messages go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Transport {
+    Zerio,
+    Tcp,
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Transport::Zerio => "zerio",
+            Transport::Tcp => "tcp",
+        })
+    }
+}
+
+/// One test.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Test {
+    pub(super) size: usize,
+    pub(super) delay: Duration,
+    pub(super) burst: u32,
+    pub(super) time: Duration,
+    pub(super) servers: u16,
+    /// Of each server.
+    pub(super) clients: u16,
+}
+
+impl Test {
+    /// How many bursts each client sends.
+    pub(super) fn bursts(&self) -> u64 {
+        (self.time.as_nanos() / self.delay.as_nanos().max(1)).max(1) as u64
+    }
+
+    fn all_clients(&self) -> u64 {
+        u64::from(self.servers) * u64::from(self.clients)
+    }
+
+    /// How many messages are sent if all goes well, each way.
+    pub(super) fn messages(&self) -> u64 {
+        self.bursts() * u64::from(self.burst) * self.all_clients()
+    }
+
+    /// The same in a second.
+    pub(super) fn per_second(&self) -> f64 {
+        f64::from(self.burst) * self.all_clients() as f64 / self.delay.as_secs_f64()
+    }
+
+    /// So many megabits a second are so many messages, their headers not included.
+    pub(super) fn megabits(&self, messages_per_second: f64) -> f64 {
+        messages_per_second * self.size as f64 * 8.0 / 1e6
+    }
+}
+
+impl fmt::Display for Test {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} B, {} each {:?}", self.size, self.burst, self.delay)
+    }
+}
+
+/// The tests that the flags ask for, those left out whose messages would take more than the limit.
+fn tests(args: &args::Bench) -> Vec<Test> {
+    let grid = &args.grid;
+    let sizes = if args.size.is_empty() { &[32, 256, 1024][..] } else { &args.size };
+    let mut tests = Vec::new();
+    for &size in sizes {
+        for &delay in &grid.delay {
+            for &burst in &grid.burst {
+                let (servers, clients) = (grid.servers, grid.clients);
+                tests.push(Test { size, delay, burst, time: grid.seconds(), servers, clients });
+            }
+        }
+    }
+    let limit = grid.bandwidth.unwrap_or(f64::INFINITY);
+    tests.retain(|test| test.megabits(test.per_second()) <= limit);
+    tests
+}
+
+pub(super) fn run(args: &args::Bench, folder: &Path) -> Result<(), Failure> {
+    if let Some(size) = args.size.iter().find(|&&size| size < run::STAMP) {
+        let least = run::STAMP;
+        return Err(Failure::Usage(format!(
+            "--size {size}: a message of the grid carries a time; give {least} or more"
+        )));
+    }
+    let mut csv = Csv::create(folder)?;
+    print(files::HEADS)?;
+    if args.grid.manual {
+        return by_hand(args, folder, &mut csv);
+    }
+    let tests = tests(args);
+    if tests.is_empty() {
+        return Err(Failure::Usage(
+            "every test would take more than --bandwidth; give more of it".to_owned(),
+        ));
+    }
+    let time = 2 * tests.iter().map(|test| test.time).sum::<Duration>();
+    let bar = terminal::bar(2 * tests.len() as u64, time);
+    for test in &tests {
+        for transport in [Transport::Zerio, Transport::Tcp] {
+            bar.set_message(format!("{transport}, {test}"));
+            let line = measure(transport, test, folder, &mut csv)?;
+            bar.suspend(|| print(&line))?;
+            bar.inc(1);
+            if interrupt::seen() {
+                bar.finish_and_clear();
+                return Err(Failure::new("interrupted: what stands above is what was measured until then"));
+            }
+        }
+    }
+    bar.finish_and_clear();
+    Ok(())
+}
+
+/// One test over one transport, in its line, which it gives, and its file.
+fn measure(transport: Transport, test: &Test, folder: &Path, csv: &mut Csv) -> Result<String, Failure> {
+    let outcome = run::run(transport, test)?;
+    files::percentiles(folder, transport, test, &outcome)?;
+    csv.add(transport, test, &outcome)
+}
+
+fn print(line: &str) -> Result<(), Failure> {
+    writeln!(stdout(), "{line}").map_err(Failure::output)
+}
+
+/// Tests that somebody types, or another program.
+fn by_hand(args: &args::Bench, folder: &Path, csv: &mut Csv) -> Result<(), Failure> {
+    let asks = stdin().is_terminal();
+    let mut lines = stdin().lock().lines();
+    loop {
+        if asks {
+            terminal::note("size, delay and burst, as in: 32 1ms 10 (Ctrl-D ends it)");
+        }
+        let Some(line) = lines.next() else { return Ok(()) };
+        let line = line.map_err(|error| Failure::new(format!("can't read standard input: {error}")))?;
+        if interrupt::seen() {
+            return Ok(());
+        }
+        match typed(&line, args) {
+            Ok(Some(test)) => {
+                print(&measure(Transport::Zerio, &test, folder, csv)?)?;
+                print(&measure(Transport::Tcp, &test, folder, csv)?)?;
+            }
+            Ok(None) => {}
+            Err(why) if asks => terminal::note(why),
+            Err(why) => return Err(Failure::Usage(why)),
+        }
+    }
+}
+
+/// The test that a line asks for, if it is not empty.
+fn typed(line: &str, args: &args::Bench) -> Result<Option<Test>, String> {
+    let words: Vec<&str> = line.split([' ', ',', '\t']).filter(|word| !word.is_empty()).collect();
+    let [size, delay, burst] = words[..] else {
+        return if words.is_empty() {
+            Ok(None)
+        } else {
+            Err(format!("{line:?} is not three words: 32 1ms 10"))
+        };
+    };
+    let size = crate::settings::measured_bytes(size)?;
+    if size < run::STAMP {
+        return Err(format!(
+            "{size} bytes: a message of the grid carries a time; give {} or more",
+            run::STAMP
+        ));
+    }
+    let delay = crate::settings::delay(delay)?;
+    let burst = burst.parse().ok().filter(|burst| *burst > 0);
+    let burst = burst.ok_or("a burst is a number of messages, as in 10")?;
+    let grid = &args.grid;
+    let (servers, clients) = (grid.servers, grid.clients);
+    Ok(Some(Test { size, delay, burst, time: grid.seconds(), servers, clients }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    fn args(flags: &str) -> args::Bench {
+        let line = format!("zerio bench --grid x {flags}");
+        match args::Args::parse_from(line.split_whitespace()).command {
+            args::Command::Bench(args) => args,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_grid_has_every_combination_within_the_bandwidth() {
+        let all = tests(&args("--size 32,1k --delay 1ms,10ms --burst 1,10,100 --servers 2 --clients 3"));
+        assert_eq!(all.len(), 12);
+        let first = all[0];
+        assert_eq!((first.size, first.delay, first.burst), (32, Duration::from_millis(1), 1));
+        assert_eq!((first.per_second(), first.megabits(first.per_second())), (6000.0, 1.536));
+        assert_eq!((first.bursts(), first.messages()), (5000, 30_000));
+        let some = tests(&args(
+            "--size 32,1k --delay 1ms,10ms --burst 1,10,100 --servers 2 --clients 3 --bandwidth 50",
+        ));
+        assert!(some.len() < all.len() && some.iter().all(|test| test.megabits(test.per_second()) <= 50.0));
+    }
+
+    #[test]
+    fn what_is_typed_is_a_test_or_says_why_not() {
+        let args = args("--manual --seconds 2");
+        let test = typed("1k 500us, 7", &args).unwrap().unwrap();
+        assert_eq!((test.size, test.delay, test.burst), (1024, Duration::from_micros(500), 7));
+        assert_eq!(test.bursts(), 4000);
+        assert_eq!(typed("  ", &args), Ok(None));
+        for bad in ["32 1ms", "4 1ms 1", "32 0ms 1", "32 1ms 0", "32 1ms 1 1", "x y z"] {
+            assert!(typed(bad, &args).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! The files of a grid: one CSV, and for each test its percentiles in the text format of High Dynamic Range histograms,
+//! which their plotters read.
+#![forbid(unsafe_code)]
+
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use humantime::format_rfc3339_millis;
+
+use super::run::Outcome;
+use super::{Test, Transport};
+use crate::failure::Failure;
+
+/// The columns. Times from `Average` on are in µs, `Delay` too; bandwidths are in megabits a second.
+pub(super) const HEADS: &str = "Transport,Started,Ended,TgtMsgCount,ActMsgCount,MsgSize,Delay,Burst,TgtMsgSec,TgtBwMb,\
+     ActMsgSec,ActBwMb,Average,StDev,Min,P10,P20,P30,P40,P50,P60,P70,P80,P90,P925,P95,P975,P99,P999,P9999,P99999,Max";
+
+const QUANTILES: [f64; 16] =
+    [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.925, 0.95, 0.975, 0.99, 0.999, 0.9999, 0.99999];
+
+/// `grid.csv` in a folder.
+pub(super) struct Csv {
+    file: File,
+    path: PathBuf,
+}
+
+fn cannot_write(path: &Path, error: &io::Error) -> Failure {
+    Failure::new(format!("can't write to {}: {error}", path.display()))
+}
+
+impl Csv {
+    /// A new one, in place of any that is there; the folder is made.
+    pub(super) fn create(folder: &Path) -> Result<Csv, Failure> {
+        fs::create_dir_all(folder).map_err(|error| cannot_write(folder, &error))?;
+        let path = folder.join("grid.csv");
+        let made = File::create(&path).and_then(|mut file| writeln!(file, "{HEADS}").map(|()| file));
+        let file = made.map_err(|error| cannot_write(&path, &error))?;
+        Ok(Csv { file, path })
+    }
+
+    /// Adds a test, and gives its line.
+    pub(super) fn add(
+        &mut self,
+        transport: Transport,
+        test: &Test,
+        outcome: &Outcome,
+    ) -> Result<String, Failure> {
+        let line = line(transport, test, outcome);
+        writeln!(self.file, "{line}").map_err(|error| cannot_write(&self.path, &error))?;
+        Ok(line)
+    }
+}
+
+fn line(transport: Transport, test: &Test, outcome: &Outcome) -> String {
+    let times = &outcome.times;
+    let (started, ended) = (format_rfc3339_millis(outcome.started), format_rfc3339_millis(outcome.ended));
+    let (target, actual) = (test.per_second(), outcome.per_second());
+    let micros = |nanos: f64| format!("{:.1}", nanos / 1e3);
+    let mut line = format!(
+        "{transport},{started},{ended},{},{},{},{},{},{target:.0},{:.3},{actual:.0},{:.3}",
+        test.messages(),
+        times.len(),
+        test.size,
+        test.delay.as_secs_f64() * 1e6,
+        test.burst,
+        test.megabits(target),
+        test.megabits(actual),
+    );
+    let quantiles = QUANTILES.map(|part| times.value_at_quantile(part) as f64);
+    let first = [times.mean(), times.stdev(), times.min() as f64];
+    for time in first.into_iter().chain(quantiles).chain([times.max() as f64]) {
+        let _ = write!(line, ",{}", micros(time));
+    }
+    line
+}
+
+/// The percentiles of a test, in µs.
+pub(super) fn percentiles(
+    folder: &Path,
+    transport: Transport,
+    test: &Test,
+    outcome: &Outcome,
+) -> Result<(), Failure> {
+    let Test { size, delay, burst, .. } = test;
+    let path = folder.join(format!("{transport}-{size}-{}us-{burst}.hgrm", delay.as_micros()));
+    fs::write(&path, hgrm(outcome)).map_err(|error| cannot_write(&path, &error))
+}
+
+fn hgrm(outcome: &Outcome) -> String {
+    let times = &outcome.times;
+    let mut text =
+        format!("{:>12} {:>14} {:>10} {:>14}\n\n", "Value", "Percentile", "TotalCount", "1/(1-Percentile)");
+    let mut total = 0;
+    for step in times.iter_quantiles(5) {
+        total += step.count_since_last_iteration();
+        let (value, part) = (step.value_iterated_to() as f64 / 1e3, step.quantile_iterated_to());
+        let _ = write!(text, "{value:>12.3} {part:>2.12} {total:>10}");
+        let _ = match 1.0 - part {
+            left if left > 0.0 => writeln!(text, " {:>14.2}", 1.0 / left),
+            _ => writeln!(text),
+        };
+    }
+    let (mean, deviation, max) = (times.mean() / 1e3, times.stdev() / 1e3, times.max() as f64 / 1e3);
+    let _ = writeln!(text, "#[Mean    = {mean:>12.3}, StdDeviation   = {deviation:>12.3}]");
+    let _ = writeln!(text, "#[Max     = {max:>12.3}, Total count    = {:>12}]", times.len());
+    // The buckets of a histogram of three digits.
+    let _ = writeln!(text, "#[Buckets = {:>12}, SubBuckets     = {:>12}]", times.buckets(), 2048);
+    text
+}
