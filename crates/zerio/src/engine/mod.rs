@@ -4,7 +4,6 @@
 #![forbid(unsafe_code)]
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,27 +17,28 @@ mod loss;
 mod parking;
 mod patience;
 mod publish;
+mod role;
 mod streams;
 #[cfg(feature = "tls")]
 mod tls;
 
 pub use context::Context;
+pub(crate) use role::{ClientRole, Failure, Outcome, Role, ServerRole};
 
-use crate::config::{Config, SameId};
+use crate::config::Config;
 use crate::counters::SessionCounters;
 use crate::driver::{self, Completion, Driver, Options, SlotId};
-use crate::error::{Reason, RefusalCode, SendError, Undelivered};
+use crate::error::{Reason, SendError, Undelivered};
 use crate::handler::Handler;
 use crate::recv::buffer::Buffer;
 use crate::recv::framer::{self, Framer};
 use crate::region::Region;
 use crate::send::Sole;
 use crate::send::claim::Claim;
-use crate::session::directory::Directory;
 use crate::session::inbox::{Inbox, Inboxes};
 use crate::session::peer::make_request;
 use crate::session::table::Table;
-use crate::session::{NOWHERE, Shared, State, request};
+use crate::session::{Shared, State, request};
 use crate::time::Time;
 use crate::wait::InHandler;
 use crate::wire::PeerId;
@@ -103,57 +103,6 @@ pub(crate) struct Core {
     layers: Option<tls::Layers>,
     stopping: bool,
     report: Report,
-}
-
-/// What an engine is for.
-#[expect(clippy::large_enum_variant, reason = "there is one an engine")]
-pub(crate) enum Role {
-    /// One of a server's engines.
-    Server(ServerRole),
-    /// A client's engine.
-    Client(ClientRole),
-}
-
-pub(crate) struct ServerRole {
-    pub(crate) directory: Arc<Directory>,
-    /// Which of the server's engines it is; the first one accepts.
-    pub(crate) engine: usize,
-    pub(crate) same_id: SameId,
-}
-
-pub(crate) struct ClientRole {
-    hello: PeerId,
-    /// Where it connects, or has connected.
-    address: SocketAddr,
-    /// Where else it tries to, the next one last; nowhere else once a connection has come about.
-    others: Vec<SocketAddr>,
-    /// When there must be a session.
-    deadline: Time,
-    /// What became of the connection, until somebody asks.
-    outcome: Option<Outcome>,
-    /// There has been an outcome.
-    concluded: bool,
-}
-
-impl ClientRole {
-    /// A client that introduces itself with `hello` to the first of these addresses that takes its connection.
-    pub(crate) fn new(hello: PeerId, mut addresses: Vec<SocketAddr>) -> ClientRole {
-        addresses.reverse();
-        let (outcome, deadline) = (None, Time::NEVER);
-        ClientRole { hello, address: NOWHERE, others: addresses, deadline, outcome, concluded: false }
-    }
-}
-
-/// What became of a client's connection, and to which address.
-pub(crate) type Outcome = (SocketAddr, Result<SlotId, Failure>);
-
-/// Why a client's connection did not become a session.
-#[derive(Debug)]
-pub(crate) enum Failure {
-    Connect(io::Error),
-    TimedOut,
-    Refused(RefusalCode, String),
-    Ended(Reason),
 }
 
 /// What of a configuration an engine goes by.

@@ -1,12 +1,13 @@
 //! Deadlines and streams, with a driver that does what it is told and a clock that a handler moves.
 #![forbid(unsafe_code)]
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use super::*;
 use crate::driver::Waker;
 use crate::driver::told::{self, Told, pass};
-use crate::error::{Disconnection, Rejection};
+use crate::error::{Disconnection, RefusalCode, Rejection};
+use crate::session::directory::Directory;
 use crate::session::inbox::inboxes;
 use crate::time::Clock;
 use crate::wire;
