@@ -120,8 +120,14 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         buffer.lend_sealed(&self.region, record)
     }
 
-    /// Goes on with the handshake, or opens what has come.
+    /// Goes on with the handshake, or opens what has come. Without TLS it costs a look.
+    #[inline(always)]
     pub(super) fn unseal(&mut self, index: usize) -> Result<(), TlsFault> {
+        if self.core.layers.is_some() { self.unseal_layer(index) } else { Ok(()) }
+    }
+
+    #[inline(never)]
+    fn unseal_layer(&mut self, index: usize) -> Result<(), TlsFault> {
         let Some(layers) = &mut self.core.layers else { return Ok(()) };
         match &mut layers.sessions[index] {
             Layer::Off => Ok(()),
