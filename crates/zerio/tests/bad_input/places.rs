@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use zerio::{Client, Error, RefusalCode, Rejection, SameId};
 
-use crate::hostile::{PATIENCE, RawPeer, Scene, frame, undisturbed, until};
+use crate::hostile::{PATIENCE, RawPeer, Scene, config, frame, undisturbed, until};
 
 /// Connects as `id` until the server has a place for it.
 fn comes_in(scene: &Scene, id: &str) -> RawPeer {
@@ -92,7 +92,8 @@ fn more_clients_at_once_than_there_are_slots_all_learn_that_the_server_is_full()
                 .map(|number| {
                     let address = scene.address;
                     std::thread::spawn(move || {
-                        Client::connect(address, &format!("client {number}")).unwrap().start().map(drop)
+                        let client = Client::connect(address, &format!("client {number}")).unwrap();
+                        client.config(config(|_| {})).start().map(drop)
                     })
                 })
                 .collect();

@@ -29,6 +29,8 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 /// A default configuration with changes.
 pub fn config(change: impl FnOnce(&mut Config)) -> Config {
     let mut config = Config::default();
+    // On a machine that is busy, five seconds are not long.
+    config.handshake_timeout = PATIENCE;
     change(&mut config);
     config
 }
