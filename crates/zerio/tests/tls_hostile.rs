@@ -159,6 +159,17 @@ drivers! {
         assert_eq!(ended_by(case, |_| vec![23, 3, 3, 0, 0]), Reason::Tls(TlsFault::BadRecord));
     }
 
+    fn an_empty_record_before_the_handshake_panicked_an_engine_in_builds_with_debug_assertions(case) {
+        let log = Log::new();
+        let server = case.tls_server(case.config(), Recorder::new(&log), shared().1.server());
+        let mut socket = TcpStream::connect(server.address()).unwrap();
+        socket.write_all(&[22, 3, 3, 0, 0]).unwrap();
+        let rejection = log.wait_rejected();
+        assert!(matches!(rejection, Rejection::Ended(Reason::Tls(_))), "{rejection:?}");
+        // The engine goes on.
+        drop(Peer::connect(&server, "good"));
+    }
+
     fn an_end_without_close_notify_is_told_from_one_with_it(case) {
         assert_eq!(ended_by(case, |_| Vec::new()), Reason::Tls(TlsFault::Truncated));
         let in_order = ended_by(case, |peer| {
