@@ -10,57 +10,12 @@ use std::time::{Duration, Instant};
 
 use common::certs::shared;
 use common::raw::frame;
-use common::{Case, Event, Log, PATIENCE, Recorder, TestServer, drivers, texts};
+use common::tls_peer::{Peer, trusting};
+use common::{Case, Event, Log, PATIENCE, Recorder, drivers, texts};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection};
+use rustls::{ClientConnection, ServerConfig, ServerConnection};
 use zerio::{Error, Reason, RefusalCode, Rejection, TlsFault};
-
-/// A client made of rustls and a socket, which has been let in.
-struct Peer {
-    tls: ClientConnection,
-    socket: TcpStream,
-}
-
-impl Peer {
-    fn connect(server: &TestServer, id: &str) -> Peer {
-        let name = ServerName::try_from("127.0.0.1").unwrap();
-        let tls = ClientConnection::new(trusting(), name).unwrap();
-        let socket = TcpStream::connect(server.address()).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        let mut peer = Peer { tls, socket };
-        peer.send(id.as_bytes());
-        assert_eq!(peer.receive(id.len()), frame(id.as_bytes()), "let in");
-        peer
-    }
-
-    fn send(&mut self, message: &[u8]) {
-        rustls::Stream::new(&mut self.tls, &mut self.socket).write_all(&frame(message)).unwrap();
-    }
-
-    fn receive(&mut self, len: usize) -> Vec<u8> {
-        let mut bytes = vec![0; 4 + len];
-        rustls::Stream::new(&mut self.tls, &mut self.socket).read_exact(&mut bytes).unwrap();
-        bytes
-    }
-
-    /// The record of a message, which is not sent.
-    fn record(&mut self, message: &[u8]) -> Vec<u8> {
-        self.tls.writer().write_all(&frame(message)).unwrap();
-        let mut record = Vec::new();
-        self.tls.write_tls(&mut record).unwrap();
-        record
-    }
-}
-
-/// A client of rustls' that trusts the shared authority.
-fn trusting() -> Arc<ClientConfig> {
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(shared().0.certificate.as_bytes()).unwrap()).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    Arc::new(config.with_root_certificates(roots).with_no_client_auth())
-}
 
 /// What ends a session on which this was sent after a message.
 fn ended_by(case: &Case, bytes: impl FnOnce(&mut Peer) -> Vec<u8>) -> Reason {
@@ -232,33 +187,4 @@ drivers! {
             assert_eq!(peer.receive(4), frame(&number.to_le_bytes()));
         }
     }
-}
-
-/// Bytes of this process that are in memory.
-#[cfg(target_os = "linux")]
-fn resident() -> usize {
-    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
-    pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
-}
-
-/// `cargo test --release -p zerio --test tls_hostile -- --ignored` runs it.
-#[cfg(target_os = "linux")]
-#[test]
-#[ignore = "a million takes minutes without optimisation"]
-fn a_million_key_updates_leave_memory_as_it_is() {
-    let case = Case { driver: zerio::DriverKind::Auto, drive: common::Drive::Thread };
-    let server = case.tls_server(case.config(), Recorder::echo(), shared().1.server());
-    let mut peer = Peer::connect(&server, "a");
-    let mut early = 0;
-    for number in 0..10_000u32 {
-        for _ in 0..100 {
-            peer.tls.refresh_traffic_keys().unwrap();
-        }
-        peer.send(&number.to_le_bytes());
-        assert_eq!(peer.receive(4), frame(&number.to_le_bytes()));
-        if number == 1000 {
-            early = resident();
-        }
-    }
-    assert!(resident() < early + (1 << 20), "{early} bytes became {}", resident());
 }

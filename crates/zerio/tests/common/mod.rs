@@ -18,6 +18,7 @@ mod drive;
 pub mod pattern;
 pub mod raw;
 mod record;
+pub mod tls_peer;
 mod wine;
 
 pub use drive::{TestClient, TestServer};
