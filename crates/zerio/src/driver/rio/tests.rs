@@ -47,6 +47,16 @@ impl Rig {
         Rig::over(64)
     }
 
+    /// One that listens as well, and where.
+    fn listening() -> (Rig, SocketAddr) {
+        let mut rig = Rig::new();
+        let listener = socket::bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        socket::listen(&listener, &options()).unwrap();
+        let address = listener.local_addr().unwrap().as_socket().unwrap();
+        rig.driver.listen(listener).unwrap();
+        (rig, address)
+    }
+
     fn receive(&mut self) {
         let span = self.spans.pop().unwrap();
         self.driver.receive(ID, span);
@@ -148,11 +158,7 @@ fn sockets_that_can_not_be_had_or_made_right_were_never_there() {
 
 #[test]
 fn of_connections_that_come_together_one_in_sixty_four_turns_was_accepted_while_there_was_work() {
-    let mut rig = Rig::new();
-    let listener = socket::bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
-    socket::listen(&listener, &options()).unwrap();
-    let address = listener.local_addr().unwrap().as_socket().unwrap();
-    rig.driver.listen(listener).unwrap();
+    let (mut rig, address) = Rig::listening();
     // Nobody has come: it looks no more often than it must.
     rig.driver.accept();
     rig.turn(Duration::ZERO);
@@ -447,11 +453,7 @@ fn more_completions_than_are_taken_at_a_time_come_in_one_turn() {
 
 #[test]
 fn a_driver_that_never_waits_accepts_and_connects_all_the_same() {
-    let mut rig = Rig::new();
-    let listener = socket::bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
-    socket::listen(&listener, &options()).unwrap();
-    let address = listener.local_addr().unwrap().as_socket().unwrap();
-    rig.driver.listen(listener).unwrap();
+    let (mut rig, address) = Rig::listening();
     rig.driver.accept();
     let id = SlotId { index: 0, generation: 1 };
     // Long enough that it has found nothing to accept before there is something.
@@ -477,11 +479,7 @@ fn a_driver_that_never_waits_accepts_and_connects_all_the_same() {
 
 #[test]
 fn a_driver_whose_every_wait_a_completion_ended_never_accepted() {
-    let mut rig = Rig::new();
-    let listener = socket::bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
-    socket::listen(&listener, &options()).unwrap();
-    let address = listener.local_addr().unwrap().as_socket().unwrap();
-    rig.driver.listen(listener).unwrap();
+    let (mut rig, address) = Rig::listening();
     rig.driver.accept();
     (0..2 * SKIMS).for_each(|_| rig.turn(Duration::ZERO));
     let _client = TcpStream::connect(address).unwrap();
