@@ -34,22 +34,30 @@ impl Count {
     pub(super) fn of(socket: &Socket) -> Option<Count> {
         let fd = socket.as_raw_fd();
         let before = question(fd, libc::TIOCOUTQ)?;
-        let (mut info, mut len) = ([0; INFO], INFO as libc::socklen_t);
-        // SAFETY: the descriptor is open, and the kernel writes no more than `len` bytes to the first pointer, which is
-        // to so many.
-        let outcome = unsafe {
-            libc::getsockopt(fd, libc::IPPROTO_TCP, libc::TCP_INFO, info.as_mut_ptr().cast(), &mut len)
-        };
+        let info = tcp_info(fd)?;
         let (unread, after) = (question(fd, libc::FIONREAD)?, question(fd, libc::TIOCOUTQ)?);
-        if outcome != 0 || len as usize != INFO || info[STATE] == CLOSED {
+        // The kernel looks at the state first, and counts later (`tcp_get_info` in net/ipv4/tcp.c): an end that comes
+        // in between is among the bytes, and only the next state tells.
+        let state = tcp_info(fd)?[STATE];
+        if state == CLOSED {
             return None;
         }
         let number = |at| info[at..].first_chunk().map(|bytes| u64::from_ne_bytes(*bytes));
-        let ends = u64::from(HEARD_THE_END.contains(&info[STATE]));
+        let ends = u64::from(HEARD_THE_END.contains(&state));
         let read = number(RECEIVED)?.saturating_sub(unread + ends);
         let acked = number(ACKED)?;
         Some(Count { read, written: (acked + after, acked + before) })
     }
+}
+
+fn tcp_info(fd: c_int) -> Option<[u8; INFO]> {
+    let (mut info, mut len) = ([0; INFO], INFO as libc::socklen_t);
+    // SAFETY: the descriptor is open, and the kernel writes no more than `len` bytes to the first pointer, which is to so
+    // many.
+    let outcome = unsafe {
+        libc::getsockopt(fd, libc::IPPROTO_TCP, libc::TCP_INFO, info.as_mut_ptr().cast(), &mut len)
+    };
+    (outcome == 0 && len as usize == INFO).then_some(info)
 }
 
 fn question(fd: c_int, which: libc::Ioctl) -> Option<u64> {

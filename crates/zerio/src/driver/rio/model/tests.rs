@@ -358,6 +358,19 @@ fn bytes_or_an_end_past_the_request_queue() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+fn an_end_that_comes_amid_the_questions_is_no_byte_read() {
+    for _ in 0..1000 {
+        let (peer, own) = pair();
+        let ending = std::thread::spawn(move || peer.shutdown(Shutdown::Write).map(|()| peer));
+        while !ending.is_finished() {
+            assert_eq!(count::Count::of(&own).unwrap().read, 0);
+        }
+        sockets::forget(&own);
+    }
+}
+
+#[test]
 fn a_shut_down_goes_through_the_queue_that_there_is() {
     let mut stage = Stage::new();
     let socket = stage.socket.as_ref().unwrap();
