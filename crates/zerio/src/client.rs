@@ -51,8 +51,8 @@ pub struct Client {
 #[derive(Debug)]
 pub struct Connect {
     /// One at least.
-    addresses: Vec<SocketAddr>,
-    peer: PeerId,
+    pub(crate) addresses: Vec<SocketAddr>,
+    pub(crate) peer: PeerId,
     #[cfg(feature = "tls")]
     tls: Option<crate::tls::TlsClient>,
 }
@@ -262,7 +262,7 @@ impl<H> Builder<Connect, H> {
     }
 }
 
-fn plan(target: &Connect, config: &Config, sole: Option<Sole>) -> Result<Plan, Error> {
+pub(crate) fn plan(target: &Connect, config: &Config, sole: Option<Sole>) -> Result<Plan, Error> {
     let config = config.clone().for_client();
     #[cfg(feature = "tls")]
     let config = config.with_tls(target.tls.is_some())?;
@@ -295,7 +295,7 @@ fn plan(target: &Connect, config: &Config, sole: Option<Sole>) -> Result<Plan, E
     })
 }
 
-fn explain(failure: Failure, address: SocketAddr, config: &Config) -> Error {
+pub(crate) fn explain(failure: Failure, address: SocketAddr, config: &Config) -> Error {
     match failure {
         Failure::Connect(why) => Error::Connect { address, why },
         Failure::TimedOut => {

@@ -104,6 +104,12 @@ pub enum Error {
         /// What the system said.
         why: String,
     },
+    /// There is no runtime of tokio's that the engine could run in (feature `tokio`).
+    #[error("can't run on tokio: {why}")]
+    Runtime {
+        /// What is missing, and what brings it.
+        why: &'static str,
+    },
     /// The counters file that was asked for can't be made.
     #[error("can't make the counters file {}: {why}", .path.display())]
     CountersFile {

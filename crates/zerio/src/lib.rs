@@ -66,6 +66,7 @@
 //! | --- | --- |
 //! | `metrics` | `Counters::record`: what is counted, for the recorder of the `metrics` facade |
 //! | `tracing` | events of `tracing`, target `zerio`: how engines and sessions begin and end, and who is not let in; never a message |
+//! | `tokio` | clients and servers as tasks, messages as a stream, sends as a sink: the module `tokio` |
 //! | `tls` | TLS 1.3, with certificates both ways if you like: the module `tls`, and `tls(…)` of a builder |
 //! | `sim` | the module `sim`: your handlers on a simulated network with faults, from a seed |
 #![deny(missing_docs, unsafe_code)]
@@ -100,6 +101,8 @@ mod thread;
 mod time;
 #[cfg(feature = "tls")]
 pub mod tls;
+#[cfg(feature = "tokio")]
+pub mod tokio;
 #[cfg(feature = "tracing")]
 mod trace;
 mod wait;
@@ -151,6 +154,9 @@ struct FromCSharp;
 mod guide {
     #[doc = include_str!("../../../docs/guide/src/bounds.md")]
     struct Bounds;
+    #[cfg(feature = "tokio")]
+    #[doc = include_str!("../../../docs/guide/src/on-tokio.md")]
+    struct OnTokio;
     #[doc = include_str!("../../../docs/guide/src/operating.md")]
     struct Operating;
     #[doc = include_str!("../../../docs/guide/src/receiving.md")]

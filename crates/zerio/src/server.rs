@@ -50,7 +50,7 @@ pub struct Server {
 #[derive(Debug)]
 pub struct Listen {
     socket: Socket,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
     #[cfg(feature = "tls")]
     tls: Option<crate::tls::TlsServer>,
 }
@@ -338,7 +338,7 @@ where
 }
 
 /// What each engine of a server is made from; the first has the listening socket.
-fn plans(
+pub(crate) fn plans(
     listen: Listen,
     config: &Config,
     mut sole: Option<Sole>,

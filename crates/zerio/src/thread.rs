@@ -60,7 +60,7 @@ pub struct DriverInfo {
 
 impl DriverInfo {
     /// Of a driver that is not in place of another.
-    fn of(name: &'static str) -> DriverInfo {
+    pub(crate) fn of(name: &'static str) -> DriverInfo {
         DriverInfo { name, fallback: None }
     }
 
@@ -181,7 +181,7 @@ impl<H: Handler> Driven<H> {
     fn pick(plan: Plan, handler: H) -> Result<(Driven<H>, DriverInfo), Error> {
         match plan.config.driver {
             DriverKind::Auto => Driven::best(plan, handler),
-            DriverKind::Poll => Ok((Driven::Poll(poll(plan, handler)?), DriverInfo::of(Poll::NAME))),
+            DriverKind::Poll => Ok((Driven::Poll(on_poll(plan, handler)?), DriverInfo::of(Poll::NAME))),
             #[cfg(target_os = "linux")]
             DriverKind::Uring => match make::<Uring>(&plan) {
                 Ok(driver) => Ok((Driven::Uring(begin(plan, driver, handler)?), DriverInfo::of(Uring::NAME))),
@@ -230,7 +230,7 @@ impl<H: Handler> Driven<H> {
         };
         #[cfg(not(any(target_os = "linux", windows)))]
         let fallback = None;
-        Ok((Driven::Poll(poll(plan, handler)?), DriverInfo { name: Poll::NAME, fallback }))
+        Ok((Driven::Poll(on_poll(plan, handler)?), DriverInfo { name: Poll::NAME, fallback }))
     }
 
     #[inline]
@@ -298,7 +298,7 @@ fn make<D: Driver>(plan: &Plan) -> io::Result<D> {
     D::new(plan.memory.1.clone(), plan.memory.0.slots.len())
 }
 
-fn poll<H: Handler>(plan: Plan, handler: H) -> Result<Engine<Poll, H>, Error> {
+pub(crate) fn on_poll<H: Handler>(plan: Plan, handler: H) -> Result<Engine<Poll, H>, Error> {
     let driver = make(&plan).map_err(|why| Error::System { what: "a selector (epoll, kqueue, AFD)", why })?;
     begin(plan, driver, handler)
 }
@@ -553,7 +553,7 @@ fn cycle<D: Driver, H: Handler>(
     Ok(())
 }
 
-fn panic_message(panic: &(dyn Any + Send)) -> String {
+pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
     text.unwrap_or_else(|| "a panic without a message".into())

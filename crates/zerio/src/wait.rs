@@ -5,8 +5,15 @@
 use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
+#[cfg(not(loom))]
+use std::sync::{Condvar, Mutex, MutexGuard};
+#[cfg(feature = "tokio")]
+use std::task::Waker;
 use std::time::Duration;
+
+#[cfg(loom)]
+use loom::sync::{Condvar, Mutex, MutexGuard};
 
 use crate::cursor::{Guard, Guarded, Waiting};
 use crate::time::Time;
@@ -201,6 +208,12 @@ impl Drop for InHandler {
     }
 }
 
+/// Lets the other tasks of the runtime have their turn.
+#[cfg(all(feature = "tokio", target_os = "linux"))]
+pub(crate) async fn give_way() {
+    tokio::task::yield_now().await;
+}
+
 /// A guarded value that the caller must have now, from a holder who gives it back within one system
 /// call.
 #[inline]
@@ -241,11 +254,22 @@ impl Backoff {
     }
 }
 
-/// Where senders of one session park until something changes: room in the ring, the end of a claim,
-/// the session's end.
+/// The tasks that are to be woken.
+#[cfg(feature = "tokio")]
+type Tasks = Option<Box<Enrolled>>;
+#[cfg(not(feature = "tokio"))]
+type Tasks = ();
+
+/// Apart, so that a session without any has no more than its address.
+#[cfg(feature = "tokio")]
+#[derive(Debug, Default)]
+struct Enrolled(Vec<Waker>);
+
+/// Where senders of one session wait until something changes: room in the ring, the end of a claim,
+/// the session's end. Threads park here; tasks leave word where they are to be woken.
 #[derive(Debug, Default)]
 pub(crate) struct Lobby {
-    mutex: Mutex<()>,
+    mutex: Mutex<Tasks>,
     changed: Condvar,
     waiting: Waiting,
 }
@@ -287,13 +311,39 @@ impl Lobby {
     #[inline]
     pub(crate) fn tell(&self) {
         if self.waiting.any() {
-            // Taking the mutex means: whoever looked before this change is parked by now.
-            drop(self.lock());
-            self.changed.notify_all();
+            self.tell_all();
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, ()> {
+    fn tell_all(&self) {
+        // Taking the mutex means: whoever looked before this change is parked by now.
+        #[allow(clippy::let_unit_value, reason = "without tokio there are no tasks")]
+        let _tasks = std::mem::take(&mut *self.lock());
+        self.changed.notify_all();
+        #[cfg(feature = "tokio")]
+        for task in _tasks.into_iter().flat_map(|enrolled| enrolled.0) {
+            self.waiting.leave();
+            task.wake();
+        }
+    }
+
+    /// For a task: what `attempt` gives, which is a look at what [`Lobby::tell`] announces; where it gives nothing the
+    /// task will be woken when it is to look again.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn enroll<T>(&self, task: &Waker, attempt: impl FnOnce() -> Option<T>) -> Option<T> {
+        self.waiting.enter();
+        let mut lock = self.lock();
+        let Enrolled(tasks) = &mut **lock.get_or_insert_default();
+        if tasks.iter().any(|other| other.will_wake(task)) {
+            self.waiting.leave();
+        } else {
+            tasks.push(task.clone());
+        }
+        drop(lock);
+        attempt()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Tasks> {
         self.mutex.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 /// From the top to the bottom: a line's modules may import what stands on later lines, and the leaves.
 /// Those on one line do not know each other, but for what `BESIDE` says.
 const LAYERS: [&[&str]; 8] = [
-    &["server", "client", "builder", "polled", "report", "sim", "fuzz", "cost"],
+    &["tokio", "server", "client", "builder", "polled", "report", "sim", "fuzz", "cost"],
     &["thread"],
     &["engine"],
     &["handler"],
@@ -21,7 +21,11 @@ const LAYERS: [&[&str]; 8] = [
 ];
 
 /// What goes beside the layers or up, each with its reason.
-const BESIDE: [(&str, &str, &str); 10] = [
+const BESIDE: [(&str, &str, &str); 14] = [
+    ("tokio", "server", "it is planned as any other"),
+    ("tokio", "client", "it is planned as any other"),
+    ("tokio", "builder", "a builder becomes one when it starts"),
+    ("tokio", "report", "what stopping gives"),
     ("server", "builder", "a builder becomes a server when it starts"),
     ("client", "builder", "a builder becomes a client when it starts"),
     ("server", "polled", "what a polled server is made of"),

@@ -183,6 +183,24 @@ impl Driver for Poll {
     }
 }
 
+#[cfg(all(feature = "tokio", target_os = "linux"))]
+impl Poll {
+    /// Takes all that the selector has to tell: whoever waits for it to become readable hears of news alone.
+    pub(crate) fn look(&mut self) -> io::Result<()> {
+        loop {
+            self.select(Duration::ZERO)?;
+            if self.events.iter().count() < self.events.capacity() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The selector, by a descriptor of its own, for whoever waits for it to become readable.
+    pub(crate) fn selector(&self) -> io::Result<mio::Registry> {
+        self.selector.registry().try_clone()
+    }
+}
+
 impl Poll {
     fn install(&mut self, id: SlotId, socket: Socket) -> io::Result<()> {
         let mut stream = TcpStream::from_std(socket.into());

@@ -24,6 +24,12 @@ impl<'a> Context<'a> {
         Context { core, index, batch_end }
     }
 
+    /// Which of its engine's slots the session has.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn index(&self) -> usize {
+        self.index
+    }
+
     fn session(&self) -> &Session {
         &self.core.table.sessions[self.index]
     }

@@ -11,10 +11,6 @@ use crate::handler::Handler;
 use crate::session::State;
 
 impl<D: Driver, H: Handler> Engine<D, H> {
-    pub(crate) fn driver(&mut self) -> &mut D {
-        &mut self.driver
-    }
-
     /// Whether all that belongs to its start is done: from now on it allocates nothing.
     pub(crate) fn has_started(&self) -> bool {
         match &self.core.role {

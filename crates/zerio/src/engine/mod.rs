@@ -267,6 +267,12 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         &mut self.handler
     }
 
+    /// For whoever waits in its stead, or is its network.
+    #[cfg(any(feature = "sim", all(feature = "tokio", target_os = "linux")))]
+    pub(crate) fn driver(&mut self) -> &mut D {
+        &mut self.driver
+    }
+
     /// For whoever is the engine's kernel: the driver, and which sessions its slots have.
     #[cfg(any(test, feature = "fuzz"))]
     pub(crate) fn kernels_view(&mut self) -> (&mut D, &[crate::session::Session]) {

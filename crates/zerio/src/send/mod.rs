@@ -5,6 +5,8 @@
 #[cfg(target_os = "linux")]
 use std::io;
 use std::sync::Arc;
+#[cfg(feature = "tokio")]
+use std::task;
 use std::time::Duration;
 
 pub(crate) mod claim;
@@ -80,6 +82,16 @@ pub(crate) struct SendPath {
     /// the pump fills its line.
     #[cfg(feature = "tls")]
     sealed: Option<Box<Guarded<Sealed>>>,
+}
+
+/// What an attempt at a place came to.
+enum Attempt<'a> {
+    /// A place, or the reason why there will be none.
+    Over(Result<Claim<'a>, SendError>),
+    /// There is none, and the lobby is told when there may be.
+    ToldLater,
+    /// The same, and nobody will tell.
+    NotTold,
 }
 
 impl SendPath {
@@ -232,25 +244,57 @@ impl SendPath {
                 outcome => return outcome,
             }
         }
-        let attempt = || {
-            let mut backoff = Backoff::default();
-            let committed = loop {
-                match self.ring.hold() {
-                    Hold::Held(committed) => break committed,
-                    Hold::Closed => return Some(Err(SendError::Closed)),
-                    Hold::Busy if self.ring.word().ask_to_be_told() => return None,
-                    // Nobody has a claim: it is held, for a moment, or was. A holder who has lost his core tells
-                    // nobody when he goes on; then it is the lobby that looks again soon.
-                    Hold::Busy if backoff.is_spent() => return None,
-                    Hold::Busy => backoff.pause(),
-                }
-            };
-            match self.place_held(generation, committed, len) {
-                Err(SendError::Full) => None,
-                place => Some(place.map(|(committed, start)| self.keep(committed, start, len))),
-            }
+        // Where nobody tells, it is the lobby that looks again soon.
+        let attempt = || match self.attempt(generation, len) {
+            Attempt::Over(outcome) => Some(outcome),
+            Attempt::ToldLater | Attempt::NotTold => None,
         };
         self.lobby.wait(left, attempt).unwrap_or(Err(SendError::TimedOut))
+    }
+
+    /// The same for a task, which is woken when it is to try again.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn poll_claim(
+        &self,
+        generation: u32,
+        len: usize,
+        task: &mut task::Context<'_>,
+    ) -> task::Poll<Result<Claim<'_>, SendError>> {
+        let attempt = || match self.attempt(generation, len) {
+            Attempt::Over(outcome) => Some(task::Poll::Ready(outcome)),
+            Attempt::ToldLater => None,
+            Attempt::NotTold => Some(task::Poll::Pending),
+        };
+        match self.lobby.enroll(task.waker(), attempt) {
+            Some(task::Poll::Pending) => {
+                task.waker().wake_by_ref();
+                task::Poll::Pending
+            }
+            outcome => outcome.unwrap_or(task::Poll::Pending),
+        }
+    }
+
+    /// One attempt at a place, of somebody who waits in the lobby.
+    fn attempt(&self, generation: u32, len: usize) -> Attempt<'_> {
+        if let Err(error) = self.check_len(len) {
+            return Attempt::Over(Err(error));
+        }
+        let mut backoff = Backoff::default();
+        let committed = loop {
+            match self.ring.hold() {
+                Hold::Held(committed) => break committed,
+                Hold::Closed => return Attempt::Over(Err(SendError::Closed)),
+                Hold::Busy if self.ring.word().ask_to_be_told() => return Attempt::ToldLater,
+                // Nobody has a claim: it is held, for a moment, or was. A holder who has lost his core tells
+                // nobody when he goes on.
+                Hold::Busy if backoff.is_spent() => return Attempt::NotTold,
+                Hold::Busy => backoff.pause(),
+            }
+        };
+        match self.place_held(generation, committed, len) {
+            Err(SendError::Full) => Attempt::ToldLater,
+            place => Attempt::Over(place.map(|(committed, start)| self.keep(committed, start, len))),
+        }
     }
 
     #[inline]

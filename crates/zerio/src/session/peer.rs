@@ -5,6 +5,8 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+#[cfg(feature = "tokio")]
+use std::task;
 use std::time::Duration;
 
 use super::directory::{Directory, Entry};
@@ -77,6 +79,21 @@ impl Peer {
         let mut claim = self.claim_timeout(message.len(), timeout)?;
         claim.copy_from_slice(message);
         claim.commit()
+    }
+
+    /// Sends a message for a task, which is woken when there may be room.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn poll_send(
+        &self,
+        task: &mut task::Context<'_>,
+        message: &[u8],
+    ) -> task::Poll<Result<(), SendError>> {
+        let claim = self.slot().send.poll_claim(self.id.generation, message.len(), task);
+        claim.map(|claim| {
+            let mut claim = claim?;
+            claim.copy_from_slice(message);
+            claim.commit()
+        })
     }
 
     /// A place in the ring for a message of `len` bytes, to fill and commit; waits for room, up to the
