@@ -154,17 +154,24 @@ fn stop(
             "failure": report.failure.as_ref().map(ToString::to_string),
         }))?;
     } else {
-        let (sessions, messages) = (totals.connected, received.messages_received);
-        log.line(format_args!("{sessions} sessions, {messages} messages in; {report}"))?;
+        let sessions = counted(totals.connected, "session");
+        let messages = counted(received.messages_received, "message");
+        log.line(format_args!("{sessions}, {messages} in; {report}"))?;
         if unanswered > 0 {
-            let why = "because their senders did not read what came back";
-            log.line(format_args!("{unanswered} messages were not answered, {why}"))?;
+            let messages = counted(unanswered, "message");
+            let why = "because who sent it did not read what came back";
+            log.line(format_args!("not answered: {messages}, {why}"))?;
         }
     }
     match report.failure {
         Some(failure) => Err(Failure::new(format!("an engine has failed: {failure}; start it again"))),
         None => Ok(()),
     }
+}
+
+/// So many of them, in words.
+fn counted(number: u64, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
 /// What the main thread is told.

@@ -26,7 +26,7 @@ fn ping_counts_its_round_trips_and_gives_percentiles() {
     assert!(line(&mut out).contains("left: it closed the connection"));
     server.signal("INT");
     let report = lines_until(&mut out, "messages in").pop().unwrap();
-    assert!(report.contains("1 sessions, 3 messages in; 3 messages delivered"), "{report}");
+    assert!(report.contains("1 session, 3 messages in; 3 messages delivered"), "{report}");
     assert_eq!(server.wait().code(), Some(0));
 }
 

@@ -73,7 +73,7 @@ counters! {
     /// What one engine has done so far, its sessions apart.
     EngineTotals, EngineTallies;
     turns: "Turns of the engine.",
-    longest_turn_ns: "The longest time from the start of a turn that did work to the start of the next, in nanoseconds.",
+    longest_turn_ns: "The longest time from the start of a turn that did work to the start of the next.",
     parks: "Times that the engine parked in the kernel.",
     wake_ups: "Times that a sender or a handle woke the engine.",
     connected: "Sessions that began.",

@@ -41,7 +41,8 @@
 //! A send waits while the session's ring has no room, without a bound of its own: `send_timeout` is for threads, and a
 //! future is given up by dropping it. What comes and is not taken out of the stream waits in a queue as long as a
 //! session's receive buffer; where that is full, a session is no longer read once it has something more, and TCP pushes
-//! back on its peer. Then nobody new is let in either.
+//! back on its peer. Then nobody new is let in either. A peer that ends while its session is not read ends it within
+//! `drain_timeout`, as with [`pause`](crate::Context::pause): what it had sent is to be taken out by then.
 //!
 //! # Cancelling
 //!

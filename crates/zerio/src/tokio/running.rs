@@ -6,6 +6,7 @@ use std::sync::mpsc::sync_channel;
 
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
+#[cfg(target_os = "linux")]
 use tokio::task::JoinHandle;
 
 use super::inbox::Inbox;
@@ -26,6 +27,7 @@ pub(super) struct Running {
 
 /// What the engines run on.
 enum Hosts {
+    #[cfg(target_os = "linux")]
     Tasks(Vec<JoinHandle<Ended>>),
     Threads(thread::Running),
     /// They were stopped.
@@ -112,6 +114,7 @@ impl Running {
     /// Waits for the end of the engines.
     pub(super) async fn ended(&mut self) -> Vec<Ended> {
         match std::mem::replace(&mut self.hosts, Hosts::None) {
+            #[cfg(target_os = "linux")]
             Hosts::Tasks(tasks) => {
                 let mut ended = Vec::with_capacity(tasks.len());
                 for (task, engine) in tasks.into_iter().zip(&self.engines) {

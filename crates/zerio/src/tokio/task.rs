@@ -44,6 +44,8 @@ impl<H: Handler> Task<H> {
         });
         let lacks = "the runtime was built without I/O or without time: enable_all() brings both";
         let selector = watched.map_err(|_| Error::Runtime { why: lacks })?.map_err(refused)?;
+        #[cfg(feature = "tracing")]
+        crate::trace::driven("poll", None);
         Ok(Task { selector, engine, outcome, failure: None })
     }
 
@@ -59,6 +61,10 @@ impl<H: Handler> Task<H> {
                 }
                 Some(_) => wait::give_way().await,
             }
+        }
+        #[cfg(feature = "tracing")]
+        if let Some(failure) = &self.failure {
+            crate::trace::failed(failure);
         }
         Ended {
             left: self.engine.take_report(),
