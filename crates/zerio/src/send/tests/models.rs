@@ -129,3 +129,47 @@ fn whoever_has_the_pump_flag_has_the_socket_alone() {
         assert!(all == frames(&[b"one", b"two"]) || all == frames(&[b"two", b"one"]), "{all:?}");
     });
 }
+
+/// A task's waker, which notes that it was called.
+#[cfg(feature = "tokio")]
+#[derive(Default)]
+struct Woken(loom::sync::Mutex<bool>);
+
+#[cfg(feature = "tokio")]
+impl std::task::Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        *self.0.lock().unwrap() = true;
+    }
+}
+
+#[cfg(feature = "tokio")]
+#[test]
+fn a_task_that_waits_for_room_is_told_of_it_or_of_the_end() {
+    for ends in [false, true] {
+        model(move || {
+            let mut world = World::new();
+            world.fill();
+            world.pump().unwrap();
+            let span = world.driver.in_flight.take().unwrap();
+            let path = Arc::new(world.path);
+            let engine = path.clone();
+            let engine = thread::spawn(move || match ends {
+                true => engine.close(),
+                false => _ = engine.sent(span, Ok(CAPACITY / 16)),
+            });
+            let woken = Arc::new(Woken::default());
+            let waker = woken.clone().into();
+            let mut task = task::Context::from_waker(&waker);
+            let outcome = loop {
+                if let task::Poll::Ready(claim) = path.poll_claim(1, LEN, &mut task) {
+                    break claim.map(drop);
+                }
+                while !std::mem::take(&mut *woken.0.lock().unwrap()) {
+                    thread::yield_now();
+                }
+            };
+            assert_eq!(outcome, if ends { Err(SendError::Closed) } else { Ok(()) });
+            engine.join().unwrap();
+        });
+    }
+}
