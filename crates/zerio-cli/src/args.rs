@@ -10,7 +10,7 @@ use zerio::WaitStrategy;
 use crate::settings::{
     address, bytes, delay, duration, interval, listening, measured_bytes, minutes, seed, wait,
 };
-use crate::tls::{ClientTls, ServerTls};
+use crate::tls::{BenchTls, ClientTls, ServerTls};
 
 /// Small messages between one server and several clients over TCP, in microseconds.
 #[derive(Debug, Parser)]
@@ -70,9 +70,6 @@ pub(crate) struct Bench {
     /// Pin the server to core 0 and the client to core 1
     #[arg(long)]
     pub(crate) pin: bool,
-    /// Under TLS 1.3, by a certificate that is made on the spot; the bare sockets beside it stay without
-    #[arg(long)]
-    pub(crate) tls: bool,
     /// Write a page with pictures here, in HTML that needs no network; its plots can be held against each other
     #[arg(long, value_name = "FILE")]
     pub(crate) report: Option<PathBuf>,
@@ -83,12 +80,17 @@ pub(crate) struct Bench {
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]
+    pub(crate) tls: BenchTls,
+    #[command(flatten)]
     pub(crate) grid: Grid,
 }
 
 /// A grid of tests, in place of all else.
 #[derive(Debug, clap::Args)]
-#[command(next_help_heading = "A grid of tests, in place of all else")]
+#[command(
+    next_help_heading = "A grid of tests, in place of all else",
+    group = clap::ArgGroup::new("side").args(["folder", "host"])
+)]
 pub(crate) struct Grid {
     /// Send bursts by the clock, over zerio and over plain TCP; write grid.csv and percentiles (.hgrm) here. Of the other
     /// flags --size counts
@@ -116,8 +118,8 @@ pub(crate) struct Grid {
     /// Leave out tests of more megabits a second, in all and each way
     #[arg(long, value_name = "MBIT", requires = "folder")]
     pub(crate) bandwidth: Option<f64>,
-    /// Servers
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256), requires = "folder")]
+    /// Servers, in this process or on each host
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256), requires = "side")]
     pub(crate) servers: u16,
     /// Clients of each server
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256), requires = "folder")]
@@ -125,6 +127,18 @@ pub(crate) struct Grid {
     /// Read tests from standard input, a line each, as in: 32 1ms 10
     #[arg(long, requires = "folder", conflicts_with_all = ["size", "delay", "burst", "bandwidth"])]
     pub(crate) manual: bool,
+    /// Where the servers are, in place of this process: there runs `zerio bench --grid-host`
+    #[arg(long, value_name = "HOST:PORT", value_delimiter = ',', value_parser = address, requires = "folder")]
+    pub(crate) hosts: Vec<String>,
+    /// Be such a host, until Ctrl-C: servers over zerio from this port on, and behind them as many over plain TCP. Of the
+    /// other flags --servers counts, and --size, of which the largest is the longest message
+    #[arg(
+        long = "grid-host",
+        value_name = "HOST:PORT",
+        value_parser = address,
+        conflicts_with_all = ["wait", "driver", "drive", "only", "pin", "smoke", "json", "report"]
+    )]
+    pub(crate) host: Option<String>,
 }
 
 impl Grid {

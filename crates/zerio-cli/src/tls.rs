@@ -37,6 +37,61 @@ impl ServerTls {
     }
 }
 
+/// For both sides of a benchmark.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "TLS, of zerio alone: the bare sockets beside it stay without")]
+pub(crate) struct BenchTls {
+    /// Speak TLS 1.3, by a certificate that is made on the spot where no files are named
+    #[arg(long)]
+    tls: bool,
+    /// The server's certificate (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_key", requires = "tls_ca")]
+    tls_cert: Option<PathBuf>,
+    /// The certificate's private key (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// The authorities that each side trusts (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_ca: Option<PathBuf>,
+    /// The name that the server's certificate must be for [default: 127.0.0.1]
+    #[arg(long, value_name = "NAME", requires = "tls_cert")]
+    server_name: Option<String>,
+    /// Let the client in only by a certificate, which must name the peer id bench
+    #[arg(long, requires = "client_cert")]
+    require_client_cert: bool,
+    /// The client's certificate (PEM)
+    #[arg(long, value_name = "FILE", requires = "client_key", requires = "require_client_cert")]
+    client_cert: Option<PathBuf>,
+    /// That certificate's private key (PEM)
+    #[arg(long, value_name = "FILE", requires = "client_cert")]
+    client_key: Option<PathBuf>,
+}
+
+impl BenchTls {
+    /// Whether there is TLS at all.
+    pub(crate) fn is_on(&self) -> bool {
+        self.tls || self.tls_cert.is_some()
+    }
+
+    /// What both sides go by, where files say so.
+    pub(crate) fn settings(&self) -> Result<Option<(TlsServer, TlsClient)>, Failure> {
+        let (Some(certificate), Some(key), Some(authorities)) = (&self.tls_cert, &self.tls_key, &self.tls_ca)
+        else {
+            return Ok(None);
+        };
+        let mut server = TlsServer::from_pem_files(certificate, key)?;
+        let mut client = TlsClient::with_roots_file(authorities)?;
+        if let Some(name) = &self.server_name {
+            client = client.server_name(name)?;
+        }
+        if let (Some(certificate), Some(key)) = (&self.client_cert, &self.client_key) {
+            server = server.require_client_certificates_of_file(authorities)?;
+            client = client.certificate_files(certificate, key)?;
+        }
+        Ok(Some((server, client)))
+    }
+}
+
 /// For a client.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "TLS (`zerio certs` makes what it takes)")]

@@ -3,9 +3,10 @@
 
 mod support;
 
+use std::io::Read;
 use std::path::PathBuf;
 
-use support::{run, text};
+use support::{Tool, line, run, text, zerio};
 
 const HEADS: &str = "Transport,Started,Ended,TgtMsgCount,ActMsgCount,MsgSize,Delay,Burst,TgtMsgSec,TgtBwMb,ActMsgSec,ActBwMb,\
      Average,StDev,Min,P10,P20,P30,P40,P50,P60,P70,P80,P90,P925,P95,P975,P99,P999,P9999,P99999,Max";
@@ -59,6 +60,122 @@ fn each_test_has_a_line_and_a_file_of_percentiles() {
     }
 }
 
+/// A host of a grid, with two servers, on ports of 127.0.0.1 that nobody had.
+fn host() -> (Tool, String) {
+    loop {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let mut host = Tool::start(&format!("bench --grid-host {free} --servers 2 --size 100,8"));
+        if line(&mut host.stdout()).starts_with("ready: ") {
+            return (host, free.to_string());
+        }
+        // One of the four has been taken.
+        let mut why = String::new();
+        host.stderr().read_to_string(&mut why).unwrap();
+        assert!(why.contains("can't listen") || why.contains("twice as many ports"), "{why}");
+    }
+}
+
+#[test]
+fn the_servers_are_on_hosts_where_those_are_named() {
+    let (folder, hosts) = (Folder::new("hosts"), [host(), host()]);
+    let [first, second] = hosts.each_ref().map(|(_, address)| address);
+    let flags = format!(
+        "--hosts {first},{second} --servers 2 --clients 2 --size 100 --delay 100ms --burst 3 --seconds 1"
+    );
+    let output = run(&format!("bench --grid {} {flags}", folder.0.display()), b"");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    for line in folder.read("grid.csv").lines().skip(1) {
+        let line: Vec<&str> = line.split(',').collect();
+        // Two hosts with two servers with two clients, which send three messages ten times.
+        assert_eq!(line[3..8], ["240", "240", "100", "100000", "3"], "{line:?}");
+    }
+    let too_long =
+        run(&format!("bench --grid {} {flags}", folder.0.display()).replace("--size 100", "--size 1m"), b"");
+    assert_eq!(too_long.status.code(), Some(1));
+    let [(mut host, address), _other] = hosts;
+    host.signal("INT");
+    assert_eq!(host.wait().code(), Some(0));
+    let alone = run(&format!("bench --grid {} --hosts {address}", folder.0.display()), b"");
+    assert_eq!(alone.status.code(), Some(1));
+    assert!(text(&alone.stderr).contains("can't connect"), "{}", text(&alone.stderr));
+}
+
+/// Two namespaces with a link between them, which go with their test.
+#[cfg(target_os = "linux")]
+struct Link(String);
+
+#[cfg(target_os = "linux")]
+impl Link {
+    /// A complaint of `ip` where it can't be had.
+    fn new() -> Result<Link, String> {
+        let link = Link(format!("zerio-grid-{}", std::process::id()));
+        let name = &link.0;
+        for step in [
+            format!("netns add {name}-a"),
+            format!("netns add {name}-b"),
+            format!("-n {name}-a link add link0 type veth peer name link0 netns {name}-b"),
+            format!("-n {name}-a addr add 10.213.8.1/24 dev link0"),
+            format!("-n {name}-b addr add 10.213.8.2/24 dev link0"),
+            format!("-n {name}-a link set link0 up"),
+            format!("-n {name}-b link set link0 up"),
+        ] {
+            Link::ip(&step)?;
+        }
+        Ok(link)
+    }
+
+    fn ip(arguments: &str) -> Result<(), String> {
+        let outcome = std::process::Command::new("ip").args(arguments.split_whitespace()).output();
+        let output = outcome.map_err(|why| why.to_string())?;
+        if output.status.success() {
+            Ok(())
+        } else {
+            Err(format!("ip {arguments}: {}", text(&output.stderr)))
+        }
+    }
+
+    /// The tool in one of the two.
+    fn tool(&self, side: &str, arguments: &str) -> Tool {
+        let mut command = std::process::Command::new("ip");
+        command.args(["netns", "exec", &format!("{}-{side}", self.0)]);
+        let tool = zerio(arguments);
+        command.arg(tool.get_program()).args(tool.get_args());
+        Tool::spawn(command)
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Drop for Link {
+    fn drop(&mut self) {
+        for side in ["a", "b"] {
+            let _ = Link::ip(&format!("netns del {}-{side}", self.0));
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_grid_goes_from_one_host_to_another() {
+    let link = match Link::new() {
+        Ok(link) => link,
+        Err(why) => {
+            return eprintln!("SKIPPED: no network namespaces here (they take root and iproute2): {why}");
+        }
+    };
+    let mut host = link.tool("a", "bench --grid-host 10.213.8.1:7000 --servers 2");
+    assert_eq!(
+        line(&mut host.stdout()),
+        "ready: ports 7000 to 7003 of 10.213.8.1, messages of up to 1024 bytes"
+    );
+    let folder = Folder::new("link");
+    let flags = "--hosts 10.213.8.1:7000 --servers 2 --size 1k --delay 100ms --burst 2 --seconds 1";
+    let output = link.tool("b", &format!("bench --grid {} {flags}", folder.0.display())).finish(b"");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let lines = folder.read("grid.csv");
+    let answers: Vec<&str> = lines.lines().map(|line| line.split(',').nth(4).unwrap()).collect();
+    assert_eq!(answers, ["ActMsgCount", "40", "40"]);
+}
+
 #[test]
 fn what_is_typed_is_measured() {
     let folder = Folder::new("typed");
@@ -83,6 +200,9 @@ fn what_can_not_be_is_wrong_usage() {
         ("--bandwidth 0", "--bandwidth"),
         ("--smoke", "--smoke"),
         ("--manual --size 32", "--manual"),
+        ("--hosts nonsense", "HOST:PORT"),
+        ("--grid-host 127.0.0.1:7000", "--grid-host"),
+        ("--hosts 127.0.0.1:65535", "twice as many ports"),
     ] {
         let output = run(&format!("bench --grid {} {flags}", folder.0.display()), b"");
         assert_eq!(output.status.code(), Some(2), "{flags}");
@@ -91,4 +211,7 @@ fn what_can_not_be_is_wrong_usage() {
     let alone = run("bench --burst 3", b"");
     assert_eq!(alone.status.code(), Some(2));
     assert!(text(&alone.stderr).contains("--grid"), "{}", text(&alone.stderr));
+    let nowhere = run("bench --grid-host 127.0.0.1:0", b"");
+    assert_eq!(nowhere.status.code(), Some(2));
+    assert!(text(&nowhere.stderr).contains("name a port"), "{}", text(&nowhere.stderr));
 }

@@ -86,6 +86,33 @@ fn a_server_is_trusted_by_its_authority_and_its_name() {
 }
 
 #[test]
+fn bench_takes_certificates_of_files() {
+    let (folder, _) = certs("bench", "--client bench,other --server-names zerio.example");
+    let smoke = format!(
+        "bench --smoke --only round-trip --size 32 --wait park --drive thread --driver poll --json {} --tls-ca {folder}/ca.pem",
+        of_server(&folder)
+    );
+    let of = |id: &str| {
+        format!("--require-client-cert --client-cert {folder}/{id}.pem --client-key {folder}/{id}.key")
+    };
+    for flags in ["--server-name zerio.example", &format!("--server-name zerio.example {}", of("bench"))] {
+        let output = run(&format!("{smoke} {flags}"), b"");
+        assert!(output.status.success(), "{flags}: {}", text(&output.stderr));
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert!(report["round_trip"][0]["p50_us"].as_f64() > Some(0.0), "{report}");
+    }
+    let unnamed = run(&smoke, b"");
+    assert_eq!(unnamed.status.code(), Some(1));
+    assert!(text(&unnamed.stderr).contains("another name"), "{}", text(&unnamed.stderr));
+    let other = run(&format!("{smoke} --server-name zerio.example {}", of("other")), b"");
+    assert_eq!(other.status.code(), Some(1));
+    assert!(text(&other.stderr).contains("id not what the certificate says"), "{}", text(&other.stderr));
+    let alone = run(&format!("bench --smoke {}", of_server(&folder)), b"");
+    assert_eq!(alone.status.code(), Some(2));
+    assert!(text(&alone.stderr).contains("--tls-ca"), "{}", text(&alone.stderr));
+}
+
+#[test]
 fn lines_go_under_tls_too_and_long_ones_have_room() {
     let (folder, _) = certs("lines", "");
     let flags = "--message-max 1m --count 2";

@@ -4,10 +4,12 @@
 #![forbid(unsafe_code)]
 
 mod files;
+mod host;
 mod run;
 
 use std::fmt;
 use std::io::{BufRead, IsTerminal, Write, stdin, stdout};
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::Path;
 use std::time::Duration;
 
@@ -40,6 +42,7 @@ pub(super) struct Test {
     pub(super) delay: Duration,
     pub(super) burst: u32,
     pub(super) time: Duration,
+    /// Of all hosts together.
     pub(super) servers: u16,
     /// Of each server.
     pub(super) clients: u16,
@@ -77,15 +80,24 @@ impl fmt::Display for Test {
     }
 }
 
+/// Message sizes, in bytes.
+fn sizes(args: &args::Bench) -> &[usize] {
+    if args.size.is_empty() { &[32, 256, 1024] } else { &args.size }
+}
+
+/// How many servers there are on all hosts.
+fn servers(grid: &args::Grid) -> u16 {
+    grid.servers.saturating_mul(grid.hosts.len().clamp(1, 256) as u16)
+}
+
 /// The tests that the flags ask for, those left out whose messages would take more than the limit.
 fn tests(args: &args::Bench) -> Vec<Test> {
     let grid = &args.grid;
-    let sizes = if args.size.is_empty() { &[32, 256, 1024][..] } else { &args.size };
     let mut tests = Vec::new();
-    for &size in sizes {
+    for &size in sizes(args) {
         for &delay in &grid.delay {
             for &burst in &grid.burst {
-                let (servers, clients) = (grid.servers, grid.clients);
+                let (servers, clients) = (servers(grid), grid.clients);
                 tests.push(Test { size, delay, burst, time: grid.seconds(), servers, clients });
             }
         }
@@ -102,10 +114,10 @@ pub(super) fn run(args: &args::Bench, folder: &Path) -> Result<(), Failure> {
             "--size {size}: a message of the grid carries a time; give {least} or more"
         )));
     }
-    let mut csv = Csv::create(folder)?;
+    let mut to = Results { hosts: resolve(&args.grid)?, folder, csv: Csv::create(folder)? };
     print(files::HEADS)?;
     if args.grid.manual {
-        return by_hand(args, folder, &mut csv);
+        return by_hand(args, &mut to);
     }
     let tests = tests(args);
     if tests.is_empty() {
@@ -118,7 +130,7 @@ pub(super) fn run(args: &args::Bench, folder: &Path) -> Result<(), Failure> {
     for test in &tests {
         for transport in [Transport::Zerio, Transport::Tcp] {
             bar.set_message(format!("{transport}, {test}"));
-            let line = measure(transport, test, folder, &mut csv)?;
+            let line = measure(transport, test, &mut to)?;
             bar.suspend(|| print(&line))?;
             bar.inc(1);
             if interrupt::seen() {
@@ -131,11 +143,42 @@ pub(super) fn run(args: &args::Bench, folder: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
+/// `zerio bench --grid-host`.
+pub(super) fn host(args: &args::Bench, address: &str) -> Result<(), Failure> {
+    let longest = sizes(args).iter().copied().max().unwrap_or(run::STAMP);
+    host::run(address, args.grid.servers, longest)
+}
+
+/// Where the servers are and where the figures go.
+struct Results<'a> {
+    /// The servers' addresses over zerio and over plain TCP; none where they are to be in this process.
+    hosts: Vec<[SocketAddr; 2]>,
+    folder: &'a Path,
+    csv: Csv,
+}
+
+/// All servers of all hosts.
+fn resolve(grid: &args::Grid) -> Result<Vec<[SocketAddr; 2]>, Failure> {
+    let mut servers = Vec::new();
+    for host in &grid.hosts {
+        let found = host.to_socket_addrs().map(|mut addresses| addresses.next());
+        let first = match found {
+            Ok(Some(address)) => address,
+            Ok(None) => return Err(Failure::new(format!("{host} has no address"))),
+            Err(error) => return Err(Failure::new(format!("can't resolve {host}: {error}"))),
+        };
+        for number in 0..grid.servers {
+            servers.push(host::addresses(first, grid.servers, number)?);
+        }
+    }
+    Ok(servers)
+}
+
 /// One test over one transport, in its line, which it gives, and its file.
-fn measure(transport: Transport, test: &Test, folder: &Path, csv: &mut Csv) -> Result<String, Failure> {
-    let outcome = run::run(transport, test)?;
-    files::percentiles(folder, transport, test, &outcome)?;
-    csv.add(transport, test, &outcome)
+fn measure(transport: Transport, test: &Test, to: &mut Results) -> Result<String, Failure> {
+    let outcome = run::run(transport, test, &to.hosts)?;
+    files::percentiles(to.folder, transport, test, &outcome)?;
+    to.csv.add(transport, test, &outcome)
 }
 
 fn print(line: &str) -> Result<(), Failure> {
@@ -143,7 +186,7 @@ fn print(line: &str) -> Result<(), Failure> {
 }
 
 /// Tests that somebody types, or another program.
-fn by_hand(args: &args::Bench, folder: &Path, csv: &mut Csv) -> Result<(), Failure> {
+fn by_hand(args: &args::Bench, to: &mut Results) -> Result<(), Failure> {
     let asks = stdin().is_terminal();
     let mut lines = stdin().lock().lines();
     loop {
@@ -157,8 +200,8 @@ fn by_hand(args: &args::Bench, folder: &Path, csv: &mut Csv) -> Result<(), Failu
         }
         match typed(&line, args) {
             Ok(Some(test)) => {
-                print(&measure(Transport::Zerio, &test, folder, csv)?)?;
-                print(&measure(Transport::Tcp, &test, folder, csv)?)?;
+                print(&measure(Transport::Zerio, &test, to)?)?;
+                print(&measure(Transport::Tcp, &test, to)?)?;
             }
             Ok(None) => {}
             Err(why) if asks => terminal::note(why),
@@ -188,7 +231,7 @@ fn typed(line: &str, args: &args::Bench) -> Result<Option<Test>, String> {
     let burst = burst.parse().ok().filter(|burst| *burst > 0);
     let burst = burst.ok_or("a burst is a number of messages, as in 10")?;
     let grid = &args.grid;
-    let (servers, clients) = (grid.servers, grid.clients);
+    let (servers, clients) = (servers(grid), grid.clients);
     Ok(Some(Test { size, delay, burst, time: grid.seconds(), servers, clients }))
 }
 

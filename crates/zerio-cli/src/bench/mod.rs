@@ -32,11 +32,15 @@ use plan::{Case, Plan};
 use report::{IdleLine, OneWayLine, Report, RoundTripLine};
 
 pub(crate) fn run(args: &args::Bench) -> Result<(), Failure> {
+    if let Some(host) = &args.grid.host {
+        return grid::host(args, host);
+    }
     // Between two runs somebody looks whether there was one.
     interrupt::catch(|| {})?;
     if let Some(folder) = &args.grid.folder {
         return grid::run(args, folder);
     }
+    tls::prepare(&args.tls)?;
     let driver = probe(DriverKind::Auto)?;
     for &asked in &args.driver {
         probe(settings::driver(asked))?;
@@ -48,7 +52,7 @@ pub(crate) fn run(args: &args::Bench) -> Result<(), Failure> {
     let plan = Plan::new(args, &others);
     // Before it takes minutes.
     let page = args.report.as_deref().map(|path| Ok::<_, Failure>((path, create(path)?))).transpose()?;
-    let mut report = Report::new(driver, args.tls, plan.rounds);
+    let mut report = Report::new(driver, args.tls.is_on(), plan.rounds);
     if !args.json {
         report.print_head()?;
     }

@@ -117,12 +117,12 @@ impl Plan {
             None => {}
         }
         for case in plan.round_trip.iter_mut().chain(&mut plan.one_way) {
-            (case.pin, case.tls) = (args.pin, args.tls);
+            (case.pin, case.tls) = (args.pin, args.tls.is_on());
             if args.smoke {
                 case.run = Duration::from_millis(20);
             }
         }
-        if args.tls {
+        if args.tls.is_on() {
             // Its clients are bare sockets.
             plan.idle.clear();
         }

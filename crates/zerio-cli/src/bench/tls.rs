@@ -1,4 +1,4 @@
-//! Sessions under TLS: the client knows the server by a certificate that is made on the spot.
+//! Sessions under TLS: the client knows the server by a certificate from a file, or one that is made on the spot.
 #![forbid(unsafe_code)]
 
 use std::sync::OnceLock;
@@ -7,6 +7,7 @@ use zerio::tls::{TlsClient, TlsServer};
 use zerio::{Builder, Client, Config, Connect, Listen, Server};
 
 use crate::failure::Failure;
+use crate::tls::BenchTls;
 
 /// For a run's server and its client.
 struct Pair {
@@ -14,8 +15,17 @@ struct Pair {
     client: TlsClient,
 }
 
+static PAIR: OnceLock<Pair> = OnceLock::new();
+
+/// Reads the files that are named, before anything is measured.
+pub(super) fn prepare(files: &BenchTls) -> Result<(), Failure> {
+    if let Some((server, client)) = files.settings()? {
+        PAIR.get_or_init(|| Pair { server, client });
+    }
+    Ok(())
+}
+
 fn pair() -> Result<&'static Pair, Failure> {
-    static PAIR: OnceLock<Pair> = OnceLock::new();
     if let Some(pair) = PAIR.get() {
         return Ok(pair);
     }

@@ -2,16 +2,16 @@
 //! one that it was sent at, so what had to wait for a slow answer counts as slow. The servers send back what comes.
 #![forbid(unsafe_code)]
 
-use std::io::{self, BufReader, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::io::{BufReader, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use hdrhistogram::Histogram;
-use zerio::{Client, Config, Context, Handler, Server};
+use zerio::{Client, Context, Handler, Server};
 
-use super::{Test, Transport};
+use super::{Test, Transport, host};
 use crate::failure::Failure;
 use crate::interrupt;
 
@@ -77,51 +77,47 @@ impl Handler for Heard {
     }
 }
 
-/// Runs a test to its last answer, or until none has come for a while.
-pub(super) fn run(transport: Transport, test: &Test) -> Result<Outcome, Failure> {
+/// Runs a test to its last answer, or until none has come for a while. Its servers are those of the hosts, each over
+/// zerio and over plain TCP, or, where there are none, in this process.
+pub(super) fn run(transport: Transport, test: &Test, hosts: &[[SocketAddr; 2]]) -> Result<Outcome, Failure> {
     match transport {
-        Transport::Zerio => over_zerio(test),
-        Transport::Tcp => over_tcp(test),
+        Transport::Zerio => over_zerio(test, hosts.iter().map(|[zerio, _]| *zerio).collect()),
+        Transport::Tcp => over_tcp(test, hosts.iter().map(|[_, tcp]| *tcp).collect()),
     }
 }
 
-fn over_zerio(test: &Test) -> Result<Outcome, Failure> {
-    let mut config = Config::default();
-    config.message_max = config.message_max.max(test.size);
+/// A port of this machine that is free.
+const HERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+fn over_zerio(test: &Test, mut addresses: Vec<SocketAddr>) -> Result<Outcome, Failure> {
+    let mut config = host::config(test.size);
     config.sessions_max = usize::from(test.clients);
-    let frame = (test.size + 4).next_power_of_two();
-    config.send_ring = config.send_ring.max(4 * frame);
-    config.receive_buffer = config.receive_buffer.max(4 * frame);
-    let echo = |peer: &mut Context<'_>, message: &[u8]| {
-        let _ = peer.send(message);
-    };
-    let start = |_| Server::bind("127.0.0.1:0")?.config(config.clone()).on_message(echo).start();
-    let servers = (0..test.servers).map(start).collect::<Result<Vec<Server>, _>>()?;
-    let addresses: Vec<SocketAddr> = servers.iter().map(Server::local_addr).collect();
-    measure(test, &addresses, |address, number, heard| {
+    let mut here = Vec::new();
+    if addresses.is_empty() {
+        here = (0..test.servers).map(|_| host::zerio(HERE, config.clone())).collect::<Result<_, _>>()?;
+        addresses = here.iter().map(Server::local_addr).collect();
+    }
+    let outcome = measure(test, &addresses, |address, number, heard| {
         let client = Client::connect(address, &format!("client-{number}"))?.config(config.clone());
         let client = client.handler(heard).start()?;
         Ok(move |message: &[u8]| {
             client.send(message).map_err(|error| Failure::new(format!("a send failed: {error}")))
         })
-    })
+    });
+    drop(here);
+    outcome
 }
 
-fn over_tcp(test: &Test) -> Result<Outcome, Failure> {
-    let mut addresses = Vec::new();
-    for _ in 0..test.servers {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        addresses.push(listener.local_addr()?);
+fn over_tcp(test: &Test, mut addresses: Vec<SocketAddr>) -> Result<Outcome, Failure> {
+    if addresses.is_empty() {
         let clients = usize::from(test.clients);
-        std::thread::spawn(move || {
-            for stream in listener.incoming().take(clients).flatten() {
-                std::thread::spawn(move || send_back(stream));
-            }
-        });
+        addresses = (0..test.servers).map(|_| host::tcp(HERE, clients)).collect::<Result<_, _>>()?;
     }
     let size = test.size;
     measure(test, &addresses, |address, _, heard| {
-        let stream = TcpStream::connect(address)?;
+        let connected = TcpStream::connect(address);
+        let stream =
+            connected.map_err(|error| Failure::new(format!("can't connect to {address}: {error}")))?;
         stream.set_nodelay(true)?;
         let answers = stream.try_clone()?;
         std::thread::spawn(move || {
@@ -215,18 +211,6 @@ fn send_all(
     Ok(sent)
 }
 
-/// Plain TCP, which has no frames: all messages of a test are of one size.
-fn send_back(mut stream: TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    let mut bytes = vec![0; 64 * 1024];
-    loop {
-        match stream.read(&mut bytes)? {
-            0 => return Ok(()),
-            len => stream.write_all(&bytes[..len])?,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -236,7 +220,7 @@ mod tests {
         let (delay, time) = (Duration::from_millis(5), Duration::from_millis(50));
         let test = Test { size: 100, delay, burst: 3, time, servers: 2, clients: 2 };
         for transport in [Transport::Zerio, Transport::Tcp] {
-            let outcome = run(transport, &test).unwrap();
+            let outcome = run(transport, &test, &[]).unwrap();
             assert_eq!(outcome.times.len(), 10 * 3 * 4, "{transport}");
             assert!(outcome.took >= Duration::from_millis(45) && outcome.times.min() > 0, "{transport}");
             assert!(outcome.per_second() > 0.0 && outcome.ended > outcome.started);
