@@ -72,7 +72,9 @@ fn send_back(mut stream: TcpStream) -> io::Result<()> {
 /// Serves until Ctrl-C.
 pub(super) fn run(address: &str, servers: u16, longest: usize) -> Result<(), Failure> {
     let (stop, stopped) = channel();
-    interrupt::catch(move || drop(stop.send(())))?;
+    interrupt::catch(move || {
+        let _ = stop.send(());
+    })?;
     let unresolved = |why: &dyn std::fmt::Display| Failure::new(format!("can't resolve {address}: {why}"));
     let mut found = address.to_socket_addrs().map_err(|error| unresolved(&error))?;
     let first = found.next().ok_or_else(|| unresolved(&"it has no address"))?;
