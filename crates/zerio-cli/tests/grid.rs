@@ -6,7 +6,7 @@ mod support;
 use std::io::Read;
 use std::path::PathBuf;
 
-use support::{Tool, line, run, text, zerio};
+use support::{Tool, line, run, text};
 
 const HEADS: &str = "Transport,Started,Ended,TgtMsgCount,ActMsgCount,MsgSize,Delay,Burst,TgtMsgSec,TgtBwMb,ActMsgSec,ActBwMb,\
      Average,StDev,Min,P10,P20,P30,P40,P50,P60,P70,P80,P90,P925,P95,P975,P99,P999,P9999,P99999,Max";
@@ -138,7 +138,7 @@ impl Link {
     fn tool(&self, side: &str, arguments: &str) -> Tool {
         let mut command = std::process::Command::new("ip");
         command.args(["netns", "exec", &format!("{}-{side}", self.0)]);
-        let tool = zerio(arguments);
+        let tool = support::zerio(arguments);
         command.arg(tool.get_program()).args(tool.get_args());
         Tool::spawn(command)
     }
