@@ -61,6 +61,8 @@ use crate::session::Shared;
 use crate::session::directory::Directory;
 use crate::session::inbox::inboxes;
 use crate::time::Clock;
+#[cfg(feature = "tls")]
+use crate::tls::{Side, TlsClient, TlsServer};
 use crate::wait::InHandler;
 use crate::wire::PeerId;
 
@@ -69,6 +71,8 @@ mod member;
 mod party;
 mod raw;
 mod script;
+#[cfg(feature = "tls")]
+mod secure;
 mod storm;
 #[cfg(test)]
 mod tests;
@@ -91,6 +95,9 @@ pub struct World {
     trace: u64,
     /// Who has turned in the last step.
     turned: Option<usize>,
+    /// What whoever comes speaks TLS with.
+    #[cfg(feature = "tls")]
+    tls: Option<(TlsServer, TlsClient)>,
     /// In a world nothing waits.
     _nothing_waits: InHandler,
 }
@@ -116,6 +123,8 @@ impl World {
             steps: 0,
             trace: 0,
             turned: None,
+            #[cfg(feature = "tls")]
+            tls: None,
             _nothing_waits: InHandler::enter(),
         }
     }
@@ -242,6 +251,8 @@ impl World {
         handlers: Vec<H>,
         sole: bool,
     ) -> Result<(Vec<Shareable<H>>, Arc<Directory>), Error> {
+        #[cfg(feature = "tls")]
+        let config = &config.clone().with_tls(self.tls.is_some())?;
         config.validate()?;
         if config.engines != handlers.len() {
             let why = "each engine has a handler";
@@ -259,6 +270,10 @@ impl World {
             let token = sole.then(Sole::new);
             let mut made =
                 Engine::new(config, driver, handler, Role::Server(role), memory, inboxes.clone(), token);
+            #[cfg(feature = "tls")]
+            if let Some((tls, _)) = &self.tls {
+                made.secure(Side::Server(tls.clone()));
+            }
             if let Some(listener) = listener.take()
                 && let Err(why) = made.listen(listener)
             {
@@ -280,12 +295,18 @@ impl World {
         sole: bool,
     ) -> Result<Shareable<H>, Error> {
         let config = Config { engines: 1, cores: Vec::new(), ..config.clone().for_client() };
+        #[cfg(feature = "tls")]
+        let config = config.with_tls(self.tls.is_some())?;
         config.validate()?;
         let role = Role::Client(ClientRole::new(hello, vec![address]));
         let memory = self.memory(&config)?;
         let driver = Sim::on(&self.net, memory.1.clone(), memory.0.slots.len());
         let token = sole.then(Sole::new);
         let mut engine = Engine::new(&config, driver, handler, role, memory, inboxes(1, 0), token);
+        #[cfg(feature = "tls")]
+        if let Some((_, tls)) = &self.tls {
+            engine.secure(Side::Client(tls.clone()));
+        }
         engine.connect(crate::time::Time::from_nanos(self.net.now()));
         Ok(self.join(engine, sole))
     }

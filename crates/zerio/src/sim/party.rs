@@ -80,7 +80,7 @@ impl<H: Handler> fmt::Debug for Server<H> {
 
 /// A client in a world. It goes on when it is dropped: whoever wants it to end [stops](Client::stop) it.
 pub struct Client<H: Handler> {
-    engine: Shareable<H>,
+    pub(super) engine: Shareable<H>,
     peer: PeerId,
     address: SocketAddr,
     session: Cell<Option<SlotId>>,

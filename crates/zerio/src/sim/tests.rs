@@ -10,6 +10,9 @@ use crate::engine::Context;
 use crate::error::{Disconnection, Reason, RefusalCode, Rejection};
 use crate::handler::Rejections;
 
+#[cfg(feature = "tls")]
+mod secure;
+
 const LONG: Duration = Duration::from_secs(1);
 
 /// Answers what it hears with the same, if it is to, and keeps what it is told.
