@@ -353,6 +353,12 @@ impl Ring {
         self.check(reader, self.senders.word.position());
     }
 
+    /// For the reader, which gives out something else: it has looked.
+    #[cfg(feature = "tls")]
+    pub(crate) fn look(&self, reader: &mut Reader) {
+        reader.seen = self.senders.word.position() as u32;
+    }
+
     /// For the reader, of what was copied out of a span that `next_within` gave: the kernel has taken so many bytes.
     #[cfg(feature = "tls")]
     pub(crate) fn copy_taken(&self, reader: &mut Reader, bytes: usize) {

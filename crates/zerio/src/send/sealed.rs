@@ -212,8 +212,10 @@ impl Sealed {
         reader: &mut Reader,
         greeting: &mut Greeting,
     ) -> Result<Option<(Span, bool)>, NoKey> {
-        if self.left.is_empty() {
-            self.fill(ring, reader, greeting)?;
+        match self.left.is_empty() {
+            true => self.fill(ring, reader, greeting)?,
+            // What was committed since these were sealed is not in them.
+            false => ring.look(reader),
         }
         if self.left.is_empty() {
             return Ok(None);

@@ -63,3 +63,21 @@ fn who_is_over_a_limit_hears_an_alert_and_nothing_else() {
         "{failure:?}"
     );
 }
+
+#[test]
+fn what_was_committed_while_a_record_waited_for_room_was_forgotten() {
+    for seed in 0..50 {
+        let (mut world, server) = secure_world(seed, Config::default());
+        let client = client(&mut world, &server);
+        assert!(world.run_until(LONG, || client.is_connected()));
+        world.set_faults(Faults { short_sends: 500, ..Faults::none() });
+        for message in 1..=4 {
+            world.run_for(Duration::from_millis(1));
+            // Both in one sleep of the engine: the second finds what is left of the first one's record.
+            client.try_send(b"the first").unwrap();
+            client.try_send(b"the second").unwrap();
+            let all_came = || client.handler().heard.len() == 2 * message;
+            assert!(world.run_until(LONG, all_came), "seed {seed}, after {message}");
+        }
+    }
+}
