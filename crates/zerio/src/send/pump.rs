@@ -27,7 +27,7 @@ const ROUNDS: usize = 4;
 pub(super) struct Pump {
     /// It goes before what the ring has.
     pub(super) greeting: Greeting,
-    /// What was given out last is the greeting's.
+    /// What was given out last is the greeting's; under TLS, also that there is something to say beside the ring's.
     pub(super) greets: bool,
     pub(super) reader: Reader,
     /// The driver has a span.

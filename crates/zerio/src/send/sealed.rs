@@ -44,8 +44,8 @@ impl SendPath {
         let Pump { greeting, reader, greets, failed, .. } = pump;
         match wait::take_soon(sealed).next(&self.ring, reader, greeting) {
             Ok(next) => {
-                let (span, is_control) = next?;
-                *greets = is_control;
+                let (span, says_more) = next?;
+                *greets = says_more;
                 Some(span)
             }
             Err(NoKey) => {
@@ -200,12 +200,22 @@ impl Sealed {
 
     /// Whether nothing is left to be said but what senders have committed; and whether not even that is.
     pub(super) fn is_said(&self) -> (bool, bool) {
-        let pending = matches!(self.last, Last::Goodbye | Last::Alert(_));
-        let idle = self.left.is_empty() && self.of == Of::Control && self.handshake.is_empty() && !pending;
+        let unsaid = !self.handshake.is_empty() || self.is_pending();
+        let idle = self.left.is_empty() && self.of == Of::Control && !unsaid;
         (idle, idle && self.last == Last::Said)
     }
 
-    /// What the kernel is to take next, and whether it has nothing of the ring.
+    /// Whether what is to be said last has not been said.
+    fn is_pending(&self) -> bool {
+        matches!(self.last, Last::Goodbye | Last::Alert(_))
+    }
+
+    /// Whether what is sealed is of the ring.
+    pub(super) fn is_of_ring(&self) -> bool {
+        matches!(self.of, Of::Ring { .. })
+    }
+
+    /// What the kernel is to take next, and whether that is nothing of the ring's, or there is something else to say yet.
     pub(super) fn next(
         &mut self,
         ring: &Ring,
@@ -220,7 +230,8 @@ impl Sealed {
         if self.left.is_empty() {
             return Ok(None);
         }
-        Ok(Some((self.left.split_off(0), !matches!(self.of, Of::Ring { .. }))))
+        let says_more = !self.is_of_ring() || self.is_pending();
+        Ok(Some((self.left.split_off(0), says_more)))
     }
 
     /// Makes the next batch of ciphertext, if there is something to make it of.

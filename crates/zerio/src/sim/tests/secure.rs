@@ -3,7 +3,9 @@
 
 use super::*;
 use crate::error::{Alert, TlsFault};
-use crate::tls::{TlsClient, TlsServer};
+use crate::tls::keys::Keys;
+use crate::tls::record::{Kind, OVERHEAD};
+use crate::tls::{Side, TlsClient, TlsServer};
 
 /// What a world's servers and clients speak TLS with.
 fn credentials() -> (TlsServer, TlsClient) {
@@ -14,10 +16,60 @@ fn credentials() -> (TlsServer, TlsClient) {
     (server, TlsClient::with_roots(certificate.as_bytes()).unwrap().server_name("simulated").unwrap())
 }
 
+/// A client that a test leads by hand, record by record.
+struct Peer {
+    far: Far,
+    keys: Keys,
+}
+
+impl Peer {
+    fn connect(world: &mut World, server: &Server<Told>, tls: &TlsClient) -> Peer {
+        let far = Far::begin(&world.net, server.address());
+        let mut handshake = Side::Client(tls.clone()).begin(server.address()).unwrap();
+        let (mut heard, mut bytes) = (Vec::new(), [0; 4096]);
+        loop {
+            let mut out = Vec::new();
+            let step = handshake.advance(&mut heard, &mut out).unwrap();
+            heard.drain(..step.done_with);
+            world.run_for(Duration::from_millis(1));
+            assert!(out.is_empty() || far.try_write(&out).unwrap() == out.len());
+            world.run_for(Duration::from_millis(1));
+            if step.done {
+                let peer = Peer { far, keys: handshake.finish().unwrap().keys };
+                assert!(peer.read() > 0, "tickets");
+                return peer;
+            }
+            if let Ok(read) = far.try_read(&mut bytes) {
+                heard.extend_from_slice(&bytes[..read]);
+            }
+        }
+    }
+
+    fn record(&mut self, message: &[u8]) -> Vec<u8> {
+        let frame = [&(message.len() as u32).to_le_bytes(), message].concat();
+        let mut record = vec![0; frame.len() + OVERHEAD];
+        self.keys.seal(Kind::Data, &frame, &mut record);
+        record
+    }
+
+    /// Takes all that there is; gives how much that was.
+    fn read(&self) -> usize {
+        let mut bytes = [0; 64 * 1024];
+        self.far.try_read(&mut bytes).unwrap_or(0)
+    }
+}
+
 fn secure_world(seed: u64, config: Config) -> (World, Server<Told>) {
+    secure_world_by(seed, config, credentials())
+}
+
+fn secure_world_by(
+    seed: u64,
+    config: Config,
+    (server, client): (TlsServer, TlsClient),
+) -> (World, Server<Told>) {
     let mut world = World::new(seed);
     world.set_faults(Faults::none());
-    let (server, client) = credentials();
     world.secure(server, client);
     let server = world.server(config, Told { answers: true, ..Told::default() }).unwrap();
     (world, server)
@@ -79,5 +131,33 @@ fn what_was_committed_while_a_record_waited_for_room_was_forgotten() {
             let all_came = || client.handler().heard.len() == 2 * message;
             assert!(world.run_until(LONG, all_came), "seed {seed}, after {message}");
         }
+    }
+}
+
+#[test]
+fn an_alert_behind_what_waited_for_room_was_forgotten() {
+    for seed in 0..10 {
+        let (tls, client) = credentials();
+        let (mut world, server) = secure_world_by(seed, Config::default(), (tls, client.clone()));
+        world.set_faults(Faults { room: 4096, ..Faults::none() });
+        let mut peer = Peer::connect(&mut world, &server, &client);
+        for message in [&b"me"[..], &[7; 3000], &[7; 3000]] {
+            let record = peer.record(message);
+            assert_eq!(peer.far.try_write(&record).unwrap(), record.len());
+            world.run_for(Duration::from_millis(1));
+        }
+        // The second echo has no room, and waits.
+        let mut record = peer.record(b"changed");
+        record[9] ^= 1;
+        peer.far.try_write(&record).unwrap();
+        world.run_for(Duration::from_millis(1));
+        world.set_faults(Faults { short_sends: 500, ..Faults::none() });
+        let mut read = 0;
+        for _ in 0..100 {
+            read += peer.read();
+            world.run_for(Duration::from_millis(1));
+        }
+        let [greeting, echo, alert] = [4 + 2, 4 + 3000, 2].map(|plain| plain + OVERHEAD);
+        assert_eq!(read, greeting + 2 * echo + alert, "seed {seed}");
     }
 }
