@@ -384,7 +384,7 @@ impl<D: Driver, H: Handler> Engine<D, H> {
                 self.fail_tls(index, crate::error::TlsFault::Truncated);
             }
             State::Handshaking | State::Open => {
-                let reason = match self.buffers[index].len() {
+                let reason = match self.unheard(index) {
                     0 => Reason::PeerClosed,
                     received => Reason::Truncated { received },
                 };
@@ -393,6 +393,11 @@ impl<D: Driver, H: Handler> Engine<D, H> {
             State::Draining => self.drain(index),
             State::Free | State::Connecting | State::Closing => {}
         }
+    }
+
+    /// How many bytes have come of which its handler has heard nothing, and wants to.
+    pub(super) fn unheard(&self, index: usize) -> usize {
+        if self.core.table.sessions[index].muted { 0 } else { self.buffers[index].len() }
     }
 
     /// Ends a session at once. Closing is a join: senders have let go of the socket, then the driver gives

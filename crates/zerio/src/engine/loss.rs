@@ -45,7 +45,7 @@ impl<D: Driver, H: Handler> Engine<D, H> {
     /// the failed send has taken that from them. Linux tells of a reset once. It calls it a broken pipe where the
     /// peer's end had come before it, and then that end was the peer's last word.
     pub(super) fn heard_all(&mut self, index: usize, kind: ErrorKind) {
-        let reason = match (kind, self.buffers[index].len()) {
+        let reason = match (kind, self.unheard(index)) {
             #[cfg(feature = "tls")]
             (ErrorKind::BrokenPipe, _) if self.core.is_cut_off(index) => Reason::Tls(TlsFault::Truncated),
             (ErrorKind::BrokenPipe, 0) => Reason::PeerClosed,

@@ -161,3 +161,29 @@ fn an_alert_behind_what_waited_for_room_was_forgotten() {
         assert_eq!(read, greeting + 2 * echo + alert, "seed {seed}");
     }
 }
+
+#[test]
+fn an_end_that_came_with_what_a_handler_did_not_want_to_hear_was_told_as_a_frame_that_breaks_off() {
+    struct Leaves(Told);
+    impl Handler for Leaves {
+        fn on_message(&mut self, peer: &mut Context<'_>, message: &[u8]) {
+            self.0.on_message(peer, message);
+            peer.disconnect();
+        }
+
+        fn on_disconnected(&mut self, peer: &mut Context<'_>, why: &Disconnection) {
+            self.0.on_disconnected(peer, why);
+        }
+    }
+    let (mut world, _) = secure_world(1, Config::default());
+    let server = world.server(Config::default(), Leaves(Told::default())).unwrap();
+    let client = world.client(server.address(), "me", Config::default(), Told::default()).unwrap();
+    assert!(world.run_until(LONG, || client.is_connected()));
+    // So late that it finds all of it at once.
+    world.set_faults(Faults { late_wake_ups: 1000, delay: Duration::from_millis(20), ..Faults::none() });
+    ["one", "two", "three"].iter().for_each(|text| client.try_send(text.as_bytes()).unwrap());
+    client.stop();
+    assert!(world.run_until(LONG, || server.handler().0.ended.is_some()));
+    assert_eq!(server.handler().0.heard, [b"one"]);
+    assert_eq!(server.handler().0.ended.unwrap().reason, Reason::PeerClosed);
+}
