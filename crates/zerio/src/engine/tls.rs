@@ -237,18 +237,22 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         self.discard_sealed(index);
         let send = &self.core.shared.slots[index].send;
         let is_plain = fault == TlsFault::NotTls && matches!(self.core.role, Role::Server(_));
+        let session = &mut self.core.table.sessions[index];
+        session.muted = true;
+        // Who is refused already hears that reason, and counts once.
+        let (before, code) = (session.refusal, session.refusal.unwrap_or(RefusalCode::TlsRequired));
+        if is_plain {
+            session.refusal = Some(code);
+        }
         send.seal(|sealed| {
             if is_plain {
                 // In words that it understands, if it is a client of ours.
-                sealed.say(RefusalFrame::new(RefusalCode::TlsRequired).frame());
+                sealed.say(RefusalFrame::new(code).frame());
             }
             sealed.fail(alert_of(fault));
         });
-        let session = &mut self.core.table.sessions[index];
-        session.muted = true;
-        if is_plain {
-            session.refusal.get_or_insert(RefusalCode::TlsRequired);
-            self.count_refused(RefusalCode::TlsRequired);
+        if is_plain && before.is_none() {
+            self.count_refused(code);
         }
         self.conclude(Err(Failure::Ended(Reason::Tls(fault))));
         self.core.shared.slots[index].send.mark();

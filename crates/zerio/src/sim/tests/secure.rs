@@ -6,6 +6,7 @@ use crate::error::{Alert, TlsFault};
 use crate::tls::keys::Keys;
 use crate::tls::record::{Kind, OVERHEAD};
 use crate::tls::{Side, TlsClient, TlsServer};
+use crate::wire::RefusalFrame;
 
 /// What a world's servers and clients speak TLS with.
 fn credentials() -> (TlsServer, TlsClient) {
@@ -186,4 +187,22 @@ fn an_end_that_came_with_what_a_handler_did_not_want_to_hear_was_told_as_a_frame
     assert!(world.run_until(LONG, || server.handler().0.ended.is_some()));
     assert_eq!(server.handler().0.heard, [b"one"]);
     assert_eq!(server.handler().0.ended.unwrap().reason, Reason::PeerClosed);
+}
+
+#[test]
+fn who_was_refused_already_was_refused_once_more_when_he_spoke_no_tls() {
+    let (mut world, server) = secure_world(1, Config { sessions_max: 1, ..Config::default() });
+    assert!(comes_in(&mut world, &server, "a"));
+    let plain = Far::begin(&world.net, server.address());
+    assert!(world.run_until(LONG, || plain.is_connected()));
+    world.run_for(Duration::from_millis(1));
+    plain.try_write(b"\x02\0\0\0me").unwrap();
+    world.run_for(LONG);
+    let mut said = [0; 100];
+    let read = plain.try_read(&mut said).unwrap();
+    assert_eq!(&said[..read], RefusalFrame::new(RefusalCode::ServerFull).frame());
+    drop(plain);
+    world.run_for(LONG);
+    assert_eq!(server.handler().rejected, Some(Rejection::Refused(RefusalCode::ServerFull)));
+    assert_eq!(server.counters().engine.refused, 1);
 }
