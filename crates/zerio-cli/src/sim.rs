@@ -123,7 +123,7 @@ impl Work {
                 return;
             }
             let seed = self.first.wrapping_add(n);
-            watch.begin(Again { seed, steps: self.steps });
+            watch.begin(Again { seed, steps: self.steps, tls: false });
             let outcome = (self.storm)(seed, self.steps);
             // It has come to its end now, and too late.
             self.judge(watch.end());

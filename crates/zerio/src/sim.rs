@@ -80,6 +80,8 @@ mod witness;
 
 pub use crate::driver::sim::{Faults, allocated};
 pub use party::{Client, Server};
+#[cfg(feature = "tls")]
+pub use secure::storm_under_tls;
 #[doc(hidden)]
 pub use storm::Again;
 pub use storm::{Failure, Figures, storm};

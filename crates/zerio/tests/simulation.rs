@@ -2,13 +2,17 @@
 //! The allocator of this test binary tells the storms of every allocation.
 #![deny(unsafe_op_in_unsafe_fn)]
 
+mod common;
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use zerio::sim::{Again, storm};
+use common::certs::{Identity, of_one_length};
+use zerio::sim::{Again, Failure, Figures, storm, storm_under_tls};
+use zerio::tls::TlsClient;
 
 /// The system's allocator, which tells of what it is asked for.
 struct Telling;
@@ -40,6 +44,7 @@ unsafe impl GlobalAlloc for Telling {
 const ENDLESS: Duration = Duration::from_secs(120);
 
 const SEEDS: u64 = 200;
+const SEEDS_UNDER_TLS: u64 = 100;
 const STEPS: u64 = 10_000;
 
 /// The first seed: what `ZERIO_SEED` says, else the commit's first 64 bits, else a number made of the package's
@@ -84,8 +89,33 @@ impl Watch {
     }
 }
 
+/// A storm under TLS. Every other server requires the certificate that they all have.
+fn sealed_storm(identity: &Identity, seed: u64, steps: u64) -> Result<Figures, Failure> {
+    let Identity { certificate, key, .. } = identity;
+    let (certificate, key) = (certificate.as_bytes(), key.as_bytes());
+    let client = TlsClient::with_roots(certificate).unwrap().server_name("simulated").unwrap();
+    let (server, client) = match seed.is_multiple_of(2) {
+        true => (identity.server(), client),
+        false => (
+            identity.server().require_client_certificates(certificate).unwrap().identify(|_, _| true),
+            client.certificate(certificate, key).unwrap(),
+        ),
+    };
+    storm_under_tls(seed, steps, server, client)
+}
+
 #[test]
 fn two_hundred_storms_lose_nothing_and_break_nothing() {
+    all_pass(SEEDS, false, storm);
+}
+
+#[test]
+fn a_hundred_storms_under_tls_lose_nothing_and_break_nothing() {
+    let identity = of_one_length(&["simulated"]);
+    all_pass(SEEDS_UNDER_TLS, true, |seed, steps| sealed_storm(&identity, seed, steps));
+}
+
+fn all_pass(seeds: u64, tls: bool, storm: impl Fn(u64, u64) -> Result<Figures, Failure> + Sync) {
     let (first, next) = (first_seed(), AtomicU64::new(0));
     let (sessions, messages) = (AtomicU64::new(0), AtomicU64::new(0));
     let begun = Instant::now();
@@ -95,10 +125,10 @@ fn two_hundred_storms_lose_nothing_and_break_nothing() {
                 let watch = Watch::start();
                 loop {
                     let n = next.fetch_add(1, Ordering::Relaxed);
-                    if n >= SEEDS {
+                    if n >= seeds {
                         return;
                     }
-                    watch.begin(Again { seed: first.wrapping_add(n), steps: STEPS });
+                    watch.begin(Again { seed: first.wrapping_add(n), steps: STEPS, tls });
                     match storm(first.wrapping_add(n), STEPS) {
                         Ok(figures) => {
                             assert!(figures.steps >= STEPS);
@@ -114,7 +144,7 @@ fn two_hundred_storms_lose_nothing_and_break_nothing() {
     let (sessions, messages) = (sessions.into_inner(), messages.into_inner());
     println!("seeds from {first:#x}: {sessions} sessions, {messages} messages in {:.1?}", begun.elapsed());
     // Otherwise the storms do not do what they are for.
-    assert!(sessions > SEEDS && messages > 100 * SEEDS, "{sessions} sessions, {messages} messages");
+    assert!(sessions > seeds && messages > 100 * seeds, "{sessions} sessions, {messages} messages");
 }
 
 #[test]
@@ -124,6 +154,16 @@ fn the_same_seed_gives_the_same_run() {
         assert_eq!(a.unwrap(), b.unwrap());
     }
     assert_ne!(storm(1, 3000).unwrap().trace, storm(2, 3000).unwrap().trace);
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run_under_tls() {
+    // Whoever sees a storm again has made other certificates.
+    let (one, other) = (of_one_length(&["simulated"]), of_one_length(&["simulated"]));
+    for seed in 0..6 {
+        let (a, b) = (sealed_storm(&one, seed, 3000), sealed_storm(&other, seed, 3000));
+        assert_eq!(a.unwrap(), b.unwrap());
+    }
 }
 
 /// What a storm comes to in which sessions become streams, which takes the barrier that worlds pretend. Who changes what

@@ -18,6 +18,7 @@ mod faults;
 mod net;
 mod pipe;
 mod random;
+mod records;
 mod socket;
 mod whose;
 

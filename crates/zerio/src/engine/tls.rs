@@ -49,6 +49,13 @@ struct Opened {
     fault: Option<TlsFault>,
 }
 
+/// What belongs to a handshake, or changes keys, may allocate, and no storm takes that for a fault.
+fn may_allocate<T>(what: impl FnOnce() -> T) -> T {
+    #[cfg(feature = "sim")]
+    let _others = crate::driver::sim::Whose::others();
+    what()
+}
+
 impl Layers {
     fn new(side: Side, slots: usize) -> Layers {
         Layers { side, sessions: (0..slots).map(|_| Layer::Off).collect(), out: Vec::new() }
@@ -102,9 +109,10 @@ impl<D: Driver, H: Handler> Engine<D, H> {
     /// A connection has come about: its handshake begins.
     pub(super) fn begin_tls(&mut self, index: usize) {
         let Some(layers) = &mut self.core.layers else { return };
-        self.buffers[index].begin_sealed(&self.region);
-        let begun = layers.side.begin(self.core.table.sessions[index].address);
-        let begun = begun.map(|handshake| layers.sessions[index] = Layer::Shaking(Box::new(handshake)));
+        may_allocate(|| self.buffers[index].begin_sealed(&self.region));
+        let address = self.core.table.sessions[index].address;
+        let begun = may_allocate(|| layers.side.begin(address).map(Box::new));
+        let begun = begun.map(|handshake| layers.sessions[index] = Layer::Shaking(handshake));
         if let Err(fault) = begun.and_then(|()| self.unseal(index)) {
             self.fail_tls(index, fault);
         }
@@ -131,7 +139,7 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         let Some(layers) = &mut self.core.layers else { return Ok(()) };
         match &mut layers.sessions[index] {
             Layer::Off => Ok(()),
-            Layer::Shaking(_) => self.shake_hands_under_tls(index),
+            Layer::Shaking(_) => may_allocate(|| self.shake_hands_under_tls(index)),
             Layer::Open(_) => self.open_records(index),
             Layer::Over => {
                 self.discard_sealed(index);
@@ -182,17 +190,23 @@ impl<D: Driver, H: Handler> Engine<D, H> {
             let opened = self.buffers[index].open(&self.region, |area, at| {
                 let Some(piece) = inbound.open(area, at)? else { return Ok(None) };
                 news = piece.news;
+                if let News::Messages(bytes) = news {
+                    may_allocate(|| inbound.keep(&area[..bytes]))?;
+                }
                 Ok(Some(Record { len: piece.record, plain: piece.plain }))
             });
             match opened {
                 Ok(true) => {}
                 Ok(false) => return Ok(()),
-                Err(wrong) => *fault = Some(wrong),
+                Err(wrong) => {
+                    *fault = Some(wrong);
+                    break;
+                }
             }
             match news {
                 News::None => {}
                 News::End => *ended = true,
-                News::Messages => {
+                News::Messages(_) => {
                     let answer = |message| {
                         send.seal(|sealed| match (message, sealed.keys()) {
                             (Message::KeyUpdate { asked }, Some(keys)) => {
@@ -206,18 +220,20 @@ impl<D: Driver, H: Handler> Engine<D, H> {
                             (_, None) => Ok(None),
                         })
                     };
-                    *fault = loop {
-                        let message = match inbound.next_message() {
-                            Ok(Some(message)) => message,
-                            Ok(None) => break None,
-                            Err(wrong) => break Some(wrong),
-                        };
-                        match answer(message) {
-                            Some(Ok(Some(opener))) => inbound.renew(opener),
-                            Some(Err(wrong)) => break Some(wrong),
-                            Some(Ok(None)) | None => {}
+                    *fault = may_allocate(|| {
+                        loop {
+                            let message = match inbound.next_message() {
+                                Ok(Some(message)) => message,
+                                Ok(None) => break None,
+                                Err(wrong) => break Some(wrong),
+                            };
+                            match answer(message) {
+                                Some(Ok(Some(opener))) => inbound.renew(opener),
+                                Some(Err(wrong)) => break Some(wrong),
+                                Some(Ok(None)) | None => {}
+                            }
                         }
-                    };
+                    });
                     self.core.shared.slots[index].send.mark();
                 }
             }
@@ -247,7 +263,7 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         send.seal(|sealed| {
             if is_plain {
                 // In words that it understands, if it is a client of ours.
-                sealed.say(RefusalFrame::new(code).frame());
+                may_allocate(|| sealed.say(RefusalFrame::new(code).frame()));
             }
             sealed.fail(alert_of(fault));
         });

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::SendPath;
+use super::pump::Pump;
 use crate::wait;
 
 impl SendPath {
@@ -13,16 +14,36 @@ impl SendPath {
         let committed = self.ring.word().position();
         let orderly =
             acked <= submitted && submitted <= committed && committed <= acked + self.ring.capacity();
-        let consistent = pump.in_flight || acked == submitted;
+        let consistent = pump.in_flight || acked == submitted || self.has_sealed();
         let what = || format!("acked {acked}, submitted {submitted}, committed {committed}");
         (!orderly || !consistent).then(what)
+    }
+
+    /// Whether something of the ring is sealed, and waits for room: it is submitted, and nothing is in flight.
+    fn has_sealed(&self) -> bool {
+        #[cfg(feature = "tls")]
+        if let Some(sealed) = &self.sealed {
+            return wait::take_soon(sealed).is_of_ring();
+        }
+        false
+    }
+
+    /// Whether there is something to hand to the kernel. Under TLS that may be nothing of the ring's, and what is in the
+    /// ring may have to stay there.
+    fn has_more(&self, pump: &Pump) -> bool {
+        #[cfg(feature = "tls")]
+        if let Some(sealed) = &self.sealed {
+            let (idle, over) = wait::take_soon(sealed).is_said();
+            return !(over || idle && self.ring.is_drained(&pump.reader));
+        }
+        !self.ring.is_drained(&pump.reader)
     }
 
     /// Whether something was committed that nobody will look for: nothing is in flight, whose completion would bring
     /// the engine here, no mark stands, and the engine has not promised to look.
     pub(crate) fn is_forgotten(&self) -> bool {
         let pump = wait::take_soon(&self.pump);
-        let waits = !pump.in_flight && !self.ring.is_drained(&pump.reader);
+        let waits = !pump.in_flight && self.has_more(&pump);
         waits && !self.watched.seems_to_hold() && !self.bell.is_marked(self.index)
     }
 }

@@ -15,11 +15,13 @@ mod admission;
 mod books;
 mod ends;
 mod outcomes;
+mod reading;
 
 pub(super) use admission::Limits;
 use admission::Passed;
 use books::Book;
 pub(super) use outcomes::NOT_TODAY;
+use reading::Reading;
 
 /// What is said of a session that should not have come so far, and of everything else that is not as it must be.
 pub(super) struct Ledger {
@@ -42,6 +44,10 @@ pub(super) struct Ledger {
     pub(super) handshake_timeout: Duration,
     /// The system may refuse to connect.
     pub(super) connects_fail: bool,
+    /// Everybody who is to be understood speaks TLS.
+    pub(super) under_tls: bool,
+    /// Clients that were turned away by an alert, until the end.
+    turned_away: Vec<End>,
     /// What refused clients were told, until the end.
     refusals: Vec<(End, RefusalCode, String)>,
     pub(super) limits: Limits,
@@ -75,6 +81,8 @@ pub(super) struct Session {
     since: u64,
     /// This side knows nothing of zerio, and has this to say.
     script: Option<Script>,
+    /// Under TLS, how far its records have been read.
+    reading: Reading,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -125,6 +133,8 @@ impl Ledger {
             drain_timeout: Duration::ZERO,
             handshake_timeout: Duration::ZERO,
             connects_fail: false,
+            under_tls: false,
+            turned_away: Vec::new(),
             refusals: Vec::new(),
             limits: Limits::default(),
             passed: Vec::new(),
@@ -180,7 +190,7 @@ impl Ledger {
 
     pub(super) fn heard(&mut self, end: End, node: usize, message: &[u8]) {
         let (other, len) = (end.other(), message.len());
-        let taken = self.net.bytes_sent(other);
+        let taken = self.taken(other);
         let session = self.session(end);
         let n = session.heard;
         session.heard += 1;

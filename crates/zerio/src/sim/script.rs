@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use crate::driver::sim::Random;
-use crate::error::FrameError;
+use crate::error::{Alert, FrameError, TlsFault};
 use crate::wire::{HEADER, HELLO_MAX, RESERVED};
 
 /// The bytes of one, and the frames in them.
@@ -14,6 +14,76 @@ pub(super) struct Script {
     frames: Vec<Range<usize>>,
     /// Behind them a length that can't be one, and where it ends.
     bad: Option<(usize, FrameError)>,
+    manner: Manner,
+}
+
+/// How it is said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Manner {
+    /// As it is.
+    Clear,
+    /// Under TLS, and this behind it.
+    Sealed(Last),
+}
+
+/// What a peer under TLS says behind its frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Last {
+    Nothing,
+    Goodbye,
+    /// A record with a bit that is another.
+    Changed,
+    /// One that was said before.
+    Repeated,
+    /// One before which another is left out.
+    Behind,
+    TooLong,
+    /// Records with nothing in them.
+    Empty,
+    Clear,
+    Alert,
+}
+
+/// What a peer under TLS that gives up says.
+pub(super) const INTERNAL_ERROR: u8 = 80;
+
+/// So many records in a row that have nothing in them are too many.
+pub(super) const EMPTY: usize = 33;
+
+impl Last {
+    const ALL: [Last; 9] = [
+        Last::Nothing,
+        Last::Goodbye,
+        Last::Changed,
+        Last::Repeated,
+        Last::Behind,
+        Last::TooLong,
+        Last::Empty,
+        Last::Clear,
+        Last::Alert,
+    ];
+
+    /// How many records it takes.
+    fn records(self) -> usize {
+        match self {
+            Last::Nothing => 0,
+            Last::Repeated => 2,
+            Last::Empty => EMPTY,
+            _ => 1,
+        }
+    }
+
+    /// What a server must find wrong.
+    fn fault(self) -> Option<TlsFault> {
+        match self {
+            Last::Nothing | Last::Goodbye => None,
+            Last::Changed | Last::Repeated | Last::Behind => Some(TlsFault::BadRecord),
+            Last::TooLong => Some(TlsFault::RecordTooLong),
+            Last::Empty => Some(TlsFault::EmptyRecords),
+            Last::Clear => Some(TlsFault::Unexpected),
+            Last::Alert => Some(TlsFault::Alert(Alert(INTERNAL_ERROR))),
+        }
+    }
 }
 
 impl Script {
@@ -74,7 +144,50 @@ impl Script {
             }
             frames.push(from..at);
         };
-        Script { bytes, frames, bad }
+        Script { bytes, frames, bad, manner: Manner::Clear }
+    }
+
+    /// The same as somebody says it to a server under TLS, who may do so in the clear.
+    pub(super) fn under_tls(self, random: &mut Random) -> Script {
+        let manner = match random.happens(300) {
+            true => Manner::Clear,
+            false => Manner::Sealed(Last::ALL[random.below(Last::ALL.len() as u64) as usize]),
+        };
+        match manner {
+            // Nobody reads frames from it.
+            Manner::Clear => Script { frames: Vec::new(), bad: None, ..self },
+            Manner::Sealed(_) => Script { manner, ..self },
+        }
+    }
+
+    #[cfg(feature = "tls")]
+    pub(super) fn manner(&self) -> Manner {
+        self.manner
+    }
+
+    pub(super) fn is_in_the_clear(&self) -> bool {
+        self.manner == Manner::Clear
+    }
+
+    /// Whether it ends as TLS wants it.
+    pub(super) fn says_goodbye(&self) -> bool {
+        self.manner == Manner::Sealed(Last::Goodbye)
+    }
+
+    /// What a server under TLS may find wrong behind its first `sent` bytes of frames.
+    pub(super) fn tls_fault(&self, sent: u64) -> Option<TlsFault> {
+        match self.manner {
+            Manner::Sealed(last) if sent >= self.bytes.len() as u64 => last.fault(),
+            _ => None,
+        }
+    }
+
+    /// Whether that is to be found when so many records have come behind them.
+    pub(super) fn is_said_wrong(&self, records: usize) -> bool {
+        match self.manner {
+            Manner::Sealed(last) => last.fault().is_some() && records >= last.records(),
+            Manner::Clear => false,
+        }
     }
 
     /// All of it.

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::World;
+use super::storm::{Failure, Figures, storm_of};
 use crate::tls::{TlsClient, TlsServer};
 
 impl World {
@@ -42,4 +43,20 @@ impl World {
     pub fn secure(&mut self, server: TlsServer, client: TlsClient) {
         self.tls = Some((server, client));
     }
+}
+
+/// A [`storm`](super::storm()) in which everybody who is to be understood speaks TLS 1.3, and hostile peers do so too, as
+/// long as they like. What is said in [`World::secure`] holds here: to see a storm again, the certificates must be of the same
+/// lengths, and `server` and `client` made for this one.
+///
+/// # Errors
+///
+/// What was not as it must be: a fault of the library.
+pub fn storm_under_tls(
+    seed: u64,
+    steps: u64,
+    server: TlsServer,
+    client: TlsClient,
+) -> Result<Figures, Failure> {
+    storm_of(seed, steps, true, |world| world.secure(server, client))
 }

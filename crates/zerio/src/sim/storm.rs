@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::ledger::{LONGEST, Ledger, Limits};
+use super::ledger::{Ledger, Limits};
 use super::member::Pace;
 use super::raw::Raw;
 use super::witness::{Habits, Witness};
@@ -26,8 +26,10 @@ use crate::session::peer::Peer;
 use crate::wire::PeerId;
 
 mod acts;
+mod drawn;
 
 use acts::ACTIONS;
+use drawn::draw_config;
 
 /// A calm in which something is still missing after so long is no calm.
 const CALM: Duration = Duration::from_secs(2);
@@ -37,9 +39,6 @@ const END: Duration = Duration::from_secs(3);
 
 /// So many steps of calm and end are a machine that does not come to rest.
 const REST_STEPS: u64 = 400_000;
-
-/// How many sessions there may be where that is more than one word of the doorbell has bits for.
-const WIDE: (usize, usize) = (64, 128);
 
 /// What a storm did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -65,6 +64,8 @@ pub struct Failure {
     pub seed: u64,
     /// How many steps of chaos were asked for.
     pub steps: u64,
+    /// Whether it was one under TLS.
+    pub tls: bool,
     /// The step at which it was found.
     pub step: u64,
     /// What was found.
@@ -73,8 +74,8 @@ pub struct Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Failure { seed, steps, step, what } = self;
-        write!(f, "seed {seed:#x}, step {step}: {what}\nagain with: {}", Again { seed: *seed, steps: *steps })
+        let &Failure { seed, steps, tls, step, ref what } = self;
+        write!(f, "seed {seed:#x}, step {step}: {what}\nagain with: {}", Again { seed, steps, tls })
     }
 }
 
@@ -85,13 +86,15 @@ impl fmt::Display for Failure {
 pub struct Again {
     pub seed: u64,
     pub steps: u64,
+    pub tls: bool,
 }
 
 impl fmt::Display for Again {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // What an assertion of the library's has seen, only a build with assertions sees again.
         let tool = if cfg!(debug_assertions) { "cargo run -p zerio-cli -- sim" } else { "zerio sim" };
-        write!(f, "{tool} --seed {:#x} --steps {}", self.seed, self.steps)
+        write!(f, "{tool} --seed {:#x} --steps {}", self.seed, self.steps)?;
+        f.write_str(if self.tls { " --tls" } else { "" })
     }
 }
 
@@ -103,19 +106,32 @@ impl std::error::Error for Failure {}
 ///
 /// What was not as it must be: a fault of the library.
 pub fn storm(seed: u64, steps: u64) -> Result<Figures, Failure> {
-    happen(Storm::new(seed), seed, steps)
+    storm_of(seed, steps, false, |_| {})
+}
+
+/// A storm, under TLS or not, in a world that is made ready for it.
+pub(super) fn storm_of(
+    seed: u64,
+    steps: u64,
+    tls: bool,
+    prepare: impl FnOnce(&mut World),
+) -> Result<Figures, Failure> {
+    let mut storm = Storm::new(seed, tls);
+    prepare(&mut storm.world);
+    happen(storm, seed, steps)
 }
 
 fn happen(mut storm: Storm, seed: u64, steps: u64) -> Result<Figures, Failure> {
+    let tls = storm.tls;
     let outcome = catch_unwind(AssertUnwindSafe(|| storm.run(steps)));
     let step = storm.world.steps;
     match outcome {
         Ok(Ok(figures)) => Ok(figures),
-        Ok(Err(what)) => Err(Failure { seed, steps, step, what }),
+        Ok(Err(what)) => Err(Failure { seed, steps, tls, step, what }),
         Err(panic) => {
             // What panicked in the middle of something may do so again while it is taken down.
             std::mem::forget(storm);
-            Err(Failure { seed, steps, step, what: format!("a panic: {}", message(panic.as_ref())) })
+            Err(Failure { seed, steps, tls, step, what: format!("a panic: {}", message(panic.as_ref())) })
         }
     }
 }
@@ -128,6 +144,7 @@ fn message(panic: &(dyn Any + Send)) -> String {
 
 struct Storm {
     world: World,
+    tls: bool,
     ledger: Rc<RefCell<Ledger>>,
     random: Random,
     config: Config,
@@ -169,14 +186,14 @@ struct ClientSide {
 }
 
 impl Storm {
-    fn new(seed: u64) -> Storm {
+    fn new(seed: u64, tls: bool) -> Storm {
         let mut random = Random::new(seed);
         let faults = Faults::draw(&mut random);
         let listen_errors = if random.happens(200) { random.of_any_size(1, 500) as u32 } else { 0 };
         let faults = Faults { listen_errors, ..faults };
         let world = World::with(random.fork(), faults.clone());
         let ledger = Rc::new(RefCell::new(Ledger::new(world.net.clone())));
-        let config = draw_config(&mut random);
+        let config = draw_config(&mut random, tls);
         let mut some = |likely: u32, most: u64| match random.happens(likely) {
             true => random.of_any_size(1, most) as u32,
             false => 0,
@@ -204,6 +221,7 @@ impl Storm {
             ledger.handshake_timeout = config.handshake_timeout;
             ledger.connects_fail = faults.connect_errors > 0;
             ledger.limits = Limits::new(&config);
+            ledger.under_tls = tls;
         }
         Storm {
             address: world.net.free_address(),
@@ -211,6 +229,7 @@ impl Storm {
             ids: random.between(2, 10),
             clients_max: random.between(1, 8) as usize,
             world,
+            tls,
             ledger,
             random,
             config,
@@ -332,11 +351,19 @@ impl Storm {
         let made = self.world.add_client(&self.config, self.address, id, witness, self.habits.sole);
         let engine = made.expect("the configuration is a valid one");
         let connection = engine.borrow_mut().driver().made().expect("it connects at once");
+        self.reads_along(connection);
         self.ledger.borrow_mut().book(node).connection = Some(connection);
         let end = End { connection, side: 0 };
         self.ledger.borrow_mut().comes(end, node, text);
         self.clients.push(ClientSide { engine, node, id, end, session: None, concluded: false });
         end
+    }
+
+    /// Under TLS the oracle goes by the records that pass, whatever the library says of them.
+    fn reads_along(&self, connection: u32) {
+        if self.tls {
+            self.world.net.read_records(connection);
+        }
     }
 
     /// Lets go of engines that have ended, after a look at what they leave.
@@ -499,51 +526,13 @@ impl Storm {
     }
 }
 
-fn draw_config(random: &mut Random) -> Config {
-    let millis = |random: &mut Random, least: u64, most: u64| {
-        Duration::from_micros(random.of_any_size(least * 1000, most * 1000))
-    };
-    let engines = if random.happens(300) { random.between(2, 3) as usize } else { 1 };
-    let message_max = random.of_any_size(16, LONGEST as u64 / 2) as usize;
-    let frame = message_max + crate::wire::HEADER;
-    let mut send_ring = 4096;
-    while send_ring - send_ring / 16 < 2 * frame {
-        send_ring *= 2;
-    }
-    let same_id = if random.happens(300) { SameId::ReplaceOld } else { SameId::RefuseNew };
-    Config {
-        engines,
-        message_max,
-        send_ring,
-        receive_buffer: frame.max(4096) + random.of_any_size(1, 4096) as usize,
-        // Sometimes more than one word of the doorbell has bits for.
-        sessions_max: match random.happens(250) {
-            true => random.between(WIDE.0 as u64, WIDE.1 as u64) as usize,
-            false => random.between(engines as u64, 10) as usize,
-        },
-        batch_from: random.between(1, 8) as usize,
-        connections_per_address: random.happens(300).then(|| random.between(1, 6) as usize),
-        // Slow enough to be reached, and fast enough that there is a token when all is calm.
-        connections_per_second: random.happens(300).then(|| random.of_any_size(20, 2000) as u32),
-        connection_burst: random.of_any_size(1, 50) as u32,
-        handshakes_max: random.happens(300).then(|| random.between(engines as u64, 8) as usize),
-        handshake_timeout: millis(random, 5, 200),
-        drain_timeout: millis(random, 200, 1000),
-        slow_peer_timeout: random.happens(300).then(|| millis(random, 2, 100)),
-        // Far away: its looks would wake engines that nobody else has woken.
-        peer_timeout: Duration::from_secs(10_000),
-        same_id,
-        ..Config::default()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_failure_says_how_to_see_it_again() {
-        let failure = Failure { seed: 0x1f, steps: 500, step: 7, what: "something".into() };
+        let failure = Failure { seed: 0x1f, steps: 500, tls: false, step: 7, what: "something".into() };
         let printed = failure.to_string();
         let (what, again) = printed.split_once("\nagain with: ").unwrap();
         assert_eq!(what, "seed 0x1f, step 7: something");
@@ -554,7 +543,7 @@ mod tests {
     fn what_a_failure_prints_lets_it_happen_again() {
         // Nothing is wrong with the library: it is the oracle that was told wrongly.
         let misled = |seed, steps| {
-            let storm = Storm::new(seed);
+            let storm = Storm::new(seed, false);
             storm.ledger.borrow_mut().replaces = false;
             happen(storm, seed, steps)
         };

@@ -5,7 +5,7 @@
 use std::io::ErrorKind;
 
 use super::*;
-use crate::driver::sim::Far;
+use crate::driver::sim::{End, Far};
 use crate::engine::Context;
 use crate::error::{Disconnection, Reason, RefusalCode, Rejection};
 use crate::handler::Rejections;

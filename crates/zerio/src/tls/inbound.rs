@@ -43,8 +43,8 @@ pub(crate) struct Piece {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum News {
     None,
-    /// Messages of the protocol may be whole.
-    Messages,
+    /// So many bytes of messages of the protocol stand at the area's start: they are to be kept, and may be whole then.
+    Messages(usize),
     /// The peer sends nothing more.
     End,
 }
@@ -78,13 +78,7 @@ impl Inbound {
         let (plain, news) = match opened.kind {
             Kind::Data => (opened.plain, News::None),
             Kind::Alert => (0, alert(whole)?),
-            Kind::Handshake => {
-                if whole.is_empty() || self.messages.len() + whole.len() > MESSAGE_MAX {
-                    return Err(TlsFault::Unexpected);
-                }
-                self.messages.extend_from_slice(whole);
-                (0, News::Messages)
-            }
+            Kind::Handshake => (0, News::Messages(opened.plain)),
         };
         if opened.kind == Kind::Data && plain == 0 {
             self.empty += 1;
@@ -95,6 +89,15 @@ impl Inbound {
             self.empty = 0;
         }
         Ok(Some(Piece { record, plain, news }))
+    }
+
+    /// Keeps bytes of messages of the protocol. Alone of what is done with records it may allocate.
+    pub(crate) fn keep(&mut self, bytes: &[u8]) -> Result<(), TlsFault> {
+        if bytes.is_empty() || self.messages.len() + bytes.len() > MESSAGE_MAX {
+            return Err(TlsFault::Unexpected);
+        }
+        self.messages.extend_from_slice(bytes);
+        Ok(())
     }
 
     /// The next message of the protocol, `None` where none is whole.

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    SanType, date_time_ymd,
+    PKCS_ED25519, SanType, date_time_ymd,
 };
 use zerio::tls::{TlsClient, TlsServer};
 
@@ -74,6 +74,16 @@ impl Authority {
 pub fn self_signed(names: &[&str]) -> Identity {
     let key = KeyPair::generate().expect("a key");
     let certificate = params("somebody", names).self_signed(&key).expect("a certificate");
+    Identity::new(&certificate, &key)
+}
+
+/// The same whenever it is made, but for bits: every number in it is as long, and so is what is signed with it. For an
+/// authority to itself, of a server and of clients.
+pub fn of_one_length(names: &[&str]) -> Identity {
+    let key = KeyPair::generate_for(&PKCS_ED25519).expect("a key");
+    let mut params = params("somebody", names);
+    params.serial_number = Some(1u64.into());
+    let certificate = params.self_signed(&key).expect("a certificate");
     Identity::new(&certificate, &key)
 }
 

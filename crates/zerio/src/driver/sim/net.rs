@@ -389,7 +389,7 @@ impl Net {
         let short = state.random.happens(state.faults.short_sends);
         let taken = if short { state.random.of_any_size(1, most as u64) as usize } else { most };
         if deaf {
-            pipe.lose(taken)
+            pipe.lose(&bytes[..taken])
         } else {
             pipe.write(&bytes[..taken])
         }

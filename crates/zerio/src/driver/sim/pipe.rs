@@ -5,6 +5,8 @@
 //! ```
 #![forbid(unsafe_code)]
 
+use super::records::Records;
+
 #[derive(Debug)]
 pub(crate) struct Pipe {
     /// Made at the first byte, and given back when the receiver is gone.
@@ -18,11 +20,33 @@ pub(crate) struct Pipe {
     /// Since when its sender sends nothing more.
     shut: Option<u64>,
     ended: bool,
+    /// Present where somebody reads along.
+    records: Option<Records>,
 }
 
 impl Pipe {
     pub(crate) fn new(most: usize) -> Pipe {
-        Pipe { bytes: Vec::new(), most, received: 0, arrived: 0, sent: 0, last: 0, shut: None, ended: false }
+        Pipe {
+            bytes: Vec::new(),
+            most,
+            received: 0,
+            arrived: 0,
+            sent: 0,
+            last: 0,
+            shut: None,
+            ended: false,
+            records: None,
+        }
+    }
+
+    /// Somebody reads along, from the first byte on.
+    pub(crate) fn read_records(&mut self) {
+        self.records = Some(Records::default());
+    }
+
+    /// What he has seen.
+    pub(crate) fn records(&self) -> Option<&Records> {
+        self.records.as_ref()
     }
 
     pub(crate) fn sent(&self) -> u64 {
@@ -76,6 +100,7 @@ impl Pipe {
 
     /// Takes bytes, for which there is room.
     pub(crate) fn write(&mut self, bytes: &[u8]) {
+        self.pass(bytes);
         if self.bytes.is_empty() {
             self.bytes = vec![0; self.most];
         }
@@ -87,9 +112,16 @@ impl Pipe {
     }
 
     /// Takes bytes that nobody will receive.
-    pub(crate) fn lose(&mut self, bytes: usize) {
-        self.sent += bytes as u64;
+    pub(crate) fn lose(&mut self, bytes: &[u8]) {
+        self.pass(bytes);
+        self.sent += bytes.len() as u64;
         (self.received, self.arrived) = (self.sent, self.sent);
+    }
+
+    fn pass(&mut self, bytes: &[u8]) {
+        if let Some(records) = &mut self.records {
+            records.pass(bytes);
+        }
     }
 
     /// Gives bytes that have arrived.

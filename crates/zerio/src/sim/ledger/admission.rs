@@ -50,7 +50,7 @@ impl Ledger {
         self.check(phase == Phase::New && before.is_none(), || {
             format!("it was asked about {end:?} when that was {phase:?}, after the answer {before:?}")
         });
-        let taken = self.net.bytes_sent(end.other());
+        let taken = self.taken(end.other());
         let said = self.session(end.other()).hello(taken) == Some(id.as_bytes());
         self.check(said, || format!("it was asked about {end:?} as {id}, which that did not say"));
     }

@@ -5,13 +5,13 @@
 use std::io::ErrorKind;
 
 use super::{End, Ledger, Session};
-use crate::error::{Disconnection, Reason, RefusalCode, Rejection, Undelivered};
+use crate::error::{Disconnection, Reason, RefusalCode, Rejection, TlsFault, Undelivered};
 use crate::wire::PeerId;
 
 impl Ledger {
     /// What of the messages that a side has accepted the network has not taken.
     pub(super) fn left(&mut self, end: End) -> Undelivered {
-        let taken = self.net.bytes_sent(end);
+        let taken = self.taken(end);
         let session = self.session(end);
         let messages = session.ends.iter().filter(|&&position| position > taken).count() as u64;
         let total = session.ends.last().copied().unwrap_or_else(|| session.greeting());
@@ -52,8 +52,9 @@ impl Ledger {
     /// The reason that is told is the true one, as far as it can be known from outside.
     pub(super) fn check_reason(&mut self, end: End, node: usize, reason: Reason) {
         let other = end.other();
-        let taken = self.net.bytes_sent(other);
-        let shut = self.net.shut_since(other).is_some();
+        let (taken, shut) = (self.taken(other), self.has_said_all(other));
+        let (tls_fault, must) = self.tls_fault(other);
+        let cut_off = self.is_cut_off(other) && !must;
         let (slow, replaced) = (self.was_full_for_long(end), self.replaces && self.has_a_successor(end));
         let failed = self.has_failed(end, reason);
         let book = self.book(node);
@@ -64,14 +65,16 @@ impl Ledger {
         let other = self.session(other);
         let (came, rest) = other.came(taken);
         let fault = other.fault(taken);
-        let all = shut && fault.is_none() && heard == came;
+        let all = fault.is_none() && heard == came;
         let right = match reason {
             // What comes after its handler has disconnected it is nobody's business.
-            Reason::PeerClosed => shut && muted || all && rest == 0,
-            Reason::Truncated { received } => all && rest == received as u64,
+            Reason::PeerClosed => shut && (muted || all && rest == 0),
+            Reason::Truncated { received } => shut && all && rest == received as u64,
+            Reason::Tls(TlsFault::Truncated) => cut_off && (muted || all),
+            Reason::Tls(told) => tls_fault == Some(told) && (muted || all),
             Reason::BadFrame(told) => fault == Some(told) && heard == came,
             Reason::Connection(_) => failed,
-            Reason::BadAnswer | Reason::HandlerPanicked | Reason::Tls(_) => false,
+            Reason::BadAnswer | Reason::HandlerPanicked => false,
             Reason::SlowPeer => slow,
             Reason::Disconnected => asked || muted,
             Reason::Replaced => replaced,
@@ -82,7 +85,7 @@ impl Ledger {
         self.check(right, || {
             format!(
                 "{end:?} ended because \"{reason}\", having heard {heard} of {came} messages, {rest} bytes left, \
-                 behind them {fault:?}"
+                 behind them {fault:?}, {tls_fault:?}; it has said all: {shut}, was cut off: {cut_off}"
             )
         });
         match reason {
@@ -119,18 +122,26 @@ impl Ledger {
 
     /// A connection that did not become a session is told of so, too.
     pub(super) fn check_rejection(&mut self, end: End, node: usize, rejection: Rejection) {
-        let taken = self.net.bytes_sent(end.other());
+        let (client, sent) = (end.other(), self.net.bytes_sent(end.other()));
+        let taken = self.taken(client);
+        let (tls_fault, must) = self.tls_fault(client);
+        let (said_all, cut_off) = (self.has_said_all(client), self.is_cut_off(client) && !must);
+        // Under TLS a server that has heard no more than a part of the handshake can only say that it is over.
+        let strange = self.under_tls && !self.has_shaken_hands(client);
+        let (no_tls, pretends) = (self.is_no_tls(client), self.pretends_tls(client));
         let failed = matches!(rejection, Rejection::Ended(reason) if self.has_failed(end, reason));
         let stopped = self.book(node).stopped;
-        let other = self.session(end.other());
+        let other = self.session(client);
         let id = other.hello(taken);
         let (hello, nobody) = (id.is_some(), id.is_some_and(|id| PeerId::from_bytes(id).is_err()));
         let (fault, text) = (other.fault(taken), other.id.clone());
-        let taken_id = |sides: &[Session; 2]| sides[1].id == text;
+        let taken_id = self.sessions.iter().any(|sides: &[Session; 2]| sides[1].id == text);
+        // One that waits for an older session with its id to end may do something wrong meanwhile.
+        let may_wait = taken_id && self.session(end).admitted == Some(true);
         let right = match rejection {
             Rejection::Refused(code) if !self.may_refuse(end, code) => false,
             Rejection::Refused(code) => match code {
-                RefusalCode::AlreadyConnected => hello && self.sessions.iter().any(taken_id),
+                RefusalCode::AlreadyConnected => hello && taken_id,
                 RefusalCode::BadPeerId => nobody,
                 RefusalCode::BadFrame => fault.is_some() && !hello,
                 RefusalCode::Stopping => stopped,
@@ -139,21 +150,29 @@ impl Ledger {
                 RefusalCode::NotAllowed => hello && !nobody,
                 // These are told before it is read.
                 RefusalCode::TooManyFromAddress | RefusalCode::TooManyPerSecond => true,
-                RefusalCode::TlsRequired
-                | RefusalCode::NoTls
-                | RefusalCode::NotInCertificate
-                | RefusalCode::Other(_) => false,
+                RefusalCode::TlsRequired => no_tls,
+                RefusalCode::NoTls | RefusalCode::NotInCertificate | RefusalCode::Other(_) => false,
             },
             Rejection::Ended(reason) => match reason {
-                Reason::PeerClosed => taken == 0,
-                Reason::Truncated { received } => !hello && fault.is_none() && received as u64 == taken,
+                Reason::PeerClosed if strange => self.net.shut_since(client).is_some(),
+                Reason::PeerClosed => said_all && taken == 0,
+                Reason::Truncated { received } => {
+                    said_all && !hello && fault.is_none() && received as u64 == taken
+                }
+                Reason::Tls(TlsFault::Truncated) => !strange && cut_off && !hello && fault.is_none(),
+                Reason::Tls(told) => {
+                    pretends || tls_fault == Some(told) && (may_wait || !hello && fault.is_none())
+                }
                 Reason::Connection(_) => failed,
                 Reason::DriverFailed(_) => true,
                 _ => false,
             },
         };
         self.check(right, || {
-            format!("{end:?} was rejected because \"{rejection}\": it sent {taken} bytes, in them {fault:?}")
+            format!(
+                "{end:?} was rejected because \"{rejection}\": it sent {taken} bytes of {sent}, in them {fault:?}, \
+                 {tls_fault:?}"
+            )
         });
         let book = self.book(node);
         book.failure_told |= matches!(rejection, Rejection::Ended(Reason::DriverFailed(_)));

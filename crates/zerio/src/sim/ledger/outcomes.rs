@@ -6,10 +6,17 @@ use std::io::ErrorKind;
 
 use super::{End, Ledger, Phase};
 use crate::engine::Failure;
-use crate::error::{Reason, RefusalCode, Rejection};
+use crate::error::{Alert, Reason, RefusalCode, Rejection, TlsFault};
 
 /// What a handler says to whom it does not let in.
 pub(in crate::sim) const NOT_TODAY: &str = "not today";
+
+/// All that a client under TLS is told for which a server has no slot, or which is over a limit.
+const ACCESS_DENIED: Alert = Alert(49);
+
+/// Why a server under TLS says so.
+const TURNED_AWAY: [RefusalCode; 3] =
+    [RefusalCode::TooManyFromAddress, RefusalCode::TooManyPerSecond, RefusalCode::ServerFull];
 
 impl Ledger {
     /// Somebody begins to connect.
@@ -51,7 +58,14 @@ impl Ledger {
         book.failure_told |= matches!(reason, Reason::DriverFailed(_));
         let (stopped, silent) = (book.stopped, book.silent);
         match reason {
-            Reason::PeerClosed | Reason::Truncated { .. } => self.net.shut_since(end.other()).is_some(),
+            Reason::PeerClosed | Reason::Truncated { .. } => {
+                self.net.shut_since(end.other()).is_some() || self.has_said_all(end.other())
+            }
+            Reason::Tls(TlsFault::Truncated) => self.is_cut_off(end.other()),
+            Reason::Tls(TlsFault::Alert(ACCESS_DENIED)) if self.under_tls => {
+                self.turned_away.push(end);
+                true
+            }
             Reason::Connection(_) => self.has_failed(end, reason),
             Reason::Stopped => stopped,
             Reason::HandlerPanicked => silent,
@@ -65,6 +79,13 @@ impl Ledger {
     /// tell.
     pub(in crate::sim) fn check_refusals(&mut self) {
         let silent = self.books.iter().any(|book| book.silent);
+        for end in std::mem::take(&mut self.turned_away) {
+            let told = self.session(end.other()).rejected;
+            let right = told.map_or(silent, |told| TURNED_AWAY.map(Rejection::Refused).contains(&told));
+            self.check(right, || {
+                format!("{end:?} was turned away by an alert, and the server's handler was told {told:?}")
+            });
+        }
         for (end, code, text) in std::mem::take(&mut self.refusals) {
             let told = self.session(end.other()).rejected;
             let right = told.map_or(silent, |told| told == Rejection::Refused(code));

@@ -8,6 +8,8 @@ use crate::session::peer::{Peer, Sender};
 use crate::session::request;
 use crate::sim::ledger::compose;
 use crate::sim::raw::Raw;
+#[cfg(feature = "tls")]
+use crate::sim::script::Manner;
 use crate::sim::script::Script;
 
 /// What a storm may do next.
@@ -95,12 +97,7 @@ impl Storm {
             }
             Action::RawJoins => {
                 if self.raws.len() < 8 {
-                    let script = Script::draw(self.ids, self.config.message_max, &mut self.random);
-                    let raw = Raw::begin(&self.world.net, self.address, &script, &mut self.random);
-                    if let Some(end) = raw.end() {
-                        self.ledger.borrow_mut().says(end, script);
-                    }
-                    self.raws.push(raw);
+                    self.raw_joins();
                 }
             }
             Action::RawActs => {
@@ -117,6 +114,24 @@ impl Storm {
             },
         }
         Ok(())
+    }
+
+    fn raw_joins(&mut self) {
+        let mut script = Script::draw(self.ids, self.config.message_max, &mut self.random);
+        if self.tls {
+            script = script.under_tls(&mut self.random);
+        }
+        #[cfg_attr(not(feature = "tls"), expect(unused_mut, reason = "it is sealed"))]
+        let mut raw = Raw::begin(&self.world.net, self.address, &script, &mut self.random);
+        #[cfg(feature = "tls")]
+        if let (Some((_, tls)), Manner::Sealed(last)) = (&self.world.tls, script.manner()) {
+            raw.seal(tls, self.address, last);
+        }
+        if let Some(end) = raw.end() {
+            self.reads_along(end.connection);
+            self.ledger.borrow_mut().says(end, script);
+        }
+        self.raws.push(raw);
     }
 
     fn pick_client(&mut self) -> Option<usize> {

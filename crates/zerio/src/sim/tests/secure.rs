@@ -80,6 +80,7 @@ fn secure_world_by(
 fn messages_go_both_ways_and_nobody_on_the_way_can_read_them() {
     let (mut world, server) = secure_world(1, Config::default());
     let client = client(&mut world, &server);
+    world.net.read_records(0);
     assert!(world.run_until(LONG, || client.is_connected()));
     client.try_send(b"oui").unwrap();
     assert!(world.run_until(LONG, || !client.handler().heard.is_empty()));
@@ -87,6 +88,11 @@ fn messages_go_both_ways_and_nobody_on_the_way_can_read_them() {
     client.stop();
     assert!(world.run_until(LONG, || client.is_finished() && server.handler().ended.is_some()));
     assert_eq!(server.handler().ended.unwrap().reason, Reason::PeerClosed);
+    for side in [0, 1] {
+        let records = world.net.records_sent(End { connection: 0, side }, 0);
+        let clear = records.iter().take_while(|record| !record.protected).count();
+        assert!(records.len() > clear + 3 && records[clear..].iter().all(|record| record.protected));
+    }
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! What an oracle sees of a network, and nobody who is on it does: what it has taken, and what has befallen whom.
 #![forbid(unsafe_code)]
 
+use super::super::pipe::Pipe;
+use super::super::records::{Record, Records};
 use super::{Connection, End, Net};
 
 impl Net {
@@ -22,6 +24,18 @@ impl Net {
             [0, 1].iter().filter(|side| own(side)).map(|&side| connection.pipes[side].sent()).sum::<u64>()
         };
         state.connections.iter().map(both).sum()
+    }
+
+    /// Somebody reads along on a connection on which nothing has been sent yet, and knows records of TLS.
+    pub(crate) fn read_records(&self, connection: u32) {
+        self.state().connections[connection as usize].pipes.iter_mut().for_each(Pipe::read_records);
+    }
+
+    /// The records that one side has handed to the network whole, but for the first so many.
+    pub(crate) fn records_sent(&self, end: End, but: usize) -> Vec<Record> {
+        let state = self.state();
+        let records = state.connections[end.connection as usize].pipes[end.side].records();
+        records.map_or(&[][..], Records::whole)[but..].to_vec()
     }
 
     /// How many accepts of a driver have failed.
