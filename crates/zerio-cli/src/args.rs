@@ -433,7 +433,7 @@ pub(crate) enum Role {
 /// Without --seeds and --minutes: 100 seeds, or the one of --seed.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  zerio sim\n  zerio sim --minutes 10\n  \
-    zerio sim --seed 0x1234 --steps 10000")]
+    zerio sim --seed 0x1234 --steps 10000\n  zerio sim --tls")]
 pub(crate) struct Sim {
     /// How many seeds
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
@@ -444,6 +444,9 @@ pub(crate) struct Sim {
     /// The first seed, decimal or 0x and hexadecimal; the others follow it [default: the clock's]
     #[arg(long, value_parser = seed)]
     pub(crate) seed: Option<u64>,
+    /// Everybody speaks TLS 1.3, with certificates that are made on the spot
+    #[arg(long)]
+    pub(crate) tls: bool,
     /// Steps of each storm, its calm and its end not counted
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) steps: u64,

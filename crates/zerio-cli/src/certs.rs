@@ -6,7 +6,8 @@ use std::io::{Write, stdout};
 use std::path::Path;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    PKCS_ED25519, SanType,
 };
 
 use crate::args;
@@ -50,6 +51,17 @@ pub(crate) fn run(args: &args::Certs) -> Result<(), Failure> {
          --tls-key {folder}/{id}.key"
     )
     .map_err(Failure::output)
+}
+
+/// A certificate that has signed itself, for this name, and its key, in PEM. They are others each time, and always of the
+/// same lengths: Ed25519 has one for keys and signatures, and the serial number is given.
+pub(crate) fn of_one_length(name: &str) -> Result<(String, String), Failure> {
+    let key = KeyPair::generate_for(&PKCS_ED25519).map_err(Failure::new)?;
+    let mut params = named(name);
+    params.subject_alt_names.push(SanType::DnsName(name.try_into().map_err(Failure::new)?));
+    params.serial_number = Some(1u64.into());
+    let certificate = params.self_signed(&key).map_err(Failure::new)?;
+    Ok((certificate.pem(), key.serialize_pem()))
 }
 
 fn named(common_name: &str) -> CertificateParams {

@@ -9,9 +9,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use indicatif::ProgressBar;
-use zerio::sim::{Again, Failure as Fault, Figures, storm};
+use zerio::sim::{Again, Failure as Fault, Figures, storm, storm_under_tls};
+use zerio::tls::{TlsClient, TlsServer};
 
 use crate::args;
+use crate::certs;
 use crate::failure::Failure;
 use crate::interrupt;
 use crate::terminal;
@@ -27,6 +29,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A storm that takes so long does not come to an end: most take some hundredths of a second.
 const ENDLESS: Duration = Duration::from_secs(120);
+
+/// A storm of a seed, with so many steps of chaos.
+type Storm = dyn Fn(u64, u64) -> Result<Figures, Fault> + Send + Sync;
 
 /// What all storms together did.
 #[derive(Default)]
@@ -58,7 +63,8 @@ pub(crate) fn run(args: &args::Sim) -> Result<(), Failure> {
     };
     let jobs = std::thread::available_parallelism().map_or(1, usize::from).min(seeds.min(1024) as usize);
     let work = Arc::new(Work {
-        storm,
+        storm: if args.tls { under_tls()? } else { Box::new(storm) },
+        tls: args.tls,
         first,
         seeds,
         steps: args.steps,
@@ -75,9 +81,32 @@ pub(crate) fn run(args: &args::Sim) -> Result<(), Failure> {
     work.report()
 }
 
+/// Storms under TLS, with a certificate that server and clients share. At every other seed the server requires it.
+fn under_tls() -> Result<Box<Storm>, Failure> {
+    const NAME: &str = "simulated";
+    let (certificate, key) = certs::of_one_length(NAME)?;
+    let make = move |required: bool| -> Result<_, zerio::Error> {
+        let (certificate, key) = (certificate.as_bytes(), key.as_bytes());
+        let server = TlsServer::from_pem(certificate, key)?;
+        let client = TlsClient::with_roots(certificate)?.server_name(NAME)?;
+        if !required {
+            return Ok((server, client));
+        }
+        let server = server.require_client_certificates(certificate)?.identify(|_, _| true);
+        Ok((server, client.certificate(certificate, key)?))
+    };
+    make(true)?;
+    Ok(Box::new(move |seed, steps| {
+        // Of its own: a ticket of another storm would make this one another.
+        let (server, client) = make(seed % 2 == 1).expect("what was made before can be made again");
+        storm_under_tls(seed, steps, server, client)
+    }))
+}
+
 /// What there is to do, and what has come of it.
 struct Work {
-    storm: fn(u64, u64) -> Result<Figures, Fault>,
+    storm: Box<Storm>,
+    tls: bool,
     first: u64,
     seeds: u64,
     steps: u64,
@@ -123,7 +152,7 @@ impl Work {
                 return;
             }
             let seed = self.first.wrapping_add(n);
-            watch.begin(Again { seed, steps: self.steps, tls: false });
+            watch.begin(Again { seed, steps: self.steps, tls: self.tls });
             let outcome = (self.storm)(seed, self.steps);
             // It has come to its end now, and too late.
             self.judge(watch.end());
@@ -242,7 +271,8 @@ mod tests {
 
     fn work(storm: fn(u64, u64) -> Result<Figures, Fault>, endless: Duration) -> Arc<Work> {
         Arc::new(Work {
-            storm,
+            storm: Box::new(storm),
+            tls: false,
             first: 0x1f,
             seeds: 1,
             steps: 500,

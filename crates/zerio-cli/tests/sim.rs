@@ -23,6 +23,19 @@ fn the_same_seed_does_the_same() {
 }
 
 #[test]
+fn under_tls_the_same_seed_does_the_same_too() {
+    // Each time with other certificates.
+    let [a, b] = [(); 2].map(|()| run("sim --tls --seeds 4 --seed 0x10 --steps 1000", b""));
+    let line = text(&a.stdout);
+    assert!(a.status.success(), "{line}{}", text(&a.stderr));
+    assert!(line.starts_with("4 seeds (0x10 to 0x13), ") && line.contains("nothing wrong"), "{line}");
+    let checked = |line: &str| line.split_once(" s: ").map(|(_, did)| did.to_owned());
+    assert_eq!(checked(&line), checked(&text(&b.stdout)));
+    let plain = run("sim --seeds 4 --seed 0x10 --steps 1000", b"");
+    assert_ne!(checked(&line), checked(&text(&plain.stdout)), "without TLS it is another storm");
+}
+
+#[test]
 fn a_bound_in_time_ends_it() {
     let output = run("sim --minutes 0.01 --steps 200", b"");
     assert!(output.status.success() && text(&output.stdout).contains("nothing wrong"));
