@@ -3,6 +3,7 @@
 or which of the models does.
 
     tests/mutations/run.py                 every mutation for the simulation, a table in Markdown
+    tests/mutations/run.py --tls           every mutation of what is under TLS alone, for the simulation under TLS
     tests/mutations/run.py --models        every mutation for the models
     tests/mutations/run.py --check         nothing is broken: whether each mutation's text still stands once in its file
     tests/mutations/run.py skip 'short'    those whose names have one of these words in them
@@ -174,6 +175,65 @@ MUTATIONS = [
      "self.quiet = now;"),
 ]
 
+# The same, for `zerio sim --tls`.
+SEALED = [
+    ("what was committed while a record waited for room is forgotten", "send/sealed.rs",
+     "false => ring.look(reader),",
+     "false => {}"),
+    ("a record that the kernel has taken in part counts as taken", "send/sealed.rs",
+     "Of::Ring { bytes, .. } if all => {",
+     "Of::Ring { bytes, .. } if all || !self.taken.is_empty() => {"),
+    ("of several records one more than the kernel took counts", "send/sealed.rs",
+     "self.taken.len().saturating_sub(*before) / FULL_RECORD;",
+     "self.taken.len().saturating_sub(*before).div_ceil(FULL_RECORD).min(*bytes / PLAIN_MAX);"),
+    ("what the kernel took of several records is forgotten", "send/sealed.rs",
+     "*before += records * FULL_RECORD;\n                *bytes -= records * PLAIN_MAX;\n"
+     "                ring.copy_taken(reader, records * PLAIN_MAX);",
+     "let _ = (before, bytes, records);"),
+    ("a record is left out", "send/sealed.rs",
+     "self.of = Of::Ring { before: at, bytes: span.len() };",
+     "self.of = Of::Ring { before: at, bytes: span.len() };\n            keys.seal(Kind::Data, &[], &mut out[at..]);"),
+    ("something is allocated for each batch of records", "send/sealed.rs",
+     "self.of = Of::Ring { before: at, bytes: span.len() };",
+     "self.of = Of::Ring { before: at, bytes: span.len() };\n            std::hint::black_box(Box::new(0));"),
+    ("nobody says close_notify", "engine/life.rs",
+     "if self.core.says_goodbye(index) {",
+     "if false && self.core.says_goodbye(index) {"),
+    ("an end without close_notify is told as one in order", "engine/life.rs",
+     "State::Handshaking | State::Open if self.core.is_cut_off(index) => {",
+     "State::Handshaking | State::Open if false && self.core.is_cut_off(index) => {"),
+    ("an end that comes with what a handler does not hear is told as a frame that breaks off", "engine/life.rs",
+     "if self.core.table.sessions[index].muted { 0 } else { self.buffers[index].len() }",
+     "self.buffers[index].len()"),
+    ("close_notify is overheard", "tls/inbound.rs",
+     "[_, CLOSE_NOTIFY] => Ok(News::End),",
+     "[_, CLOSE_NOTIFY] => Ok(News::None),"),
+    ("a peer's alert is overheard", "tls/inbound.rs",
+     "[_, what] => Err(TlsFault::Alert(Alert(*what))),",
+     "[_, _] => Ok(News::None),"),
+    ("records with nothing in them may come without end", "tls/inbound.rs",
+     "if self.empty > EMPTY_MAX {",
+     "if self.empty > 2 * EMPTY_MAX {"),
+    ("a record in the clear is taken for one that was changed", "tls/record.rs",
+     "if header[0] != APPLICATION_DATA {",
+     "if false {"),
+    ("a record one byte over the limit is waited for", "tls/record.rs",
+     "_ if cipher > CIPHER_MAX => Err(TlsFault::RecordTooLong),",
+     "_ if cipher > CIPHER_MAX + 1 => Err(TlsFault::RecordTooLong),"),
+    ("what is wrong is told before what came before it has been heard", "engine/mod.rs",
+     "if session.hears() {\n            if let Err(reason) = self.hand_out(index) {",
+     "if session.hears() && unsealed.is_ok() {\n            if let Err(reason) = self.hand_out(index) {"),
+    ("who speaks no TLS is refused once more", "engine/tls.rs",
+     "if is_plain && before.is_none() {",
+     "if is_plain {"),
+    ("whom a limit keeps out hears another alert", "engine/tls.rs",
+     "[21, 3, 3, 0, 2, 2, 49]",
+     "[21, 3, 3, 0, 2, 2, 80]"),
+    ("records that came behind the handshake are not looked at", "engine/tls.rs",
+     "sessions[index] = Layer::Open(Box::new(opened));\n        self.open_records(index)",
+     "sessions[index] = Layer::Open(Box::new(opened));\n        Ok(())"),
+]
+
 # The same, for orders in which threads take turns.
 MODELS = [
     ("an engine falls asleep without looking once more", "send/doorbell.rs",
@@ -237,13 +297,17 @@ def attempt(folder, mutation, look):
         path.write_text(text)
 
 
-def simulate(folder):
+def simulate_under_tls(folder):
+    return simulate(folder, "--tls")
+
+
+def simulate(folder, *flags):
     """How many seeds it took, and what was seen; or why that can't be told."""
     code, output = run(["cargo", "build", "--quiet", "-p", "zerio-cli"], folder, 900)
     if code != 0:
         return None, f"it does not compile: {output[-600:]}"
     tool = folder / "target/debug/zerio"
-    code, output = run([tool, "sim", "--seeds", str(SEEDS), "--seed", hex(FIRST)], folder, PATIENCE)
+    code, output = run([tool, "sim", "--seeds", str(SEEDS), "--seed", hex(FIRST), *flags], folder, PATIENCE)
     if code is None:
         return None, f"nothing was seen in {PATIENCE} s: does it turn for ever?"
     found = re.search(r"^seed (0x[0-9a-f]+), step (\d+): (.*)", output, re.MULTILINE)
@@ -272,14 +336,15 @@ def model(folder):
 
 def main():
     if sys.argv[1:] == ["--check"]:
-        misfits = [(name, file) for name, file, old, _ in MUTATIONS + MODELS
+        misfits = [(name, file) for name, file, old, _ in MUTATIONS + SEALED + MODELS
                    if (ROOT / SOURCE / file).read_text().count(old) != 1]
         for name, file in misfits:
             print(f"{name}: its text does not stand once in {file}")
         sys.exit(1 if misfits else 0)
-    words = [word for word in sys.argv[1:] if word != "--models"]
+    kinds = {"--models": (MODELS, model), "--tls": (SEALED, simulate_under_tls)}
+    words = [word for word in sys.argv[1:] if word not in kinds]
     models = "--models" in sys.argv[1:]
-    mutations, look = (MODELS, model) if models else (MUTATIONS, simulate)
+    mutations, look = next((kinds[flag] for flag in kinds if flag in sys.argv[1:]), (MUTATIONS, simulate))
     chosen = [m for m in mutations if not words or any(word in m[0] for word in words)]
     missed = 0
     with tempfile.TemporaryDirectory() as folder:
