@@ -2,18 +2,19 @@
 //! and each has one. With `ZERIO_RECORD=1` the tables are written anew.
 #![forbid(unsafe_code)]
 
+mod document;
+
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+const DOCUMENT: &str = "dependencies.md";
 
 /// What stands before a table: whose it is, and of what.
 const MARK: (&str, &str) = ("<!-- table: ", " -->");
 
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
-
-fn read(path: &str) -> String {
-    fs::read_to_string(root().join(path)).unwrap_or_else(|why| panic!("{path}: {why}")).replace("\r\n", "\n")
+fn read(manifest: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(manifest);
+    fs::read_to_string(path).unwrap_or_else(|why| panic!("{manifest}: {why}")).replace("\r\n", "\n")
 }
 
 /// An entry of a manifest.
@@ -118,26 +119,12 @@ fn renewed(document: &str) -> String {
 
 #[test]
 fn the_document_says_what_the_manifests_say() {
-    let path = "docs/dependencies.md";
-    let (document, renewed) = (read(path), renewed(&read(path)));
-    if std::env::var_os("ZERIO_RECORD").is_some() {
-        fs::write(root().join(path), &renewed).unwrap();
-        return;
-    }
-    for (line, (is, should_be)) in document.lines().zip(renewed.lines()).enumerate() {
-        assert_eq!(
-            is,
-            should_be,
-            "{path}:{}; ZERIO_RECORD=1 cargo test --test dependencies renews it",
-            line + 1
-        );
-    }
-    assert_eq!(document, renewed, "ZERIO_RECORD=1 cargo test --test dependencies renews {path}");
+    document::hold(DOCUMENT, &renewed(&document::read(DOCUMENT)));
 }
 
 #[test]
 fn every_manifest_has_its_tables() {
-    let document = read("docs/dependencies.md");
+    let document = document::read(DOCUMENT);
     for manifest in ["crates/zerio/Cargo.toml", "crates/zerio-cli/Cargo.toml", "bench/Cargo.toml"] {
         for kind in ["features", "dependencies"] {
             let (before, after) = MARK;

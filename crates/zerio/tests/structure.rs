@@ -3,9 +3,12 @@
 //! and what is compiled for tests only counts for `unsafe` alone.
 #![forbid(unsafe_code)]
 
+mod source;
+
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
+
+use source::{code_of, files, is_name, line_of, name_in, places, read};
 
 /// From the top to the bottom: a line's modules may import what stands on later lines, and the leaves.
 /// Those on one line do not know each other, but for what `BESIDE` says.
@@ -128,15 +131,12 @@ fn folder() -> PathBuf {
 }
 
 fn sources() -> Vec<Source> {
-    let mut paths = Vec::new();
-    collect(&folder(), &mut paths);
-    let read = |path: &PathBuf| {
-        let name = path.strip_prefix(folder()).unwrap().to_str().unwrap().replace('\\', "/");
-        let text = fs::read_to_string(path).unwrap().replace("\r\n", "\n");
+    let source = |path: &PathBuf| {
+        let (name, text) = (name_in(&folder(), path), read(path));
         let (code, product) = (code_of(&text), code_of(without_tests(&text)));
         Source { name, text, code, product, test: false }
     };
-    let mut sources: Vec<Source> = paths.iter().map(read).collect();
+    let mut sources: Vec<Source> = files(&folder()).iter().map(source).collect();
     let tests: Vec<String> = sources.iter().flat_map(test_modules).collect();
     for source in &mut sources {
         let module = module_path(&source.name).join("/");
@@ -155,18 +155,6 @@ fn sources() -> Vec<Source> {
         assert_eq!(is_for_tests(name), test, "{name}: whether it is for tests only");
     }
     sources
-}
-
-fn collect(folder: &Path, paths: &mut Vec<PathBuf>) {
-    let mut entries: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    entries.sort();
-    for path in entries {
-        if path.is_dir() {
-            collect(&path, paths);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            paths.push(path);
-        }
-    }
 }
 
 /// A file's module, from the crate's root: `send/ring.rs` is `send`, `ring`.
@@ -243,63 +231,6 @@ fn without_tests(text: &str) -> &str {
     };
     let start = text.match_indices("#[cfg(").map(|(at, _)| at).find(is_start);
     &text[..start.unwrap_or(text.len())]
-}
-
-/// Code without comments and strings.
-fn code_of(text: &str) -> String {
-    let mut code = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(next) = rest.chars().next() {
-        let skip = if rest.starts_with("//") {
-            rest.find('\n').unwrap_or(rest.len())
-        } else if rest.starts_with("/*") {
-            rest.find("*/").map_or(rest.len(), |end| end + 2)
-        } else if rest.starts_with("'\"'") {
-            3
-        } else if next == '"' {
-            string_len(rest)
-        } else {
-            code.push(next);
-            rest = &rest[next.len_utf8()..];
-            continue;
-        };
-        rest = &rest[skip..];
-    }
-    code
-}
-
-/// The length of the string literal that `text` begins with, quotes included.
-fn string_len(text: &str) -> usize {
-    let mut escaped = false;
-    for (at, byte) in text.bytes().enumerate().skip(1) {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' => escaped = true,
-            b'"' => return at + 1,
-            _ => {}
-        }
-    }
-    text.len()
-}
-
-fn is_name(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte == b'_'
-}
-
-/// Where `word` stands in `code`, and is not part of a longer name.
-fn places<'a>(code: &'a str, word: &'a str) -> impl Iterator<Item = usize> + 'a {
-    code.match_indices(word).map(|(at, _)| at).filter(move |&at| {
-        let before = code[..at].bytes().last();
-        let (last, after) = (word.bytes().last(), code[at + word.len()..].bytes().next());
-        let goes_on = last.is_some_and(is_name) && after.is_some_and(is_name);
-        !before.is_some_and(is_name) && !goes_on
-    })
-}
-
-/// The line in which `at` is.
-fn line_of(code: &str, at: usize) -> &str {
-    let start = code[..at].rfind('\n').map_or(0, |newline| newline + 1);
-    code[start..].lines().next().unwrap_or_default().trim()
 }
 
 /// The names with which a path goes on: one, or those of a list in braces.

@@ -1,10 +1,10 @@
-//! The `wire` blocks of a document: what goes over connections, byte for byte, in order.
+//! Documents, those that tests write, and the `wire` blocks: what goes over connections, byte for byte, in order.
 #![forbid(unsafe_code)]
 // Each test binary uses its part of this.
 #![allow(dead_code)]
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use zerio::Config;
@@ -12,10 +12,26 @@ use zerio::Config;
 /// How long anything may take before a test gives up.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+fn path(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(name)
+}
+
 /// A document of `docs/`.
 pub fn read(name: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(name);
-    fs::read_to_string(path).unwrap().replace("\r\n", "\n")
+    fs::read_to_string(path(name)).unwrap().replace("\r\n", "\n")
+}
+
+/// Holds a document to what it has to say; with `ZERIO_RECORD=1` it says so from now on.
+pub fn hold(name: &str, to: &str) {
+    if std::env::var_os("ZERIO_RECORD").is_some() {
+        return fs::write(path(name), to).unwrap();
+    }
+    let document = read(name);
+    let renews = format!("ZERIO_RECORD=1 cargo test -p zerio --test {} renews it", env!("CARGO_CRATE_NAME"));
+    for (line, (is, should_be)) in document.lines().zip(to.lines()).enumerate() {
+        assert_eq!(is, should_be, "docs/{name}:{}; {renews}", line + 1);
+    }
+    assert_eq!(document, to, "docs/{name}; {renews}");
 }
 
 /// A block of a document that is marked `wire`, or as it was asked for.
