@@ -37,7 +37,7 @@ const BESIDE: [(&str, &str, &str); 14] = [
     ("client", "report", "what stopping gives"),
     ("polled", "report", "what stopping gives"),
     ("client", "server", "both explain a refused socket option in the same words"),
-    ("fuzz", "sim", "one target's server is in a simulated world"),
+    ("fuzz", "sim", "two targets' servers are in a simulated world"),
     ("handler", "engine", "a handler's argument is the engine's context: the one name that goes up"),
 ];
 

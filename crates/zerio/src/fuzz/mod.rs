@@ -7,15 +7,23 @@ mod framer;
 mod handshake;
 #[cfg(feature = "sim")]
 mod network;
+#[cfg(feature = "tls")]
+mod records;
 mod ring;
 mod server;
+#[cfg(all(feature = "sim", feature = "tls"))]
+mod tls;
 
 pub use framer::framer;
 pub use handshake::handshake;
 #[cfg(feature = "sim")]
 pub use network::network;
+#[cfg(feature = "tls")]
+pub use records::records;
 pub use ring::ring;
 pub use server::server;
+#[cfg(all(feature = "sim", feature = "tls"))]
+pub use tls::tls;
 
 /// Arbitrary bytes, read as what a target needs; zeros when they are used up.
 struct Input<'a>(&'a [u8]);
@@ -83,6 +91,12 @@ mod tests {
         replay("network", super::network);
     }
 
+    #[cfg(feature = "tls")]
+    #[test]
+    fn the_records_corpus_finds_no_fault() {
+        replay("records", super::records);
+    }
+
     #[test]
     fn the_rings_corpus_finds_no_fault() {
         replay("ring", super::ring);
@@ -91,5 +105,12 @@ mod tests {
     #[test]
     fn the_servers_corpus_finds_no_fault() {
         replay("server", super::server);
+    }
+
+    /// Keys are other ones each time; what happens is not, or a finding could not be looked at.
+    #[cfg(all(feature = "sim", feature = "tls"))]
+    #[test]
+    fn the_corpus_of_tls_finds_no_fault_and_each_input_does_the_same_again() {
+        replay("tls", |input| assert_eq!(super::tls(input), super::tls(input)));
     }
 }

@@ -62,7 +62,7 @@ pub(crate) enum Message {
 }
 
 impl Inbound {
-    pub(super) fn new(opener: Opener) -> Inbound {
+    pub(crate) fn new(opener: Opener) -> Inbound {
         Inbound { opener, messages: Vec::new(), empty: 0, tickets: 0 }
     }
 
