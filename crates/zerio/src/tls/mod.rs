@@ -35,6 +35,7 @@ mod fault;
 pub(crate) mod handshake;
 pub(crate) mod inbound;
 pub(crate) mod keys;
+mod pem;
 pub(crate) mod record;
 mod server;
 mod verifier;

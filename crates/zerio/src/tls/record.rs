@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use std::fmt;
+use std::hint::black_box;
 
 use ring::aead::{
     AES_128_GCM, AES_256_GCM, Aad, Algorithm, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey,
@@ -93,6 +94,17 @@ impl Protection {
         }
         self.sequence += 1;
         Nonce::assume_unique_for_key(nonce)
+    }
+}
+
+impl Drop for Protection {
+    /// ring's key can't be overwritten, but nobody's key can be put in its place: one of the longest kind, which covers
+    /// all that the others leave as it was.
+    fn drop(&mut self) {
+        let Ok(nobodys) = UnboundKey::new(&AES_256_GCM, &[0; 32]) else { return };
+        self.key = LessSafeKey::new(nobodys);
+        // Nobody reads it any more, which the compiler is not to know: it would leave the writing out.
+        black_box(&self.key);
     }
 }
 
