@@ -147,12 +147,6 @@ impl World {
         &self.net
     }
 
-    /// Whoever comes from now on speaks TLS.
-    #[cfg(all(feature = "tls", any(test, feature = "fuzz")))]
-    pub(crate) fn secure(&mut self, server: TlsServer, client: TlsClient) {
-        self.tls = Some((server, client));
-    }
-
     /// How old it is.
     pub fn now(&self) -> Duration {
         Duration::from_nanos(self.net.now())

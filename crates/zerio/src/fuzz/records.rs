@@ -236,13 +236,16 @@ fn open(
     let found = buffer.open(region, |area, at| {
         let Some(piece) = inbound.open(area, at)? else { return Ok(None) };
         news = piece.news;
+        if let News::Messages(bytes) = news {
+            inbound.keep(&area[..bytes])?;
+        }
         Ok(Some(Record { len: piece.record, plain: piece.plain }))
     });
     let found = found.map_err(|fault| (false, Some(fault)))?;
     match news {
         News::None => {}
         News::End => return Err((true, None)),
-        News::Messages => {
+        News::Messages(_) => {
             while let Some(message) = inbound.next_message().map_err(|fault| (true, Some(fault)))? {
                 if let Message::KeyUpdate { .. } = message {
                     secrets.next();
