@@ -111,7 +111,7 @@ impl Peer {
                 }
             }
             7 => {
-                let kind = if input.byte() % 2 == 0 { Kind::Alert } else { Kind::Handshake };
+                let kind = if input.byte().is_multiple_of(2) { Kind::Alert } else { Kind::Handshake };
                 let len = usize::from(input.byte());
                 self.seal(kind, input.take(len));
                 self.is_odd(true);

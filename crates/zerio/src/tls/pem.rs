@@ -69,7 +69,10 @@ fn line_that_begins<'a>(text: &'a [u8], mark: &[u8]) -> Option<(&'a [u8], &'a [u
 mod tests {
     use super::*;
 
-    fn all(text: &str) -> Vec<Result<(String, Result<Vec<u8>, Damaged>), Damaged>> {
+    /// A section: its label, and what it holds.
+    type Found = Result<(String, Result<Vec<u8>, Damaged>), Damaged>;
+
+    fn all(text: &str) -> Vec<Found> {
         let section = |section: Section<'_>| {
             let label = String::from_utf8(section.label.to_vec()).unwrap();
             (label, section.decode().map(|bytes| bytes.to_vec()))
@@ -77,7 +80,7 @@ mod tests {
         sections(text.as_bytes()).map(|found| found.map(section)).collect()
     }
 
-    fn holds(label: &str, bytes: &[u8]) -> Result<(String, Result<Vec<u8>, Damaged>), Damaged> {
+    fn holds(label: &str, bytes: &[u8]) -> Found {
         Ok((label.to_owned(), Ok(bytes.to_vec())))
     }
 
