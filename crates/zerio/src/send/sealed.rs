@@ -190,10 +190,11 @@ impl Sealed {
         news
     }
 
-    /// The session is over; `alert` tells the peer why, where there are keys to tell it under. Nothing else is sent.
+    /// The session is over; `alert` tells the peer why, where there are keys to tell it under, and it has not been told
+    /// that nothing more comes. Nothing else is sent.
     pub(crate) fn fail(&mut self, alert: Option<u8>) {
         self.last = match alert {
-            Some(alert) if self.keys.is_some() => Last::Alert(alert),
+            Some(alert) if self.keys.is_some() && self.last != Last::Said => Last::Alert(alert),
             _ => Last::Said,
         };
     }
