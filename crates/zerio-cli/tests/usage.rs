@@ -53,8 +53,9 @@ fn nonsense_is_wrong_usage() {
 
 #[test]
 fn a_refused_port_is_a_failure_that_says_what_to_look_at() {
-    // A port that was free a moment ago, and that nobody listens on.
-    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    // Nobody listens there, and nobody else can.
+    let nobody = zerio::Server::bind("127.0.0.1:0").unwrap();
+    let free = nobody.local_addr();
     for command in ["ping", "send"] {
         says(&run(&format!("{command} {free}"), b"x\n"), 1, &["can't connect", "is the server started"]);
     }

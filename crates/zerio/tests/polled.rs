@@ -316,8 +316,9 @@ fn a_polled_client_hears_why_there_is_no_session() {
             Error::Refused { code, .. } => assert_eq!(code, RefusalCode::AlreadyConnected),
             other => panic!("{other}"),
         }
-        let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let error = outcome(&mut server, nobody);
+        // Nobody listens there, and nobody else can.
+        let nobody = Server::bind("127.0.0.1:0").unwrap();
+        let error = outcome(&mut server, nobody.local_addr());
         assert!(matches!(error, Error::Connect { .. }), "{error}");
         client.try_send(b"still here").unwrap();
         poll_until(&mut server, &mut client, |server, _| {

@@ -6,7 +6,7 @@ mod common;
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::OnceLock;
@@ -14,7 +14,7 @@ use std::sync::OnceLock;
 use common::certs::{Identity, shared};
 use common::raw::frame;
 use common::{Log, Recorder, eventually, texts};
-use zerio::{Client, Error, Reason, RefusalCode, Rejection, Server, TlsFault, Undelivered};
+use zerio::{Builder, Client, Error, Listen, Reason, RefusalCode, Rejection, Server, TlsFault, Undelivered};
 
 /// Whether there is such a program, which can do this.
 fn has(program: &str, arguments: &[&str]) -> bool {
@@ -176,14 +176,15 @@ fn openssls_client_is_told_why_it_is_not_let_in() {
     assert_eq!(log.wait_rejected(), Rejection::Ended(Reason::Tls(TlsFault::OldVersion)));
 }
 
-/// OpenSSL's server on a port that was free a moment ago.
-fn s_server(flags: &[&str]) -> (Other, SocketAddr) {
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+/// OpenSSL's server, and whoever keeps its port for it: he does not listen, and nobody else is given it meanwhile.
+fn s_server(flags: &[&str]) -> (Other, Builder<Listen>) {
+    let keeper = Server::bind("127.0.0.1:0").unwrap();
+    let address = keeper.local_addr();
     let [certificate, key] = &files().server;
     let mut command = Command::new("openssl");
     command.args(["s_server", "-quiet", "-naccept", "1", "-accept"]).arg(address.to_string());
     command.arg("-cert").arg(certificate).arg("-key").arg(key).args(flags);
-    (Other::start(&mut command), address)
+    (Other::start(&mut command), keeper)
 }
 
 /// A client's start, once somebody listens.
@@ -206,12 +207,12 @@ fn openssls_server_exchanges_messages_with_a_client_that_shows_its_certificate()
         return;
     }
     let authority = files().authority.to_str().unwrap();
-    let (mut server, address) =
+    let (mut server, keeper) =
         s_server(&["-tls1_3", "-Verify", "1", "-verify_return_error", "-CAfile", authority]);
     let log = Log::new();
     let [certificate, key] = &files().client;
     let tls = shared().0.trusting().certificate_files(certificate, key).unwrap();
-    let heard = log.clone();
+    let (heard, address) = (log.clone(), keeper.local_addr());
     let client =
         move || Client::connect(address, "a")?.tls(tls.clone()).handler(Recorder::new(&heard)).start();
     // Whoever is let in has been answered, so it takes a thread.
@@ -237,8 +238,8 @@ fn openssls_server_that_speaks_tls_1_2_alone_is_told_so() {
     if !has_openssl() {
         return;
     }
-    let (_server, address) = s_server(&["-tls1_2"]);
-    let client = || Client::connect(address, "a")?.tls(shared().0.trusting()).start();
+    let (_server, keeper) = s_server(&["-tls1_2"]);
+    let client = || Client::connect(keeper.local_addr(), "a")?.tls(shared().0.trusting()).start();
     match start(client).map(drop) {
         Err(Error::Tls { what, .. }) => assert_eq!(what, TlsFault::OldVersion),
         other => panic!("{other:?}"),

@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
-use zerio::{Client, Error, Reason, RefusalCode, Server};
+use zerio::{Builder, Client, Error, Listen, Reason, RefusalCode, Server};
 
 use crate::hostile::{PATIENCE, config, drivers, frame};
 
@@ -86,8 +86,8 @@ fn errors_of(addresses: &[SocketAddr], handshake_timeout: Duration) -> Vec<Error
 
 #[test]
 fn a_refused_address_says_that_nobody_listens_there() {
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    for error in errors(address, PATIENCE) {
+    let nobody = nobody();
+    for error in errors(nobody.local_addr(), PATIENCE) {
         assert!(
             matches!(&error, Error::Connect { why, .. } if why.kind() == ErrorKind::ConnectionRefused),
             "{error:?}"
@@ -138,12 +138,12 @@ fn a_server_that_does_not_even_accept_is_given_up_at_the_deadline() {
         assert!(matches!(&error, Error::TimedOut { .. }), "{error:?}");
     }
     // It is given its share of the time, and no more.
-    each_is_tried(&[address, nobodys()], Duration::from_secs(2));
+    each_is_tried(&[address, nobody().local_addr()], Duration::from_secs(2));
 }
 
-/// An address on which nobody listens.
-fn nobodys() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+/// Somebody who does not listen at his address: nobody else has it while he is kept.
+fn nobody() -> Builder<Listen> {
+    Server::bind("127.0.0.1:0").unwrap()
 }
 
 /// A client connects to the server that has the last one of several addresses, over each driver, started and
@@ -154,13 +154,13 @@ fn each_is_tried(dead: &[SocketAddr], handshake_timeout: Duration) {
         let config = config(|c| (c.driver, c.handshake_timeout) = (driver, handshake_timeout));
         let server = Server::bind("127.0.0.1:0").unwrap().config(config.clone()).start().unwrap();
         let addresses = Several([dead, &[server.local_addr()]].concat());
-        let client = || Client::connect(addresses.clone(), "client").unwrap().config(config.clone());
-        let started = client().start().unwrap();
+        let client = |id| Client::connect(addresses.clone(), id).unwrap().config(config.clone());
+        let started = client("started").start().unwrap();
         assert_eq!(started.address(), server.local_addr());
         assert_eq!(started.peer().address(), server.local_addr());
         started.send(b"oui").unwrap();
         assert!(started.stop().undelivered.is_empty());
-        let (mut polled, begun) = (client().start_polled().unwrap(), Instant::now());
+        let (mut polled, begun) = (client("polled").start_polled().unwrap(), Instant::now());
         while !polled.is_connected() {
             polled.poll().unwrap();
             assert!(begun.elapsed() < PATIENCE);
@@ -171,14 +171,16 @@ fn each_is_tried(dead: &[SocketAddr], handshake_timeout: Duration) {
 
 #[test]
 fn of_several_addresses_the_first_that_answers_is_the_servers() {
-    each_is_tried(&[nobodys()], PATIENCE);
-    let dead: Vec<_> = (0..12).map(|_| nobodys()).collect();
+    let nobodies: Vec<_> = (0..12).map(|_| nobody()).collect();
+    let dead: Vec<_> = nobodies.iter().map(Builder::local_addr).collect();
+    each_is_tried(&dead[..1], PATIENCE);
     each_is_tried(&dead, PATIENCE);
 }
 
 #[test]
 fn where_none_of_several_addresses_answers_the_last_ones_error_is_told() {
-    let dead = [nobodys(), nobodys()];
+    let nobodies = [nobody(), nobody()];
+    let dead = nobodies.each_ref().map(Builder::local_addr);
     for error in errors_of(&dead, PATIENCE) {
         assert!(matches!(&error, Error::Connect { address, .. } if *address == dead[1]), "{error:?}");
     }
@@ -201,7 +203,8 @@ fn answering(answer: Vec<u8>) -> SocketAddr {
 #[test]
 fn a_server_that_takes_the_connection_is_the_one_whatever_it_answers() {
     let other = answering(b"SSH-2.0-x\r\n".to_vec());
-    for error in errors_of(&[other, nobodys()], PATIENCE) {
+    let nobody = nobody();
+    for error in errors_of(&[other, nobody.local_addr()], PATIENCE) {
         assert!(matches!(&error, Error::NotZerio { address, .. } if *address == other), "{error:?}");
     }
 }
