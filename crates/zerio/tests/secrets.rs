@@ -31,7 +31,7 @@ use rustls::{
     SupportedCipherSuite,
 };
 use zerio::tls::{TlsClient, TlsServer};
-use zerio::{Client, Server};
+use zerio::{Client, Reason, Server};
 
 /// The system's allocator, which keeps what it is given back.
 struct Keeping;
@@ -390,6 +390,17 @@ fn no_error_and_no_debug_output_shows_a_private_key() {
     assert!(!secrets.iter().any(|secret| secret.is_in(&shown)), "{shown}");
 }
 
+/// Polls until the session has ended, which its peer does.
+fn until_its_peer_closes(ended: &Mutex<Option<Reason>>, mut poll: impl FnMut()) {
+    let begun = Instant::now();
+    while ended.lock().unwrap().is_none() {
+        assert!(begun.elapsed() < PATIENCE, "the session ends");
+        poll();
+        thread::yield_now();
+    }
+    assert_eq!(*ended.lock().unwrap(), Some(Reason::PeerClosed));
+}
+
 #[test]
 fn a_server_whose_session_has_ended_leaves_no_secret_in_memory() {
     let (authority, server, client) = identities();
@@ -413,15 +424,9 @@ fn a_server_whose_session_has_ended_leaves_no_secret_in_memory() {
                 .unwrap()
         });
         let peer = client_of(polled.local_addr(), suite, roots(&authority), &client, &log);
-        let begun = Instant::now();
-        while ended.lock().unwrap().is_none() {
-            assert!(begun.elapsed() < PATIENCE, "the session ends");
-            looking(|| polled.poll()).unwrap();
-            thread::yield_now();
-        }
+        until_its_peer_closes(&ended, || looking(|| polled.poll().map(drop)).unwrap());
         looking(|| drop(polled));
         peer.join().unwrap();
-        assert_eq!(*ended.lock().unwrap(), Some(zerio::Reason::PeerClosed));
         let mut secrets = log.secrets(suite);
         secrets.extend(private("the server's key", &server));
         assert_eq!(left(&secrets), Vec::<String>::new(), "{suite:?}");
@@ -450,15 +455,9 @@ fn a_client_whose_session_has_ended_leaves_no_secret_in_memory() {
                 .start_polled()
                 .unwrap()
         });
-        let begun = Instant::now();
-        while ended.lock().unwrap().is_none() {
-            assert!(begun.elapsed() < PATIENCE, "the session ends");
-            looking(|| polled.poll()).unwrap();
-            thread::yield_now();
-        }
+        until_its_peer_closes(&ended, || looking(|| polled.poll().map(drop)).unwrap());
         looking(|| drop(polled));
         peer.join().unwrap();
-        assert_eq!(*ended.lock().unwrap(), Some(zerio::Reason::PeerClosed));
         let mut secrets = log.secrets(suite);
         secrets.extend(private("the client's key", &client));
         assert_eq!(left(&secrets), Vec::<String>::new(), "{suite:?}");

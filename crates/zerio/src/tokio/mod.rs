@@ -1,4 +1,5 @@
-//! Clients and servers for a program on tokio (feature `tokio`): messages are a [`Stream`], sends a [`Sink`].
+//! Clients and servers for a program on tokio (feature `tokio`): messages are a [`Stream`](futures_core::Stream), sends a
+//! [`Sink`](futures_sink::Sink).
 //!
 //! `start_tokio()` of a builder gives the engine neither a thread nor your loop but a task. On Linux, with the driver
 //! `auto` or `poll`, it is one of the runtime's own: it sleeps in the runtime's epoll, and between a socket and your
@@ -57,9 +58,6 @@
 //! it stands.
 #![forbid(unsafe_code)]
 
-use futures_core::Stream;
-use futures_sink::Sink;
-
 mod client;
 mod inbox;
 mod peer;
@@ -72,6 +70,3 @@ pub use client::Client;
 pub use inbox::Event;
 pub use peer::Peer;
 pub use server::{Sender, Server};
-
-// For the first lines of this page.
-const _: Option<(&dyn Stream<Item = ()>, &dyn Sink<(), Error = ()>)> = None;

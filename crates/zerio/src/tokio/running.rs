@@ -85,13 +85,13 @@ impl Running {
     where
         A: FnMut(&Arrival<'_>) -> Result<(), Refusal> + Send + 'static,
     {
-        use super::task::Task;
+        use super::task::{DRIVER, Task};
         let engines = plans.iter().map(|plan| plan.memory.0.clone()).collect();
         let made = plans.into_iter().zip(inboxes);
         let made = made.map(|(plan, inbox)| Task::new(plan, inbox, outcome.take()));
         let made = made.collect::<Result<Vec<_>, _>>()?;
         let tasks = made.into_iter().map(|task| runtime.spawn(task.run())).collect();
-        Ok(Running { engines, info: DriverInfo::of("poll"), hosts: Hosts::Tasks(tasks) })
+        Ok(Running { engines, info: DriverInfo::of(DRIVER), hosts: Hosts::Tasks(tasks) })
     }
 
     pub(super) fn info(&self) -> &DriverInfo {

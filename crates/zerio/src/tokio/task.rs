@@ -11,12 +11,16 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::oneshot;
 
+use crate::driver::Driver;
 use crate::driver::poll::Poll;
 use crate::engine::{Engine, Outcome};
 use crate::error::{EngineFailure, Error};
 use crate::handler::Handler;
 use crate::thread::{self, Ended, Plan, now};
 use crate::wait;
+
+/// The one driver whose selector can be in another.
+pub(super) const DRIVER: &str = Poll::NAME;
 
 pub(super) struct Task<H: Handler> {
     /// The engine's selector, in the runtime's.
@@ -45,7 +49,7 @@ impl<H: Handler> Task<H> {
         let lacks = "the runtime was built without I/O or without time: enable_all() brings both";
         let selector = watched.map_err(|_| Error::Runtime { why: lacks })?.map_err(refused)?;
         #[cfg(feature = "tracing")]
-        crate::trace::driven("poll", None);
+        crate::trace::driven(DRIVER, None);
         Ok(Task { selector, engine, outcome, failure: None })
     }
 
