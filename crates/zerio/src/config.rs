@@ -61,8 +61,9 @@ pub struct Config {
     /// Default 5 s.
     pub handshake_timeout: Duration,
     /// After how long without a sign of life a connection counts as dead, at the latest: unacknowledged bytes
-    /// (TCP_USER_TIMEOUT on Linux, TCP_MAXRT on Windows) and keepalive probes. The systems count in whole seconds and
-    /// are told one less, so it may be two and a half seconds sooner; what is below 3 s takes a little over 2 s.
+    /// (TCP_USER_TIMEOUT on Linux, TCP_MAXRT on Windows) and keepalive probes. The systems count in
+    /// whole seconds, and those of Unix are told a little less, so it may be two and a half seconds sooner; what is below
+    /// 3 s takes a little over 2 s.
     /// A peer whose system answers and whose program does not read is alive: that is `slow_peer_timeout`'s
     /// matter. Default 10 s, at most 65,534 s.
     pub peer_timeout: Duration,

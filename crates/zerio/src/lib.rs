@@ -33,7 +33,7 @@
 //! # Two ways to drive
 //!
 //! `start()` gives the engine a thread. `start_polled()` gives none: you call `poll()` from a loop of your
-//! own, and everything happens there, handlers included. That way is the fastest.
+//! own, and everything happens there, handlers included, and nobody else sends: one way it is the fastest.
 //!
 //! # What happens to a message
 //!
@@ -48,7 +48,7 @@
 //! Whoever reaches a server's port may come in under any id that is free, unless certificates are required (feature
 //! `tls`), or its [`admit`](Handler::admit) says otherwise, which sees the id, the address and the certificate. How many connections there may be from one address, how fast they
 //! may come, and how many may say nothing is for [`Config`] to bound; by default nothing but the number of sessions
-//! is. Whoever is refused hears why, each refusal is counted, and [`on_rejections`](Handler::on_rejections) tells of
+//! is. Whoever is refused hears why, as far as it can be told; each refusal is counted, and [`on_rejections`](Handler::on_rejections) tells of
 //! them at a rate that a log can bear.
 //!
 //! # Platforms

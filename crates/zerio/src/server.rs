@@ -407,7 +407,7 @@ pub(crate) fn refused_option(config: &Config, why: std::io::Error) -> Error {
 }
 
 /// A server that you drive: no thread runs, and everything happens inside [`poll`](PolledServer::poll),
-/// handlers included. It is the fastest way, and stays on the thread that made it. Dropping it stops it,
+/// handlers included. Nobody else sends, so one way it is the fastest; it stays on the thread that made it. Dropping it stops it,
 /// as [`stop`](PolledServer::stop) does.
 ///
 /// ```

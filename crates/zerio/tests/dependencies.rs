@@ -62,12 +62,8 @@ fn when(entry: &Entry) -> String {
     if entry.section.ends_with("dev-dependencies") {
         when.push("tests");
     }
-    let systems = [
-        ("cfg(unix)", "Unix"),
-        ("cfg(windows)", "Windows"),
-        ("cfg(target_os = \"linux\")", "Linux"),
-        ("cfg(loom)", "models"),
-    ];
+    // Whose names no condition here negates.
+    let systems = [("unix", "Unix"), ("\"linux\"", "Linux"), ("windows", "Windows"), ("loom", "models")];
     when.extend(systems.iter().filter(|(cfg, _)| entry.section.contains(cfg)).map(|(_, name)| *name));
     if entry.optional {
         when.push("by its feature");
