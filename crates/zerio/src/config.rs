@@ -77,10 +77,10 @@ pub struct Config {
     /// long. Default: never.
     pub slow_peer_timeout: Option<Duration>,
     /// How many engines, each with a thread, memory and handler of its own; a client has one.
-    /// Default 1. More than one takes `start_each`.
+    /// Default 1. More than one takes `start_each`, or `start_tokio`.
     pub engines: usize,
-    /// What an engine's thread does when a turn did no work; an engine that you drive returns from `poll` then, and
-    /// this says nothing. Default: spin for 20 µs, then park.
+    /// What an engine's thread does when a turn did no work; an engine that you drive returns from `poll` then, one that
+    /// is a task of tokio's sleeps, and this says nothing. Default: spin for 20 µs, then park.
     pub wait: WaitStrategy,
     /// The cores to pin the engines' threads to, one for each engine; empty for no pinning. An engine that you drive
     /// is on a thread of yours, so there any is refused. Default empty.

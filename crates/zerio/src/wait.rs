@@ -3,6 +3,8 @@
 #![forbid(unsafe_code)]
 
 use std::cell::Cell;
+#[cfg(feature = "tokio")]
+use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::PoisonError;
@@ -263,7 +265,16 @@ type Tasks = ();
 /// Apart, so that a session without any has no more than its address.
 #[cfg(feature = "tokio")]
 #[derive(Debug, Default)]
-struct Enrolled(Vec<Waker>);
+struct Enrolled {
+    /// By the numbers of their tickets, of which none is given twice.
+    tasks: BTreeMap<u64, Waker>,
+    next: u64,
+}
+
+/// Under what a task stands in a lobby, if it does. Whoever does not wait any more withdraws it.
+#[cfg(feature = "tokio")]
+#[derive(Debug, Default)]
+pub(crate) struct Ticket(Option<u64>);
 
 /// Where senders of one session wait until something changes: room in the ring, the end of a claim,
 /// the session's end. Threads park here; tasks leave word where they are to be woken.
@@ -318,10 +329,10 @@ impl Lobby {
     fn tell_all(&self) {
         // Taking the mutex means: whoever looked before this change is parked by now.
         #[allow(clippy::let_unit_value, reason = "without tokio there are no tasks")]
-        let _tasks = std::mem::take(&mut *self.lock());
+        let _tasks = take(&mut self.lock());
         self.changed.notify_all();
         #[cfg(feature = "tokio")]
-        for task in _tasks.into_iter().flat_map(|enrolled| enrolled.0) {
+        for task in _tasks.into_values() {
             self.waiting.leave();
             task.wake();
         }
@@ -330,23 +341,58 @@ impl Lobby {
     /// For a task: what `attempt` gives, which is a look at what [`Lobby::tell`] announces; where it gives nothing the
     /// task will be woken when it is to look again.
     #[cfg(feature = "tokio")]
-    pub(crate) fn enroll<T>(&self, task: &Waker, attempt: impl FnOnce() -> Option<T>) -> Option<T> {
+    pub(crate) fn enroll<T>(
+        &self,
+        ticket: &mut Ticket,
+        task: &Waker,
+        attempt: impl FnOnce() -> Option<T>,
+    ) -> Option<T> {
         self.waiting.enter();
         let mut lock = self.lock();
-        let Enrolled(tasks) = &mut **lock.get_or_insert_default();
-        if tasks.iter().any(|other| other.will_wake(task)) {
-            self.waiting.leave();
-        } else {
-            tasks.push(task.clone());
+        let enrolled = lock.get_or_insert_default();
+        match ticket.0.and_then(|number| enrolled.tasks.get_mut(&number)) {
+            Some(waker) => {
+                waker.clone_from(task);
+                self.waiting.leave();
+            }
+            None => {
+                let number = enrolled.next;
+                enrolled.next += 1;
+                enrolled.tasks.insert(number, task.clone());
+                ticket.0 = Some(number);
+            }
         }
         drop(lock);
-        attempt()
+        let outcome = attempt();
+        if outcome.is_some() {
+            self.withdraw(ticket);
+        }
+        outcome
+    }
+
+    /// A task does not wait any more.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn withdraw(&self, ticket: &mut Ticket) {
+        let Some(number) = ticket.0.take() else { return };
+        let waker = self.lock().as_mut().and_then(|enrolled| enrolled.tasks.remove(&number));
+        if waker.is_some() {
+            self.waiting.leave();
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Tasks> {
         self.mutex.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// The tasks that stand in a lobby, out of it.
+#[cfg(feature = "tokio")]
+fn take(tasks: &mut Tasks) -> BTreeMap<u64, Waker> {
+    tasks.as_mut().map(|enrolled| std::mem::take(&mut enrolled.tasks)).unwrap_or_default()
+}
+
+#[cfg(not(feature = "tokio"))]
+fn take((): &mut Tasks) {}
 
 #[cfg(test)]
 mod tests {

@@ -165,8 +165,7 @@ impl Driver for Poll {
 
     fn turn(&mut self, wait: Duration, done: &mut Vec<Completion<Socket>>) -> io::Result<()> {
         if !(wait.is_zero() && self.skim()) {
-            let busy = !self.ready.is_empty() || (self.accept_wanted && self.accept_ready);
-            self.select(if busy { Duration::ZERO } else { wait })?;
+            self.select(if self.is_busy() { Duration::ZERO } else { wait })?;
         }
         if self.accept_wanted && self.accept_ready {
             self.try_accept(done);
@@ -202,6 +201,11 @@ impl Poll {
 }
 
 impl Poll {
+    /// Whether a turn has something to do of which the selector knows nothing.
+    pub(crate) fn is_busy(&self) -> bool {
+        !self.ready.is_empty() || (self.accept_wanted && self.accept_ready)
+    }
+
     fn install(&mut self, id: SlotId, socket: Socket) -> io::Result<()> {
         let mut stream = TcpStream::from_std(socket.into());
         let interest = Interest::READABLE | Interest::WRITABLE;

@@ -25,6 +25,8 @@ use crate::cursor::{self, ClosedMeanwhile, Cursor, Guarded, Hold, Padded, Promis
 use crate::driver::Direct;
 use crate::error::{SendError, Undelivered};
 use crate::region::Span;
+#[cfg(feature = "tokio")]
+use crate::wait::Ticket;
 use crate::wait::{self, Backoff, Lobby};
 use crate::wire::HEADER;
 use claim::Claim;
@@ -260,6 +262,7 @@ impl SendPath {
         &self,
         generation: u32,
         len: usize,
+        ticket: &mut Ticket,
         task: &mut task::Context<'_>,
     ) -> task::Poll<Result<Claim<'_>, SendError>> {
         let attempt = || match self.attempt(generation, len) {
@@ -267,13 +270,19 @@ impl SendPath {
             Attempt::ToldLater => None,
             Attempt::NotTold => Some(task::Poll::Pending),
         };
-        match self.lobby.enroll(task.waker(), attempt) {
+        match self.lobby.enroll(ticket, task.waker(), attempt) {
             Some(task::Poll::Pending) => {
                 task.waker().wake_by_ref();
                 task::Poll::Pending
             }
             outcome => outcome.unwrap_or(task::Poll::Pending),
         }
+    }
+
+    /// A task does not wait any more.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn withdraw(&self, ticket: &mut Ticket) {
+        self.lobby.withdraw(ticket);
     }
 
     /// One attempt at a place, of somebody who waits in the lobby. Cold, so that it takes nothing from who need not wait.

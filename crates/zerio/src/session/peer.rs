@@ -15,6 +15,8 @@ use crate::counters::SessionCounters;
 use crate::driver::SlotId;
 use crate::error::SendError;
 use crate::send::claim::Claim;
+#[cfg(feature = "tokio")]
+use crate::wait::Ticket;
 use crate::wire::PeerId;
 
 /// A handle on one session: sends without looking the peer up. Clone it, and give it to any thread. When
@@ -85,15 +87,22 @@ impl Peer {
     #[cfg(feature = "tokio")]
     pub(crate) fn poll_send(
         &self,
+        ticket: &mut Ticket,
         task: &mut task::Context<'_>,
         message: &[u8],
     ) -> task::Poll<Result<(), SendError>> {
-        let claim = self.slot().send.poll_claim(self.id.generation, message.len(), task);
+        let claim = self.slot().send.poll_claim(self.id.generation, message.len(), ticket, task);
         claim.map(|claim| {
             let mut claim = claim?;
             claim.copy_from_slice(message);
             claim.commit()
         })
+    }
+
+    /// A task does not wait any more.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn withdraw(&self, ticket: &mut Ticket) {
+        self.slot().send.withdraw(ticket);
     }
 
     /// A place in the ring for a message of `len` bytes, to fill and commit; waits for room, up to the

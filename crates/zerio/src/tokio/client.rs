@@ -74,7 +74,8 @@ impl Client {
         self.peer.address()
     }
 
-    /// Sends a message; waits for room, until it is dropped. Then nothing was sent.
+    /// Sends a message; waits for room, until it is dropped. Then nothing was sent. What the sink still keeps, because
+    /// there was no room, comes after it: flush first.
     ///
     /// # Errors
     ///
@@ -129,7 +130,7 @@ impl Stream for Client {
             match client.events.poll_next(task) {
                 Poll::Ready(Some(Event::Message(_, message))) => return Poll::Ready(Some(message)),
                 Poll::Ready(Some(Event::Disconnected(_, why))) => client.ended = Some(why),
-                Poll::Ready(Some(Event::Connected(_))) => {}
+                Poll::Ready(Some(Event::Connected(_) | Event::EngineFailed)) => {}
                 Poll::Ready(None) => return Poll::Ready(None),
                 Poll::Pending => return Poll::Pending,
             }

@@ -3,9 +3,10 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{self, Poll, Waker};
+use std::task::{self, Poll, Waker, ready};
 
 use bytes::{Bytes, BytesMut};
+use tokio::task::coop::poll_proceed;
 
 use super::Peer;
 use crate::engine::Context;
@@ -24,6 +25,10 @@ pub enum Event {
     Message(Peer, Bytes),
     /// A session ended; why, and what was left to send.
     Disconnected(Peer, Disconnection),
+    /// One of several engines has ended by itself, and so have its sessions, of which nothing more is told: its driver has
+    /// failed, or `admit` has panicked. [`Server::stop`](super::Server::stop) tells which. Where it was the one that
+    /// listens, nobody new comes in.
+    EngineFailed,
 }
 
 /// Messages are copied into blocks of so many bytes.
@@ -95,7 +100,13 @@ impl Queue {
 
     /// An engine has ended: nothing more comes from it.
     fn leave(&self) {
-        self.lock().engines -= 1;
+        let mut state = self.lock();
+        state.engines -= 1;
+        if state.engines > 0 && !state.forsaken {
+            state.bytes += weight(&Event::EngineFailed);
+            state.events.push_back(Event::EngineFailed);
+        }
+        drop(state);
         self.tell();
     }
 }
@@ -113,6 +124,14 @@ impl Events {
 
     /// The next event; `None` when all engines have ended.
     pub(super) fn poll_next(&self, task: &mut task::Context<'_>) -> Poll<Option<Event>> {
+        // Where there is always something, others shall have their turns all the same.
+        let budget = ready!(poll_proceed(task));
+        let next = ready!(self.look(task));
+        budget.made_progress();
+        Poll::Ready(next)
+    }
+
+    fn look(&self, task: &mut task::Context<'_>) -> Poll<Option<Event>> {
         let mut state = self.0.lock();
         let Some(event) = state.events.pop_front() else {
             if state.engines == 0 {

@@ -27,8 +27,9 @@
 //! });
 //!
 //! let mut client = Client::connect(address, "client-1")?.start_tokio().await?;
-//! client.feed("oui".into()).await.unwrap(); // as a sink; `send` waits until it is accepted
-//! client.send(b"quoi").await.unwrap();
+//! client.feed("oui".into()).await.unwrap(); // as a sink, which keeps what the ring has no room for
+//! client.flush().await.unwrap();
+//! client.send(b"quoi").await.unwrap(); // by itself: waits until it is accepted
 //! assert_eq!(client.next().await.unwrap(), "oui");
 //! assert_eq!(client.next().await.unwrap(), "quoi");
 //! println!("{}", client.stop().await);
@@ -49,7 +50,7 @@
 //!
 //! Any of these futures may be dropped at any time. A send has then happened whole or not at all, and what a stream has
 //! not given is given next. A message that a sink has taken and the ring has not is kept by the sink, and goes first when
-//! it is used again.
+//! the sink is used again; `send` and `try_send`, which are no part of it, do not wait for that.
 //!
 //! # What it costs
 //!

@@ -10,10 +10,12 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures_sink::Sink;
+use tokio::task::coop::poll_proceed;
 
 use crate::counters::SessionCounters;
 use crate::error::SendError;
 use crate::session::peer::Peer as Handle;
+use crate::wait::Ticket;
 
 /// A handle on one session, for tasks. Clone it, and give it to any of them. When the session has ended it says
 /// [`SendError::Closed`].
@@ -24,8 +26,43 @@ use crate::session::peer::Peer as Handle;
 /// was no room offers it a last time.
 pub struct Peer {
     handle: Arc<Handle>,
-    /// What it has been given as a sink, and the ring had no room for.
-    waiting: Option<Bytes>,
+    /// What it has been given as a sink, and the ring had no room for; and under what it waits.
+    waiting: Option<(Bytes, Ticket)>,
+}
+
+/// The attempts of one send; dropped, it waits no more.
+struct Attempts<'a> {
+    handle: &'a Handle,
+    /// After the first one.
+    ticket: Option<Ticket>,
+}
+
+impl Attempts<'_> {
+    fn poll(&mut self, task: &mut Context<'_>, message: &[u8]) -> Poll<Result<(), SendError>> {
+        // Where nothing ever waits, others shall have their turns all the same.
+        let budget = ready!(poll_proceed(task));
+        let first = match &mut self.ticket {
+            None => self.handle.try_send(message),
+            Some(_) => Err(SendError::Full),
+        };
+        let outcome = match first {
+            Err(SendError::Full) => {
+                let ticket = self.ticket.get_or_insert_default();
+                ready!(self.handle.poll_send(ticket, task, message))
+            }
+            outcome => outcome,
+        };
+        budget.made_progress();
+        Poll::Ready(outcome)
+    }
+}
+
+impl Drop for Attempts<'_> {
+    fn drop(&mut self) {
+        if let Some(ticket) = &mut self.ticket {
+            self.handle.withdraw(ticket);
+        }
+    }
 }
 
 impl Peer {
@@ -43,16 +80,15 @@ impl Peer {
         self.handle.address()
     }
 
-    /// Sends a message; waits for room, until it is dropped. Then nothing was sent.
+    /// Sends a message; waits for room, until it is dropped. Then nothing was sent. What a sink still keeps, because
+    /// there was no room, comes after it: flush that one first.
     ///
     /// # Errors
     ///
     /// `TooLarge` or `Closed`. Nothing was sent.
     pub async fn send(&self, message: &[u8]) -> Result<(), SendError> {
-        match self.handle.try_send(message) {
-            Err(SendError::Full) => poll_fn(|task| self.handle.poll_send(task, message)).await,
-            outcome => outcome,
-        }
+        let mut attempts = Attempts { handle: &self.handle, ticket: None };
+        poll_fn(|task| attempts.poll(task, message)).await
     }
 
     /// Sends a message, or tells at once why not.
@@ -79,14 +115,17 @@ impl Peer {
         self.handle.counters()
     }
 
-    /// The same session for threads.
+    /// The same session for threads. Its `send` waits as a thread does, which is nothing for a task; and its `pause` and
+    /// `resume` are what the stream itself uses, while it is full.
     pub fn handle(&self) -> Handle {
         Handle::clone(&self.handle)
     }
 
     fn poll_waiting(&mut self, task: &mut Context<'_>) -> Poll<Result<(), SendError>> {
-        let Some(message) = &self.waiting else { return Poll::Ready(Ok(())) };
-        let outcome = ready!(self.handle.poll_send(task, message));
+        let Some((message, ticket)) = &mut self.waiting else { return Poll::Ready(Ok(())) };
+        let budget = ready!(poll_proceed(task));
+        let outcome = ready!(self.handle.poll_send(ticket, task, message));
+        budget.made_progress();
         self.waiting = None;
         Poll::Ready(outcome)
     }
@@ -107,7 +146,7 @@ impl Sink<Bytes> for Peer {
         }
         match sink.handle.try_send(&message) {
             Err(SendError::Full) => {
-                sink.waiting = Some(message);
+                sink.waiting = Some((message, Ticket::default()));
                 Ok(())
             }
             outcome => outcome,
@@ -135,7 +174,8 @@ impl Clone for Peer {
 
 impl Drop for Peer {
     fn drop(&mut self) {
-        if let Some(message) = self.waiting.take() {
+        if let Some((message, mut ticket)) = self.waiting.take() {
+            self.handle.withdraw(&mut ticket);
             let _ = self.handle.try_send(&message);
         }
     }

@@ -7,7 +7,7 @@ use std::sync::mpsc::sync_channel;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 #[cfg(target_os = "linux")]
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 
 use super::inbox::Inbox;
 use crate::config::{Config, ConfigError, DriverKind};
@@ -41,11 +41,18 @@ fn are_tasks(config: &Config) -> bool {
 
 /// Refuses what can't be said of a task.
 pub(super) fn check(config: &Config) -> Result<(), Error> {
-    if config.cores.is_empty() || !are_tasks(config) {
+    if !are_tasks(config) {
         return Ok(());
     }
     let why = "on tokio the engine is a task, on whichever of the runtime's threads";
-    Err(ConfigError::new("cores", &config.cores, why, "none, or driver = uring, would do").into())
+    let instead = "none, or driver = uring, would do";
+    if !config.cores.is_empty() {
+        return Err(ConfigError::new("cores", &config.cores, why, instead).into());
+    }
+    match config.priority {
+        Some(priority) => Err(ConfigError::new("priority", priority, why, instead).into()),
+        None => Ok(()),
+    }
 }
 
 impl Running {
@@ -118,34 +125,42 @@ impl Running {
             Hosts::Tasks(tasks) => {
                 let mut ended = Vec::with_capacity(tasks.len());
                 for (task, engine) in tasks.into_iter().zip(&self.engines) {
-                    ended.push(task.await.unwrap_or_else(|_| abandoned(engine)));
+                    ended.push(task.await.unwrap_or_else(|error| abandoned(engine, error)));
                 }
                 ended
             }
             Hosts::Threads(mut threads) => {
-                let stopped = tokio::task::spawn_blocking(move || threads.stop());
-                stopped
-                    .await
-                    .unwrap_or_else(|_| self.engines.iter().map(|engine| abandoned(engine)).collect())
+                // Not on a thread of the runtime's, which may have ended.
+                let (sender, ended) = oneshot::channel();
+                in_background(move || drop(sender.send(threads.stop())));
+                ended.await.unwrap_or_default()
             }
             Hosts::None => Vec::new(),
         }
     }
 }
 
-/// The runtime has ended before this engine.
-fn abandoned(engine: &Shared) -> Ended {
-    let failure = Some(EngineFailure::DriverFailed(std::io::ErrorKind::Interrupted));
-    Ended { left: Default::default(), failure, counters: engine.counters() }
+/// The runtime has ended before this engine; or what `admit` has kept has panicked as it was dropped.
+#[cfg(target_os = "linux")]
+fn abandoned(engine: &Shared, error: JoinError) -> Ended {
+    let failure = match error.try_into_panic() {
+        Ok(panic) => EngineFailure::HandlerPanicked(thread::panic_message(panic.as_ref())),
+        Err(_) => EngineFailure::DriverFailed(std::io::ErrorKind::Interrupted),
+    };
+    Ended { left: Default::default(), failure: Some(failure), counters: engine.counters() }
+}
+
+/// Waits for an end, which a task must not.
+fn in_background(end: impl FnOnce() + Send + 'static) {
+    // Where there can be no thread, the closure is dropped, and with it whose end it is.
+    let _ = std::thread::Builder::new().name("zerio-ending".into()).spawn(end);
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
         self.engines.iter().for_each(|engine| engine.stop());
         if let Hosts::Threads(threads) = std::mem::replace(&mut self.hosts, Hosts::None) {
-            // Their end is waited for, which a task must not.
-            let ending = std::thread::Builder::new().name("zerio-ending".into());
-            let _ = ending.spawn(move || drop(threads));
+            in_background(move || drop(threads));
         }
     }
 }

@@ -125,7 +125,8 @@ impl<H: Handler> Task<H> {
     /// Waits until something happens, but not for longer than the engine may; the next turn sees what it was.
     async fn doze(&mut self) -> io::Result<()> {
         let Some(bound) = self.engine.fall_asleep(now()) else { return Ok(()) };
-        if bound.is_zero() {
+        // What the turn has asked of the driver is no event of the selector's.
+        if bound.is_zero() || self.engine.driver().is_busy() {
             wait::give_way().await;
         } else if let Ok(ready) = tokio::time::timeout(bound, self.selector.readable()).await {
             // Before the look: what comes after it makes the selector ready anew.
@@ -147,6 +148,8 @@ impl<H: Handler> Drop for Task<H> {
     fn drop(&mut self) {
         if !self.engine.is_finished() {
             self.engine.end_without_driver(ErrorKind::Interrupted);
+            // A counters file has its last figures then.
+            self.engine.take_report();
         }
     }
 }

@@ -2,12 +2,12 @@
 #![forbid(unsafe_code)]
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, Socket, Type};
 use zerio::{Builder, Client, Error, Listen, Reason, RefusalCode, Server};
 
+use crate::common_addresses::{Hole, Several};
 use crate::hostile::{PATIENCE, config, drivers, frame};
 
 #[test]
@@ -40,18 +40,6 @@ fn an_address_of_another_machine_can_not_be_listened_on() {
     let error = Server::bind("192.0.2.1:0").expect_err("it is nobody's");
     assert!(matches!(&error, Error::Bind { .. }), "{error:?}");
     assert!(error.to_string().contains("no interface of this machine"), "{error}");
-}
-
-/// The addresses of one server, as a name may have them.
-#[derive(Clone, Debug)]
-struct Several(Vec<SocketAddr>);
-
-impl ToSocketAddrs for Several {
-    type Iter = std::vec::IntoIter<SocketAddr>;
-
-    fn to_socket_addrs(&self) -> std::io::Result<Self::Iter> {
-        Ok(self.0.clone().into_iter())
-    }
 }
 
 /// Connects over each driver, started and polled, and gives each error, which came within the patience.
@@ -124,21 +112,12 @@ fn a_server_that_accepts_and_says_nothing_is_given_up_at_the_deadline() {
 
 #[test]
 fn a_server_that_does_not_even_accept_is_given_up_at_the_deadline() {
-    // A listener whose queue is full answers no more: the nearest to a black hole that loopback has.
-    let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    listener.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
-    listener.listen(0).unwrap();
-    let address = listener.local_addr().unwrap().as_socket().unwrap();
-    let mut queue = Vec::new();
-    while let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_millis(300)) {
-        queue.push(stream);
-        assert!(queue.len() < 100, "a queue that never fills");
-    }
-    for error in errors(address, Duration::from_millis(300)) {
+    let hole = Hole::new();
+    for error in errors(hole.address, Duration::from_millis(300)) {
         assert!(matches!(&error, Error::TimedOut { .. }), "{error:?}");
     }
     // It is given its share of the time, and no more.
-    each_is_tried(&[address, nobody().local_addr()], Duration::from_secs(2));
+    each_is_tried(&[hole.address, nobody().local_addr()], Duration::from_secs(2));
 }
 
 /// Somebody who does not listen at his address: nobody else has it while he is kept.

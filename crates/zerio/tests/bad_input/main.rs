@@ -5,6 +5,9 @@
 #[path = "../hostile/mod.rs"]
 mod hostile;
 
+#[path = "../common/addresses.rs"]
+mod common_addresses;
+
 mod addresses;
 mod ends;
 mod frames;

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use zerio::tls::{TlsClient, TlsServer};
 use zerio::{Config, DriverKind, Error, Server};
 
+pub mod addresses;
 pub mod certs;
 mod drive;
 pub mod pattern;

@@ -159,9 +159,9 @@ fn a_task_that_waits_for_room_is_told_of_it_or_of_the_end() {
             });
             let woken = Arc::new(Woken::default());
             let waker = woken.clone().into();
-            let mut task = task::Context::from_waker(&waker);
+            let (mut task, mut ticket) = (task::Context::from_waker(&waker), Ticket::default());
             let outcome = loop {
-                if let task::Poll::Ready(claim) = path.poll_claim(1, LEN, &mut task) {
+                if let task::Poll::Ready(claim) = path.poll_claim(1, LEN, &mut ticket, &mut task) {
                     break claim.map(drop);
                 }
                 while !std::mem::take(&mut *woken.0.lock().unwrap()) {

@@ -3,6 +3,7 @@
 //! something or end.
 #![forbid(unsafe_code)]
 
+#[path = "../common/mod.rs"]
 mod common;
 
 use std::cell::Cell;
@@ -67,6 +68,8 @@ macro_rules! ways {
         }
     )*};
 }
+
+mod waits;
 
 fn serve(config: Config) -> Server {
     zerio::Server::bind("127.0.0.1:0").unwrap().config(config).start_tokio().unwrap()
@@ -458,6 +461,23 @@ fn a_runtime_that_ends_ends_its_sessions() {
 }
 
 #[test]
+fn a_stop_outside_of_any_runtime_panicked_where_the_engine_has_a_thread() {
+    let elsewhere = zerio::Server::bind("127.0.0.1:0").unwrap().start().unwrap();
+    for driver in [DriverKind::Poll, DriverKind::Uring, DriverKind::RioModel] {
+        if missing(driver).is_some() {
+            continue;
+        }
+        let runtime = on_threads();
+        let client = zerio::Client::connect(elsewhere.local_addr(), &format!("on {driver}")).unwrap();
+        let mut config = Config::default();
+        config.driver = driver;
+        let client = runtime.block_on(client.config(config).start_tokio()).unwrap();
+        drop(runtime);
+        waits::alone(client.stop());
+    }
+}
+
+#[test]
 fn what_a_runtime_lacks_is_said() {
     let bind = || zerio::Server::bind("127.0.0.1:0").unwrap();
     let why = |outcome: Result<Server, Error>| match outcome {
@@ -472,10 +492,15 @@ fn what_a_runtime_lacks_is_said() {
             assert!(why(server).contains("enable_all"));
         }
     }
-    let mut config = Config::default();
-    (config.driver, config.cores) = (DriverKind::Poll, vec![0]);
-    let pinned = on_one_thread().block_on(async { bind().config(config).start_tokio() });
-    assert_eq!(matches!(pinned, Err(Error::Config(_))), cfg!(target_os = "linux"), "{pinned:?}");
+    let settings: [fn(&mut Config); 2] =
+        [|config| config.cores = vec![0], |config| config.priority = Some(1)];
+    for set in settings {
+        let mut config = Config::default();
+        config.driver = DriverKind::Poll;
+        set(&mut config);
+        let outcome = on_one_thread().block_on(async { bind().config(config).start_tokio() });
+        assert_eq!(matches!(outcome, Err(Error::Config(_))), cfg!(target_os = "linux"), "{outcome:?}");
+    }
 }
 
 /// What a program may do with them: hand them to any task.
