@@ -73,6 +73,9 @@ pub(crate) struct Bench {
     /// Write a page with pictures here, in HTML that needs no network; its plots can be held against each other
     #[arg(long, value_name = "FILE")]
     pub(crate) report: Option<PathBuf>,
+    /// Write the report's plots of latency into this folder too, each as an SVG file
+    #[arg(long, value_name = "DIR", requires = "report")]
+    pub(crate) plots: Option<PathBuf>,
     /// One short round of each: shows that all of it works, and measures nothing worth quoting
     #[arg(long)]
     pub(crate) smoke: bool,

@@ -89,7 +89,9 @@ fn where_io_uring_is_forbidden_it_says_why_it_measures_epoll() {
 #[test]
 fn a_report_is_one_page_with_every_line_and_nothing_from_elsewhere() {
     let path = std::env::temp_dir().join(format!("zerio-report-{}.html", std::process::id()));
-    let flags = format!("bench --smoke --size 32,100 --drive polled --report {}", path.display());
+    let plots = path.with_extension("plots");
+    let (file, folder) = (path.display(), plots.display());
+    let flags = format!("bench --smoke --size 32,100 --drive polled --report {file} --plots {folder}");
     let output = run(&flags, b"");
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert!(text(&output.stderr).contains("the report is in "), "{}", text(&output.stderr));
@@ -110,6 +112,17 @@ fn a_report_is_one_page_with_every_line_and_nothing_from_elsewhere() {
         let open = count(format!("<{tag}>")) + count(format!("<{tag} "));
         assert_eq!(open, count(format!("</{tag}>")), "<{tag}>");
     }
+    for size in [32, 100] {
+        let start = format!("round-trip-{size}-bytes-polled-");
+        let mut files = std::fs::read_dir(&plots).unwrap().map(|file| file.unwrap().path());
+        let file = files.find(|file| {
+            file.file_name().is_some_and(|name| text(name.as_encoded_bytes()).starts_with(&start))
+        });
+        let picture = std::fs::read_to_string(file.expect("a file for each size")).unwrap();
+        assert!(picture.starts_with("<svg xmlns=\"http://www.w3.org/2000/svg\" "), "{picture}");
+        assert!(picture.contains("<polyline class=\"zerio\"") && picture.contains("--zerio:"), "{picture}");
+    }
+    std::fs::remove_dir_all(&plots).unwrap();
     let nowhere = run("bench --smoke --report /no/such/folder/report.html", b"");
     assert_eq!(nowhere.status.code(), Some(1));
     assert!(text(&nowhere.stderr).contains("can't write the report to "), "{}", text(&nowhere.stderr));

@@ -16,7 +16,7 @@ mod round_trip;
 mod tls;
 
 use std::fmt;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
 
@@ -52,6 +52,9 @@ pub(crate) fn run(args: &args::Bench) -> Result<(), Failure> {
     let plan = Plan::new(args, &others);
     // Before it takes minutes.
     let page = args.report.as_deref().map(|path| Ok::<_, Failure>((path, create(path)?))).transpose()?;
+    if let Some(folder) = &args.plots {
+        fs::create_dir_all(folder).map_err(|error| cannot_write(folder, &error))?;
+    }
     let mut report = Report::new(driver, args.tls.is_on(), plan.rounds);
     if !args.json {
         report.print_head()?;
@@ -70,6 +73,12 @@ pub(crate) fn run(args: &args::Bench) -> Result<(), Failure> {
         let written = file.write_all(page::page(&report, &command).as_bytes());
         written.map_err(|error| cannot_write(path, &error))?;
         terminal::note(format_args!("the report is in {}", path.display()));
+    }
+    if let Some(folder) = &args.plots {
+        for (name, picture) in page::pictures(&report) {
+            let path = folder.join(name);
+            fs::write(&path, picture).map_err(|error| cannot_write(&path, &error))?;
+        }
     }
     if report.interrupted {
         let what =

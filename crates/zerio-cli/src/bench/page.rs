@@ -2,18 +2,31 @@
 #![forbid(unsafe_code)]
 
 use std::fmt::{Display, Write};
+use std::ops::RangeInclusive;
 
 use super::idle::SESSIONS;
 use super::plot;
 use super::report::{OneWayLine, Report, RoundTripLine};
 
+const STYLE: &str = include_str!("page.css");
+
+/// The page's pictures, each as a file of its own, with the name that it is to have.
+pub(super) fn pictures(report: &Report) -> impl Iterator<Item = (String, String)> {
+    let decades = decades(&report.round_trip);
+    report.round_trip.iter().map(move |line| {
+        let title = format!("round trip {}", line_title(line));
+        let words: Vec<&str> = title.split(|c: char| !c.is_ascii_alphanumeric()).collect();
+        let words: Vec<&str> = words.into_iter().filter(|word| !word.is_empty()).collect();
+        (words.join("-").to_lowercase() + ".svg", plot::alone(&picture(line, decades.clone()), STYLE))
+    })
+}
+
 /// The page. `command` is what was typed.
 pub(super) fn page(report: &Report, command: &[String]) -> String {
-    let style = include_str!("page.css");
     let mut page = format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>zerio bench</title>\n\
-         <style>\n{style}</style>\n</head>\n<body>\n<h1>zerio bench</h1>\n"
+         <style>\n{STYLE}</style>\n</head>\n<body>\n<h1>zerio bench</h1>\n"
     );
     for line in report.head().lines() {
         let _ = writeln!(page, "<p>{}</p>", escaped(line));
@@ -48,12 +61,10 @@ fn round_trips(page: &mut String, lines: &[RoundTripLine]) {
               <span class=\"key zerio\">zerio</span>, and dashed <span class=\"key control\">bare sockets</span>, which \
               do the same beside it. Lower is better, and a line that stays flat to the right even more so. Both axes \
               are logarithmic.</p>\n<div class=\"cards\">\n";
-    let decades = plot::decades(lines.iter().flat_map(|line| [&line.curve, &line.control_curve]));
+    let decades = decades(lines);
     for line in lines {
-        let (title, p50, control) =
-            (title(line.size, line.drive, &line.wait, line.driver), line.p50_us, line.control_p50_us);
-        let curves = [("control", &line.control_curve), ("zerio", &line.curve)];
-        let picture = plot::percentiles(&curves, decades.clone());
+        let (title, p50, control) = (line_title(line), line.p50_us, line.control_p50_us);
+        let picture = picture(line, decades.clone());
         let _ = writeln!(
             page,
             "<figure>\n<h3>{title}</h3>\n{picture}<figcaption>p50 {p50:.1} µs, {} bare sockets {control:.1} µs; {} round \
@@ -74,6 +85,19 @@ fn round_trips(page: &mut String, lines: &[RoundTripLine]) {
         row
     });
     table(page, 4, &heads, rows);
+}
+
+fn line_title(line: &RoundTripLine) -> String {
+    title(line.size, line.drive, &line.wait, line.driver)
+}
+
+/// Of all lines, so that their pictures can be held against each other.
+fn decades(lines: &[RoundTripLine]) -> RangeInclusive<i32> {
+    plot::decades(lines.iter().flat_map(|line| [&line.curve, &line.control_curve]))
+}
+
+fn picture(line: &RoundTripLine, decades: RangeInclusive<i32>) -> String {
+    plot::percentiles(&[("control", &line.control_curve), ("zerio", &line.curve)], decades)
 }
 
 fn one_way(page: &mut String, lines: &[OneWayLine]) {

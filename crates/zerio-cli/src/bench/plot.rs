@@ -93,6 +93,13 @@ pub(super) fn percentiles(curves: &[(&str, &Curve)], decades: RangeInclusive<i32
     svg + "</svg>\n"
 }
 
+/// A picture as a file of its own, with the colours that it has from its page, and a ground of its own.
+pub(super) fn alone(svg: &str, style: &str) -> String {
+    let head = "<svg xmlns=\"http://www.w3.org/2000/svg\" ";
+    let style = format!("<style>\n{style}:root {{ background: var(--ground) }}\n</style>\n</svg>");
+    svg.replacen("<svg ", head, 1).replacen("</svg>", &style, 1)
+}
+
 /// A power of ten of microseconds, with its unit.
 fn time(micros: f64) -> String {
     match micros {

@@ -4,7 +4,7 @@
 
 use std::io::{Write, stdout};
 
-use comfy_table::{Attribute, Cell, CellAlignment, Color, Table, presets};
+use comfy_table::{Attribute, Cell, CellAlignment, Color, ColumnConstraint, Table, presets};
 use serde::Serialize;
 use zerio::DriverInfo;
 
@@ -181,10 +181,17 @@ impl Report {
     }
 
     pub(super) fn print_tables(&self) -> Result<(), Failure> {
+        let text = self.tables(Table::new().width());
+        stdout().write_all(text.as_bytes()).map_err(Failure::output)
+    }
+
+    /// As wide as they are, or, on a terminal of less than `WIDE` columns, without what is left out first.
+    fn tables(&self, width: Option<u16>) -> String {
+        let narrow = width.is_some_and(|width| width < WIDE);
         let mut text = String::new();
         if !self.round_trip.is_empty() {
-            let heads = "size|drive|wait|driver|p50|p90|p99|p99.9|max|control p50|p99|ratio p50|p99";
-            let mut table = table(heads);
+            let heads = "size|driven|driver|p50|p90|p99|p99.9|max|control\np50|p99|ratio\np50|p99";
+            let mut table = table(heads, narrow);
             for line in &self.round_trip {
                 let times = [line.p50_us, line.p90_us, line.p99_us, line.p999_us, line.max_us];
                 let controls = [line.control_p50_us, line.control_p99_us];
@@ -193,11 +200,14 @@ impl Report {
                 row.extend([ratio(line.ratio_p50), ratio(line.ratio_p99)]);
                 table.add_row(row);
             }
-            let about = "there and back; the ratio is zerio's time over bare sockets', and less is better";
-            text += &format!("\nRound trips in µs, {about}\n{table}\n");
+            let hidden = if narrow { "; more on a wider terminal" } else { "" };
+            text += &format!(
+                "\nRound trips in µs, there and back{hidden}\n(ratio: zerio's time over bare sockets'; less is \
+                 better)\n{table}\n"
+            );
         }
         if !self.one_way.is_empty() {
-            let mut table = table("size|drive|wait|driver|M msg/s|MB/s|control M msg/s|ratio");
+            let mut table = table("size|driven|driver|M msg/s|MB/s|control\nM msg/s|ratio", narrow);
             for line in &self.one_way {
                 let mut row = start(line.size, line.drive, &line.wait, line.driver);
                 let numbers =
@@ -206,11 +216,13 @@ impl Report {
                 row.push(ratio(line.ratio));
                 table.add_row(row);
             }
-            let about = "the control writes 64 KiB of frames at a time; more is better";
-            text += &format!("\nOne way, a call for each message; {about}\n{table}\n");
+            text += &format!(
+                "\nOne way, a call for each message\n(the control writes 64 KiB of frames at a time; more is better)\n\
+                 {table}\n"
+            );
         }
         if !self.idle.is_empty() {
-            let mut table = table("wait|driver|% of a core");
+            let mut table = table("wait|driver|% of a core", narrow);
             for line in &self.idle {
                 let cells = [Cell::new(&line.wait), Cell::new(line.driver)];
                 let percent = number(format!("{:.2}", line.cpu_percent));
@@ -218,8 +230,7 @@ impl Report {
             }
             text += &format!("\nAn idle server with {SESSIONS} clients\n{table}\n");
         }
-        text += &format!("\n{} heap allocations while zerio's runs were measured\n", self.allocations);
-        stdout().write_all(text.as_bytes()).map_err(Failure::output)
+        text + &format!("\n{} heap allocations while zerio's runs were measured\n", self.allocations)
     }
 }
 
@@ -255,16 +266,30 @@ fn round(value: f64) -> f64 {
     (value * 1000.0).round() / 1000.0
 }
 
+/// From so many columns on a terminal has room for all.
+const WIDE: u16 = 120;
+
+/// What a narrow terminal does not show.
+const WIDE_ONLY: [&str; 3] = ["p90", "p99.9", "max"];
+
 /// An empty table with these heads; it has colours on a terminal only.
-fn table(heads: &str) -> Table {
+fn table(heads: &str, narrow: bool) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header(heads.split('|').map(|head| Cell::new(head).add_attribute(Attribute::Bold)));
+    for (column, head) in table.column_iter_mut().zip(heads.split('|')).filter(|_| narrow) {
+        column.set_padding((1, 0));
+        if WIDE_ONLY.contains(&head) {
+            column.set_constraint(ColumnConstraint::Hidden);
+        }
+    }
     table
 }
 
+/// The columns that every line begins with. Whoever polls has no wait strategy.
 fn start(size: usize, drive: &str, wait: &str, driver: &str) -> Vec<Cell> {
-    vec![number(size.to_string()), Cell::new(drive), Cell::new(wait), Cell::new(driver)]
+    let driven = if drive == "polled" { drive } else { wait };
+    vec![number(size.to_string()), Cell::new(driven), Cell::new(driver)]
 }
 
 fn number(text: String) -> Cell {
@@ -278,6 +303,59 @@ fn ratio(value: f64) -> Cell {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_terminal_of_80_columns_was_too_narrow_for_the_tables() {
+        let round_trip = |drive, wait: &str| RoundTripLine {
+            size: 65536,
+            wait: wait.to_owned(),
+            drive,
+            driver: "uring",
+            control: "spinning",
+            samples: 1,
+            p50_us: 1113.0,
+            p90_us: 2113.5,
+            p99_us: 12113.5,
+            p999_us: 21130.5,
+            max_us: 321_130.5,
+            control_p50_us: 1019.1,
+            control_p99_us: 12031.8,
+            ratio_p50: 15.93,
+            ratio_p99: 16.90,
+            curve: Curve::default(),
+            control_curve: Curve::default(),
+        };
+        let one_way = OneWayLine {
+            size: 65536,
+            wait: "spin-then-park:20us".to_owned(),
+            drive: "thread",
+            driver: "uring",
+            control: "blocking",
+            messages_per_second: 123.45e6,
+            bytes_per_second: 12345.67e6,
+            control_messages_per_second: 123.45e6,
+            ratio: 1.0,
+        };
+        let report = Report {
+            version: "",
+            machine: Machine::new(),
+            driver: Driver { name: "uring", fallback: None },
+            tls: false,
+            rounds: 5,
+            round_trip: vec![round_trip("polled", "busy-spin"), round_trip("thread", "spin-then-park:20us")],
+            one_way: vec![one_way],
+            idle: Vec::new(),
+            allocations: 0,
+            interrupted: false,
+        };
+        let (narrow, wide) = (report.tables(Some(80)), report.tables(Some(200)));
+        assert!(narrow.lines().all(|line| line.trim_end().chars().count() <= 80), "{narrow}");
+        assert_eq!(wide, report.tables(None), "into a file as on a wide terminal");
+        assert!(wide.lines().all(|line| line.trim_end().chars().count() < WIDE.into()), "{wide}");
+        for head in WIDE_ONLY {
+            assert!(wide.contains(head) && !narrow.contains(head), "{head}");
+        }
+    }
 
     #[test]
     fn the_median_is_in_the_middle() {
