@@ -34,7 +34,15 @@ macro_rules! from {
     )* };
 }
 
-from!(std::io::Error, zerio::Error, zerio::SendError, serde_json::Error, nix::errno::Errno);
+from!(
+    std::io::Error,
+    zerio::Error,
+    zerio::SendError,
+    serde_json::Error,
+    nix::errno::Errno,
+    rcgen::Error,
+    tokio_rustls::rustls::Error
+);
 
 #[cfg(feature = "zmq")]
 from!(zmq::Error);

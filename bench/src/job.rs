@@ -20,6 +20,8 @@ pub(crate) enum Peer {
     Tokio,
     /// libzmq, ROUTER and DEALER.
     Zmq,
+    /// The AEAD of TLS' records and no connection: the control of streams under TLS.
+    Aead,
 }
 
 impl fmt::Display for Peer {
@@ -29,6 +31,7 @@ impl fmt::Display for Peer {
             Peer::Zerio => "zerio",
             Peer::Tokio => "tokio",
             Peer::Zmq => "zmq",
+            Peer::Aead => "aead",
         })
     }
 }
@@ -122,20 +125,42 @@ pub(crate) struct Job {
     pub(crate) core: Option<usize>,
     pub(crate) pins: Pins,
     pub(crate) options: Options,
-    /// Where the server listens, and who it is: told to the client.
-    pub(crate) server: Option<(SocketAddr, i32)>,
+    /// Whether TLS is between the frames and the sockets.
+    pub(crate) tls: bool,
+    /// Told to the client.
+    pub(crate) server: Option<Listening>,
+}
+
+/// The server of a run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Listening {
+    pub(crate) address: SocketAddr,
+    pub(crate) process: i32,
+    /// Under TLS what it shows, in PEM.
+    pub(crate) certificate: Option<String>,
 }
 
 impl Job {
     /// Where the server listens.
     pub(crate) fn address(&self) -> Result<SocketAddr, Failure> {
-        self.server.map(|server| server.0).ok_or_else(|| Failure::new("no server was named"))
+        Ok(self.listening()?.address)
+    }
+
+    /// What the server shows under TLS, in PEM.
+    pub(crate) fn certificate(&self) -> Result<&str, Failure> {
+        self.listening()?.certificate.as_deref().ok_or_else(|| Failure::new("the server has no certificate"))
+    }
+
+    pub(crate) fn listening(&self) -> Result<&Listening, Failure> {
+        self.server.as_ref().ok_or_else(|| Failure::new("no server was named"))
     }
 }
 
 /// What a process says on its standard output, a line each.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Said {
+    /// What a server will show, before it listens; under TLS only.
+    Certificate(String),
     /// A server listens; zerio tells its driver.
     Ready { port: u16, driver: Option<String> },
     /// A client has all its connections, and begins.

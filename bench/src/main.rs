@@ -44,6 +44,8 @@ mod script;
 #[cfg(target_os = "linux")]
 mod system;
 #[cfg(target_os = "linux")]
+mod tls;
+#[cfg(target_os = "linux")]
 mod wire;
 
 /// Counts only where a role asks for it; see there.

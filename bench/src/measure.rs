@@ -72,7 +72,7 @@ impl Window {
             run: job.run,
             ends: now + job.warm_up + job.run,
             counted: false,
-            server: job.server.map(|server| server.1),
+            server: job.server.as_ref().map(|server| server.process),
             open: false,
             opened: now,
             cpu: Duration::ZERO,

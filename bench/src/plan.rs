@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod options;
+mod tls;
 
 use std::time::Duration;
 
@@ -31,6 +32,8 @@ pub(crate) enum Workload {
     Engines,
     /// The processor time of a server to which nobody says anything.
     Idle,
+    /// Streams and round trips under TLS 1.3.
+    Tls,
     /// zerio's ways to the kernel, each in several of the workloads above.
     Drivers,
 }
@@ -67,6 +70,8 @@ pub(crate) struct Target {
 pub(crate) enum Against {
     Control,
     Contender(&'static str),
+    /// Another's is taken from it in place of dividing.
+    Above(&'static str),
     /// Nothing: the figure itself.
     Itself,
 }
@@ -106,6 +111,7 @@ impl Extent {
         lines.push(self.fan());
         lines.extend(self.paced());
         lines.extend([self.connecting(), self.held(), self.engines(), self.idle()]);
+        lines.extend(self.under_tls());
         lines.extend(self.drivers());
         lines.retain(|line| self.only.is_empty() || self.only.contains(&line.workload));
         for line in &mut lines {
@@ -118,7 +124,7 @@ impl Extent {
             line.targets.retain(|target| {
                 present(target.contender)
                     && match target.against {
-                        Against::Contender(other) => present(other),
+                        Against::Contender(other) | Against::Above(other) => present(other),
                         Against::Control | Against::Itself => true,
                     }
             });
@@ -459,6 +465,7 @@ impl Extent {
             core: self.cores.0,
             pins: Pins::Process,
             options: Options::default(),
+            tls: false,
             server: None,
         }
     }
@@ -520,7 +527,7 @@ mod tests {
             let names: Vec<_> = line.contenders.iter().map(|contender| contender.name.as_str()).collect();
             let unique: std::collections::BTreeSet<_> = names.iter().collect();
             assert_eq!(unique.len(), names.len(), "{}", line.title);
-            assert_eq!(line.contenders[0].job.peer, Peer::Bare, "{}", line.title);
+            assert!(matches!(line.contenders[0].job.peer, Peer::Bare | Peer::Aead), "{}", line.title);
             for target in &line.targets {
                 assert!(names.contains(&target.contender), "{}: {}", line.title, target.contender);
                 assert!(line.metrics.contains(&target.metric), "{}: {:?}", line.title, target.metric);

@@ -101,5 +101,6 @@ fn colour(peer: Peer) -> RGBColor {
         Peer::Zerio => RGBColor(0, 114, 178),
         Peer::Tokio => RGBColor(230, 159, 0),
         Peer::Zmq => RGBColor(0, 158, 115),
+        Peer::Aead => RGBColor(86, 86, 86),
     }
 }

@@ -268,32 +268,44 @@ fn values(runs: &Runs, metric: Metric) -> Vec<f64> {
 
 /// One's figure by the other's, of the same round each.
 fn ratio(one: &Runs, other: &Runs, metric: Metric) -> Option<Spread> {
+    by_round(one, other, metric, |one, other| one / other)
+}
+
+/// What comes of one's figure and the other's, of the same round each.
+fn by_round(one: &Runs, other: &Runs, metric: Metric, of: fn(f64, f64) -> f64) -> Option<Spread> {
     let rounds = 0..one.outcomes.len();
-    let ratio =
-        |round| Some(value(one, round, metric)? / value(other, round, metric).filter(|it| *it > 0.0)?);
-    Spread::of(rounds.filter_map(ratio).collect())
+    let both = |round| {
+        let (one, other) = (value(one, round, metric)?, value(other, round, metric)?);
+        Some(of(one, other)).filter(|_| other > 0.0)
+    };
+    Spread::of(rounds.filter_map(both).collect())
 }
 
 fn reached(title: &str, workload: Workload, target: &Target, runs: &[Runs]) -> Reached {
     let named = |name: &str| runs.iter().find(|runs| runs.contender.name == name);
     let (whose, beside) = match target.against {
         Against::Control => (runs.first(), runs[0].contender.name.as_str()),
-        Against::Contender(name) => (named(name), name),
+        Against::Contender(name) | Against::Above(name) => (named(name), name),
         Against::Itself => (None, ""),
     };
     let spread = named(target.contender).and_then(|runs| match target.against {
         Against::Itself => Spread::of(values(runs, target.metric)),
+        Against::Above(_) => by_round(runs, whose?, target.metric, |one, other| one - other),
         Against::Control | Against::Contender(_) => ratio(runs, whose?, target.metric),
     });
     let show = |value: f64| match target.against {
-        Against::Itself => target.metric.show(value),
+        Against::Itself | Against::Above(_) => target.metric.show(value),
         Against::Control | Against::Contender(_) => format!("{value:.2}"),
     };
     let (most, bound) = match target.bound {
         Bound::AtMost(bound) => ("≤", bound),
         Bound::AtLeast(bound) => ("≥", bound),
     };
-    let unit = if target.against == Against::Itself { String::new() } else { format!(" × {beside}") };
+    let unit = match target.against {
+        Against::Itself => String::new(),
+        Against::Above(_) => format!(" above {beside}"),
+        Against::Control | Against::Contender(_) => format!(" × {beside}"),
+    };
     let measured = spread.map(|spread| spread.median);
     Reached {
         workload,

@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use crate::child::Process;
 use crate::failure::Failure;
 use crate::interrupt;
-use crate::job::{BEGIN, END, Job, Outcome, Said};
+use crate::job::{BEGIN, END, Job, Listening, Outcome, Said};
 use crate::measure::GRACE;
 use crate::plan::{Contender, Extent, Line};
 
@@ -75,15 +75,19 @@ impl Runs {
 /// One run: a server, a client, and the client's result.
 fn run(job: &Job, extent: &Extent) -> Result<Outcome, Failure> {
     let mut server = Process::start("server", job)?;
-    let (port, driver) = match server.hear(GRACE)? {
-        Said::Ready { port, driver } => (port, driver),
-        other => return Err(unexpected(&other)),
+    let mut certificate = None;
+    let (port, driver) = loop {
+        match server.hear(GRACE)? {
+            Said::Certificate(pem) => certificate = Some(pem),
+            Said::Ready { port, driver } => break (port, driver),
+            other => return Err(unexpected(&other)),
+        }
     };
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let listening = Some(Listening { address, process: server.id(), certificate });
     // Where the server is not pinned, neither is the client.
     let core = job.core.and(extent.cores.1);
-    let client =
-        Process::start("client", &Job { core, server: Some((address, server.id())), ..job.clone() })?;
+    let client = Process::start("client", &Job { core, server: listening, ..job.clone() })?;
     match client.hear(CONNECTING).map_err(|failure| blame(failure, &server))? {
         Said::Connected => server.tell(BEGIN)?,
         other => return Err(unexpected(&other)),

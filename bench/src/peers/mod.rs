@@ -1,7 +1,8 @@
 //! The peers: each plays the same tasks, as a server and as a client. All but zmq speak zerio's wire, so that one
-//! load can be put on all of their servers.
+//! load can be put on all of their servers. The AEAD alone plays one task, and speaks to nobody.
 #![forbid(unsafe_code)]
 
+pub(crate) mod aead;
 pub(crate) mod bare;
 pub(crate) mod tokio;
 pub(crate) mod zerio;
@@ -27,6 +28,7 @@ pub(crate) fn serve(job: &Job) -> Result<(), Failure> {
         Peer::Bare => bare::serve(job),
         Peer::Zerio => zerio::serve(job),
         Peer::Tokio => tokio::serve(job),
+        Peer::Aead => aead::serve(),
         #[cfg(feature = "zmq")]
         Peer::Zmq => zmq::serve(job),
         #[cfg(not(feature = "zmq"))]
@@ -40,6 +42,7 @@ pub(crate) fn play(job: &Job) -> Result<Outcome, Failure> {
         Peer::Bare => bare::play(job),
         Peer::Zerio => zerio::play(job),
         Peer::Tokio => tokio::play(job),
+        Peer::Aead => aead::play(job),
         #[cfg(feature = "zmq")]
         Peer::Zmq => zmq::play(job),
         #[cfg(not(feature = "zmq"))]

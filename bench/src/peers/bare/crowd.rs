@@ -243,7 +243,7 @@ pub(crate) fn all_arrived(address: SocketAddr, job: &Job, sent: u64) -> Result<(
 
 /// Connects all clients, and lets them be.
 pub(super) fn hold(job: &Job) -> Result<Outcome, Failure> {
-    let process = job.server.map(|server| server.1).unwrap_or_default();
+    let process = job.listening()?.process;
     let before = system::resident_of(process)?;
     let streams = join(job, 0..job.clients)?;
     say(&Said::Connected);

@@ -5,21 +5,17 @@ use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{SinkExt, StreamExt};
-use tokio::net::TcpStream;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
-use tokio_util::codec::{Framed, LengthDelimitedCodec};
 
-use super::{framed, owned, runtime};
+use super::{Connection, framed, owned, runtime};
 use crate::failure::Failure;
 use crate::job::{Job, Outcome, Said};
 use crate::role::say;
 use crate::script::{self, Arrivals, Course, Pace, Pinger, kind};
 use crate::wire;
 
-type Connection = Framed<TcpStream, LengthDelimitedCodec>;
-
 async fn connect(job: &Job) -> Result<Connection, Failure> {
-    let mut framed = framed(TcpStream::connect(job.address()?).await?, job)?;
+    let mut framed = framed(super::connect(job).await?, job);
     let id = wire::id(0);
     framed.send(owned(id.as_bytes())).await?;
     if next(&mut framed).await? != id.as_bytes() {

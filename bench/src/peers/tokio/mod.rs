@@ -11,11 +11,20 @@ use futures_util::{FutureExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime};
+use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 use tokio_util::codec::{Framed, LengthDelimitedCodec};
+use tokio_util::either::Either;
 
 use crate::failure::Failure;
 use crate::job::{Job, Outcome, Task};
+use crate::tls;
 use crate::wire::HEADER;
+
+/// A socket, or TLS over one.
+type Transport = Either<TcpStream, TlsStream<TcpStream>>;
+
+/// Messages over it.
+type Connection = Framed<Transport, LengthDelimitedCodec>;
 
 /// Buffers of the size that the control writes, in place of tokio-util's 8 KiB: with those a stream takes eight times
 /// the system calls.
@@ -48,14 +57,34 @@ fn codec(job: &Job) -> LengthDelimitedCodec {
         .new_codec()
 }
 
-/// Messages over a socket; with large buffers where a stream is to come, and with small ones where there are many.
-fn framed(stream: TcpStream, job: &Job) -> Result<Framed<TcpStream, LengthDelimitedCodec>, Failure> {
+/// The client's side of a connection.
+async fn connect(job: &Job) -> Result<Transport, Failure> {
+    let stream = TcpStream::connect(job.address()?).await?;
     stream.set_nodelay(true)?;
+    if !job.tls {
+        return Ok(Either::Left(stream));
+    }
+    let connector = TlsConnector::from(tls::client(job.certificate()?)?);
+    let name = tls::NAME.try_into().map_err(Failure::new)?;
+    Ok(Either::Right(connector.connect(name, stream).await?.into()))
+}
+
+/// The server's, of whom it has accepted.
+async fn accepted(stream: TcpStream, acceptor: Option<&TlsAcceptor>) -> Result<Transport, Failure> {
+    stream.set_nodelay(true)?;
+    Ok(match acceptor {
+        Some(acceptor) => Either::Right(acceptor.accept(stream).await?.into()),
+        None => Either::Left(stream),
+    })
+}
+
+/// Messages over a socket; with large buffers where a stream is to come, and with small ones where there are many.
+fn framed(stream: Transport, job: &Job) -> Connection {
     let many = matches!(job.task, Task::Crowd | Task::Connect | Task::Hold);
     let room = if many { 1024 } else { BUFFER };
     let mut framed = Framed::with_capacity(stream, codec(job), room);
     framed.set_backpressure_boundary(room);
-    Ok(framed)
+    framed
 }
 
 /// The next message: at once, where one is at hand.

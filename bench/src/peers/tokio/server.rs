@@ -6,20 +6,23 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::task::LocalSet;
+use tokio_rustls::TlsAcceptor;
 
-use super::{at_hand, framed, owned};
+use super::{Connection, accepted, at_hand, framed, owned};
 use crate::failure::Failure;
 use crate::job::{Job, Said, Task};
 use crate::role::say;
 use crate::script::{self, Sink, kind};
 use crate::system;
+use crate::tls::Identity;
 
 pub(super) async fn serve(job: &Job) -> Result<(), Failure> {
     let listener = system::listen()?;
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;
+    let acceptor = if job.tls { Some(TlsAcceptor::from(Identity::announced()?.server()?)) } else { None };
     say(&Said::Ready { port: listener.local_addr()?.port(), driver: None });
     if job.task == Task::Fan {
         return fan(listener, job).await;
@@ -33,12 +36,14 @@ pub(super) async fn serve(job: &Job) -> Result<(), Failure> {
         .run_until(async {
             loop {
                 let (stream, _) = listener.accept().await?;
-                let (job, sink) = (job.clone(), sink.clone());
+                let (job, sink, acceptor) = (job.clone(), sink.clone(), acceptor.clone());
                 tokio::task::spawn_local(async move {
                     // An error here is the client's end.
+                    let Ok(stream) = accepted(stream, acceptor.as_ref()).await else { return };
+                    let framed = framed(stream, &job);
                     let _ = match sink {
-                        Some(sink) => take(stream, &job, &sink).await,
-                        None => echo(stream, &job).await,
+                        Some(sink) => take(framed, &sink).await,
+                        None => echo(framed).await,
                     };
                 });
             }
@@ -47,8 +52,7 @@ pub(super) async fn serve(job: &Job) -> Result<(), Failure> {
 }
 
 /// Sends each message back, the greeting too: all that one read has brought goes back with one write.
-async fn echo(stream: TcpStream, job: &Job) -> Result<(), Failure> {
-    let mut framed = framed(stream, job)?;
+async fn echo(mut framed: Connection) -> Result<(), Failure> {
     loop {
         let next = match at_hand(&mut framed) {
             Some(next) => next,
@@ -62,8 +66,7 @@ async fn echo(stream: TcpStream, job: &Job) -> Result<(), Failure> {
     }
 }
 
-async fn take(stream: TcpStream, job: &Job, sink: &RefCell<Sink>) -> Result<(), Failure> {
-    let mut framed = framed(stream, job)?;
+async fn take(mut framed: Connection, sink: &RefCell<Sink>) -> Result<(), Failure> {
     if let Some(hello) = framed.next().await {
         framed.send(hello?.freeze()).await?;
     }
@@ -80,7 +83,7 @@ async fn take(stream: TcpStream, job: &Job, sink: &RefCell<Sink>) -> Result<(), 
 async fn fan(listener: TcpListener, job: &Job) -> Result<(), Failure> {
     let mut clients = Vec::with_capacity(job.clients);
     while clients.len() < job.clients {
-        let mut framed = framed(listener.accept().await?.0, job)?;
+        let mut framed = framed(accepted(listener.accept().await?.0, None).await?, job);
         if let Some(hello) = framed.next().await {
             framed.send(hello?.freeze()).await?;
         }

@@ -4,7 +4,8 @@
 use std::sync::{Arc, Barrier};
 use std::time::Instant;
 
-use zerio::{Client, Handler, PolledClient, SendError};
+use zerio::tls::TlsClient;
+use zerio::{Builder, Client, Connect, Handler, PolledClient, SendError};
 
 use super::client_config;
 use super::handlers::{Answers, Handover, Hears, Paced, Pings};
@@ -14,19 +15,27 @@ use crate::measure::{Counts, GRACE, Window, histogram, latency, nanos};
 use crate::peers::bare;
 use crate::role::say;
 use crate::script::{self, Arrivals, Course, Pace, Pinger, Way, kind};
+use crate::tls;
 use crate::wire;
+
+fn builder(job: &Job, id: &str) -> Result<Builder<Connect>, Failure> {
+    let builder = Client::connect(job.address()?, id)?.config(client_config(job));
+    if !job.tls {
+        return Ok(builder);
+    }
+    Ok(builder.tls(TlsClient::with_roots(job.certificate()?.as_bytes())?.server_name(tls::NAME)?))
+}
 
 fn start<H: Handler + Send + 'static>(job: &Job, handler: H) -> Result<Client, Failure> {
     let id = wire::id(0);
-    let client = Client::connect(job.address()?, &id)?.config(client_config(job)).handler(handler).start()?;
+    let client = builder(job, &id)?.handler(handler).start()?;
     say(&Said::Connected);
     Ok(client)
 }
 
 fn start_polled<H: Handler>(job: &Job, handler: H) -> Result<PolledClient<H>, Failure> {
     let id = wire::id(0);
-    let client = Client::connect(job.address()?, &id)?.config(client_config(job)).handler(handler);
-    let mut client = client.start_polled()?;
+    let mut client = builder(job, &id)?.handler(handler).start_polled()?;
     let begun = Instant::now();
     while !client.is_connected() {
         client.poll()?;

@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use zerio::{Handler, PolledServer, SendError, Server};
+use zerio::tls::TlsServer;
+use zerio::{Builder, Handler, Listen, PolledServer, SendError, Server};
 
 use super::config;
 use super::handlers::{Echo, Gather, Handover};
@@ -12,6 +13,7 @@ use crate::job::{Drive, Job, Said, Task};
 use crate::measure::GRACE;
 use crate::role::{rest, say};
 use crate::script::{self, Sink, kind};
+use crate::tls::Identity;
 use crate::wire;
 
 /// Any address of this machine, and a free port.
@@ -26,6 +28,16 @@ pub(super) fn serve(job: &Job) -> Result<(), Failure> {
     }
 }
 
+fn builder(job: &Job) -> Result<Builder<Listen>, Failure> {
+    let builder = Server::bind(ANY)?.config(config(job));
+    if !job.tls {
+        return Ok(builder);
+    }
+    let identity = Identity::announced()?;
+    let (certificate, key) = (identity.certificate(), identity.key());
+    Ok(builder.tls(TlsServer::from_pem(certificate.as_bytes(), key.as_bytes())?))
+}
+
 /// Runs until the process ends.
 fn with<H: Handler + Send + 'static>(job: &Job, make: impl Fn(usize) -> H) -> Result<(), Failure> {
     if job.drive == Drive::Spin {
@@ -34,13 +46,13 @@ fn with<H: Handler + Send + 'static>(job: &Job, make: impl Fn(usize) -> H) -> Re
             server.poll()?;
         }
     }
-    let server = Server::bind(ANY)?.config(config(job)).start_each(make)?;
+    let server = builder(job)?.start_each(make)?;
     ready(server.local_addr().port(), server.driver().name);
     rest()
 }
 
 fn polled<H: Handler>(job: &Job, handler: H) -> Result<PolledServer<H>, Failure> {
-    let server = Server::bind(ANY)?.config(config(job)).handler(handler).start_polled()?;
+    let server = builder(job)?.handler(handler).start_polled()?;
     ready(server.local_addr().port(), server.driver().name);
     Ok(server)
 }
@@ -82,7 +94,7 @@ fn fan(job: &Job) -> Result<(), Failure> {
     let mut message = script::message(job.size, kind::COUNTED);
     let all = Arc::new(Handover::default());
     let gather = Gather { peers: Vec::with_capacity(job.clients), all: all.clone() };
-    let server = Server::bind(ANY)?.config(config(job)).handler(gather).start()?;
+    let server = builder(job)?.handler(gather).start()?;
     ready(server.local_addr().port(), server.driver().name);
     let peers = all.take(GRACE)?;
     for number in 0.. {

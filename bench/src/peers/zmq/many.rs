@@ -161,7 +161,7 @@ fn all_arrived(context: &Context, job: &Job, sent: usize) -> Result<(), Failure>
 }
 
 pub(super) fn hold(job: &Job) -> Result<Outcome, Failure> {
-    let process = job.server.map(|server| server.1).unwrap_or_default();
+    let process = job.listening()?.process;
     let before = system::resident_of(process)?;
     let context = Context::new();
     let sockets = join(&context, job)?;
