@@ -362,7 +362,7 @@ impl Config {
                 format!("{least} would do"),
             ));
         }
-        let least = frame + SEALED_RECORD_MAX;
+        let least = frame.max(HELLO_MAX + HEADER) + SEALED_RECORD_MAX;
         if self.is_sealed() && self.receive_buffer < least {
             return Err(ConfigError::new(
                 "receive_buffer",

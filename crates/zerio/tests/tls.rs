@@ -4,10 +4,16 @@
 
 mod common;
 
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use common::certs::{self, Authority, self_signed, shared};
-use common::{Case, Log, Recorder, TestClient, TestServer, drivers, matrix, texts};
+use common::raw::frame;
+use common::{Case, Log, PATIENCE, Recorder, TestClient, TestServer, drivers, matrix, texts, tls_peer};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConnection, HandshakeKind};
 use zerio::tls::{TlsClient, TlsServer};
 use zerio::{
     Alert, CertificateFault, Client, Config, Error, Reason, RefusalCode, Rejection, Server, TlsFault,
@@ -307,6 +313,45 @@ drivers! {
         assert_eq!(fault(connect(case, &server, "a", tls)), certificate(CertificateFault::NotPinned));
     }
 
+    fn a_certificate_that_was_shown_once_did_for_ever_by_tickets(case) {
+        let client = shared().0.signs(&["zerio:a", "zerio:b"]);
+        for (tls, resumed) in [(shared().1.server(), true), (strict(), false)] {
+            let server = case.tls_server(case.config(), Recorder::echo(), tls);
+            let config = tls_peer::showing(&client);
+            drop(tls_peer::Peer::connect_with(config.clone(), &server, "a"));
+            let again = tls_peer::Peer::connect_with(config, &server, "b");
+            assert_eq!(again.tls.handshake_kind() == Some(HandshakeKind::Resumed), resumed);
+        }
+    }
+
+    fn who_shook_hands_before_certificates_were_required_was_let_in_without_one(case) {
+        let (log, tls) = (Log::new(), shared().1.server());
+        let server = case.tls_server(case.config(), Recorder::new(&log), tls.clone());
+        let name = ServerName::try_from("127.0.0.1").unwrap();
+        let mut shaken = ClientConnection::new(tls_peer::trusting(), name).unwrap();
+        let mut socket = TcpStream::connect(server.address()).unwrap();
+        while shaken.is_handshaking() {
+            shaken.complete_io(&mut socket).unwrap();
+        }
+        tls.reload(strict());
+        rustls::Stream::new(&mut shaken, &mut socket).write_all(&frame(b"a")).unwrap();
+        assert_eq!(log.wait_rejected(), Rejection::Refused(RefusalCode::NotInCertificate));
+    }
+
+    fn a_server_that_leaves_during_the_handshake_was_waited_for(case) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let leaves = std::thread::spawn(move || {
+            let (mut socket, _) = listener.accept().unwrap();
+            let _ = socket.read(&mut [0; 4096]);
+        });
+        let begun = Instant::now();
+        let outcome = case.try_tls_client_at(address, "a", case.config(), Recorder::deaf(), shared().0.trusting());
+        assert!(outcome.is_err());
+        leaves.join().unwrap();
+        assert!(begun.elapsed() < PATIENCE / 2, "for as long as an end may take");
+    }
+
     fn a_name_has_its_own_certificate_and_a_new_one_is_taken_without_a_restart(case) {
         let (authority, other) = (&shared().0, Authority::new("another authority"));
         let (first, second) = (authority.signs(&["one.example"]), authority.signs(&["two.example"]));
@@ -352,6 +397,11 @@ fn the_bill_counts_what_tls_takes_and_asks_for_room_for_a_record() {
     assert_eq!((plain.sealed, plain.total() + sealed.sealed), (0, sealed.total()));
     assert!(sealed.sealed >= sealed.slots * 65_536);
     config.receive_buffer = config.message_max + 4 + 16_645;
+    config.memory().unwrap();
+    config.receive_buffer -= 1;
+    assert_eq!(config.memory().unwrap_err().setting, "receive_buffer");
+    // A peer's first frame may be longer than its messages.
+    (config.message_max, config.receive_buffer) = (1, 1024 + 4 + 16_645);
     config.memory().unwrap();
     config.receive_buffer -= 1;
     assert_eq!(config.memory().unwrap_err().setting, "receive_buffer");

@@ -128,6 +128,28 @@ drivers! {
         drop(Peer::connect(&server, "good"));
     }
 
+    fn peers_that_break_their_handshakes_kept_everybody_else_out(case) {
+        let (mut config, log) = (case.config(), Log::new());
+        config.sessions_max = 4;
+        let echo = Recorder::new(&log).on_message(|peer, message| peer.send(message).unwrap());
+        let server = case.tls_server(config, echo, shared().1.server());
+        let broken: Vec<TcpStream> = (0..40)
+            .map(|_| {
+                let mut socket = TcpStream::connect(server.address()).unwrap();
+                socket.write_all(&[22, 3, 3, 0, 0]).unwrap();
+                socket
+            })
+            .collect();
+        for mut socket in &broken {
+            // Each is told what is wrong, or has made room.
+            socket.set_read_timeout(Some(PATIENCE)).unwrap();
+            let _ = socket.read(&mut [0; 64]);
+        }
+        let mut good = Peer::connect(&server, "good");
+        good.send(b"let in");
+        assert_eq!(good.receive(6), frame(b"let in"));
+    }
+
     fn an_end_without_close_notify_is_told_from_one_with_it(case) {
         assert_eq!(ended_by(case, |_| Vec::new()), Reason::Tls(TlsFault::Truncated));
         let in_order = ended_by(case, |peer| {

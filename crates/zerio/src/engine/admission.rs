@@ -87,7 +87,8 @@ impl<D: Driver, H: Handler> Engine<D, H> {
             self.core.shared.tallies.refused_silent.add(1);
             self.refuse(index, RefusalCode::ServerFull);
         }
-        let told = |session: &Session| session.state == State::Draining && session.refusal.is_some();
+        // Refused, or ended before it was anybody: TLS told it what was wrong.
+        let told = |session: &Session| session.state == State::Draining && !session.announced;
         if free <= 1
             && let Some(index) = self.core.table.soonest(told)
         {

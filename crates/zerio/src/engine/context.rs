@@ -45,7 +45,7 @@ impl<'a> Context<'a> {
     }
 
     /// The certificate that the other side has shown, under TLS: the server's on a client, the client's on a server
-    /// that requires one.
+    /// that requires one. In `on_disconnected` it is gone.
     #[cfg(feature = "tls")]
     pub fn certificate(&self) -> Option<&crate::tls::PeerCertificate> {
         self.core.certificate(self.index)

@@ -374,6 +374,8 @@ impl<D: Driver, H: Handler> Engine<D, H> {
 
     /// The peer has sent its last byte, and all before it has been handled.
     pub(super) fn heard_the_end(&mut self, index: usize) {
+        #[cfg(feature = "tls")]
+        self.core.give_up_handshake(index);
         let session = &self.core.table.sessions[index];
         if let (State::Draining, Some(kind)) = (session.state, session.lost) {
             return self.heard_all(index, kind);

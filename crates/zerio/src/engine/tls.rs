@@ -83,6 +83,14 @@ impl Core {
         }
     }
 
+    /// For a session whose peer has closed the connection. Where its handshake is not done it never will be: no keys will
+    /// come for what waits for them.
+    pub(super) fn give_up_handshake(&mut self, index: usize) {
+        if let Some(Layer::Shaking(_)) = self.layers.as_ref().map(|layers| &layers.sessions[index]) {
+            self.shared.slots[index].send.seal(|sealed| sealed.fail(None));
+        }
+    }
+
     /// For a session whose peer has closed the connection: whether it has said so before, as TLS wants it.
     pub(super) fn is_cut_off(&self, index: usize) -> bool {
         let layer = self.layers.as_ref().map(|layers| &layers.sessions[index]);
@@ -136,6 +144,10 @@ impl<D: Driver, H: Handler> Engine<D, H> {
 
     #[inline(never)]
     fn unseal_layer(&mut self, index: usize) -> Result<(), TlsFault> {
+        if self.core.table.sessions[index].state == State::Closing {
+            // Its keys are gone, and none come after them.
+            return Ok(());
+        }
         let Some(layers) = &mut self.core.layers else { return Ok(()) };
         match &mut layers.sessions[index] {
             Layer::Off => Ok(()),

@@ -70,7 +70,11 @@ impl Peer {
         assert_eq!(self.sealer.seal(kind, plain, &mut record), record.len());
         self.records.push(record);
         self.data.push(if kind == Kind::Data { plain.to_vec() } else { Vec::new() });
-        self.empty = if kind == Kind::Data && plain.is_empty() { self.empty + 1 } else { 0 };
+        self.empty = match kind {
+            Kind::Data if plain.is_empty() => self.empty + 1,
+            Kind::Data => 0,
+            Kind::Alert | Kind::Handshake => self.empty,
+        };
     }
 
     /// From the last record on it may be that this side goes no further.

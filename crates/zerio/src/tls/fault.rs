@@ -21,7 +21,8 @@ pub(super) fn of(error: &Error) -> TlsFault {
         )
         | Error::InvalidMessage(InvalidMessage::UnknownProtocolVersion) => TlsFault::OldVersion,
         Error::PeerIncompatible(_) => TlsFault::Incompatible,
-        Error::InvalidMessage(InvalidMessage::InvalidContentType) => TlsFault::NotTls,
+        // Who speaks no TLS has been told apart by his first bytes.
+        Error::InvalidMessage(InvalidMessage::InvalidContentType) => TlsFault::Unexpected,
         Error::InvalidMessage(InvalidMessage::MessageTooLarge) | Error::PeerSentOversizedRecord => {
             TlsFault::RecordTooLong
         }

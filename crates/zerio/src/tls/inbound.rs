@@ -80,13 +80,16 @@ impl Inbound {
             Kind::Alert => (0, alert(whole)?),
             Kind::Handshake => (0, News::Messages(opened.plain)),
         };
-        if opened.kind == Kind::Data && plain == 0 {
-            self.empty += 1;
-            if self.empty > EMPTY_MAX {
-                return Err(TlsFault::EmptyRecords);
+        match news {
+            News::None if plain > 0 => self.empty = 0,
+            // A warning brings nothing either.
+            News::None => {
+                self.empty += 1;
+                if self.empty > EMPTY_MAX {
+                    return Err(TlsFault::EmptyRecords);
+                }
             }
-        } else {
-            self.empty = 0;
+            News::Messages(_) | News::End => {}
         }
         Ok(Some(Piece { record, plain, news }))
     }
@@ -136,5 +139,41 @@ fn alert(bytes: &[u8]) -> Result<News, TlsFault> {
         [_, USER_CANCELED] => Ok(News::None),
         [_, what] => Err(TlsFault::Alert(Alert(*what))),
         _ => Err(TlsFault::Unexpected),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::ConnectionTrafficSecrets;
+    use rustls::crypto::cipher::{AeadKey, Iv};
+
+    use super::super::record::{OVERHEAD, Sealer};
+    use super::*;
+
+    fn secrets() -> ConnectionTrafficSecrets {
+        ConnectionTrafficSecrets::Aes256Gcm { key: AeadKey::from([7; 32]), iv: Iv::from([7; 12]) }
+    }
+
+    /// What comes of records with nothing in them, with others between them.
+    fn after(between: (Kind, &[u8])) -> Result<Option<Piece>, TlsFault> {
+        let mut inbound = Inbound::new(Opener::new(0, &secrets()).unwrap());
+        let mut sealer = Sealer::new(0, &secrets()).unwrap();
+        let mut open = |kind, plain: &[u8]| {
+            let mut record = vec![0; plain.len() + OVERHEAD];
+            sealer.seal(kind, plain, &mut record);
+            inbound.open(&mut record, 0)
+        };
+        for _ in 0..EMPTY_MAX - 1 {
+            open(Kind::Data, b"")?;
+        }
+        open(between.0, between.1)?;
+        open(Kind::Data, b"")?;
+        open(Kind::Data, b"")
+    }
+
+    #[test]
+    fn a_warning_between_empty_records_let_them_come_without_end() {
+        assert!(after((Kind::Data, b"something")).is_ok());
+        assert_eq!(after((Kind::Alert, &[1, USER_CANCELED])), Err(TlsFault::EmptyRecords));
     }
 }

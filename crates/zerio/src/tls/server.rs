@@ -152,8 +152,10 @@ impl TlsServer {
 
     /// Whether somebody with this certificate may have this peer id.
     pub(crate) fn allows(&self, certificate: Option<&PeerCertificate>, id: &str) -> bool {
-        match (self.read().rule, certificate) {
-            (_, None) => true,
+        let current = self.read();
+        match (current.rule, certificate) {
+            // It may have shaken hands before certificates were required.
+            (_, None) => current.roots.is_none(),
             (None, Some(certificate)) => certificate.names(id),
             (Some(rule), Some(certificate)) => rule(certificate, id),
         }
@@ -190,5 +192,10 @@ fn make(identities: &Identities, roots: Option<&Arc<RootCertStore>>) -> Result<A
     };
     let mut config = builder.with_cert_resolver(Arc::new(identities.clone()));
     config.enable_secret_extraction = true;
+    if roots.is_some() {
+        // A ticket brings the certificate of the session that it is from, which rustls does not look at again, and a ticket
+        // for the next time: a certificate that has expired would do for ever.
+        config.send_tls13_tickets = 0;
+    }
     Ok(Arc::new(config))
 }

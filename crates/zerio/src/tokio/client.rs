@@ -130,7 +130,7 @@ impl Stream for Client {
             match client.events.poll_next(task) {
                 Poll::Ready(Some(Event::Message(_, message))) => return Poll::Ready(Some(message)),
                 Poll::Ready(Some(Event::Disconnected(_, why))) => client.ended = Some(why),
-                Poll::Ready(Some(Event::Connected(_) | Event::EngineFailed)) => {}
+                Poll::Ready(Some(Event::Connected(_) | Event::EngineFailed { .. })) => {}
                 Poll::Ready(None) => return Poll::Ready(None),
                 Poll::Pending => return Poll::Pending,
             }

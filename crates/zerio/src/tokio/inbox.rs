@@ -25,10 +25,14 @@ pub enum Event {
     Message(Peer, Bytes),
     /// A session ended; why, and what was left to send.
     Disconnected(Peer, Disconnection),
-    /// One of several engines has ended by itself, and so have its sessions, of which nothing more is told: its driver has
-    /// failed, or `admit` has panicked. [`Server::stop`](super::Server::stop) tells which. Where it was the one that
-    /// listens, nobody new comes in.
-    EngineFailed,
+    /// An engine has ended by itself: its driver has failed, or `admit` has panicked, or the runtime has ended.
+    /// [`Server::stop`](super::Server::stop) tells which. Where it was the only one, or the one that listens, nobody new
+    /// comes in.
+    #[non_exhaustive]
+    EngineFailed {
+        /// Its sessions that ended without a `Disconnected`, as they do after a panic.
+        peers: Vec<Peer>,
+    },
 }
 
 /// Messages are copied into blocks of so many bytes.
@@ -98,15 +102,11 @@ impl Queue {
         let _ = peer.resume();
     }
 
-    /// An engine has ended: nothing more comes from it.
-    fn leave(&self) {
-        let mut state = self.lock();
-        state.engines -= 1;
-        if state.engines > 0 && !state.forsaken {
-            state.bytes += weight(&Event::EngineFailed);
-            state.events.push_back(Event::EngineFailed);
-        }
-        drop(state);
+    /// An engine has ended, and these sessions with it: nothing more comes from it.
+    fn leave(&self, peers: Vec<Peer>) {
+        // Where it was stopped nobody takes anything out any more.
+        self.put(Event::EngineFailed { peers });
+        self.lock().engines -= 1;
         self.tell();
     }
 }
@@ -234,6 +234,7 @@ where
 
 impl<A> Drop for Inbox<A> {
     fn drop(&mut self) {
-        self.queue.leave();
+        let peers = self.peers.drain(..).flatten().map(Peer::new).collect();
+        self.queue.leave(peers);
     }
 }

@@ -135,7 +135,12 @@ impl Sink<Bytes> for Peer {
     type Error = SendError;
 
     fn poll_ready(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Result<(), SendError>> {
-        self.get_mut().poll_waiting(task)
+        let sink = self.get_mut();
+        if sink.waiting.is_none() {
+            // What comes next needs not wait, and others shall have their turns all the same.
+            ready!(poll_proceed(task)).made_progress();
+        }
+        sink.poll_waiting(task)
     }
 
     /// Where it is called though the sink was not ready, which is against the rules of a `Sink`, it says `Full`.

@@ -125,7 +125,7 @@ impl Running {
             Hosts::Tasks(tasks) => {
                 let mut ended = Vec::with_capacity(tasks.len());
                 for (task, engine) in tasks.into_iter().zip(&self.engines) {
-                    ended.push(task.await.unwrap_or_else(|error| abandoned(engine, error)));
+                    ended.push(task.await.unwrap_or_else(|error| abandoned(engine, why(error))));
                 }
                 ended
             }
@@ -133,20 +133,30 @@ impl Running {
                 // Not on a thread of the runtime's, which may have ended.
                 let (sender, ended) = oneshot::channel();
                 in_background(move || drop(sender.send(threads.stop())));
-                ended.await.unwrap_or_default()
+                match ended.await {
+                    Ok(ended) => ended,
+                    // It could not be waited for.
+                    Err(_) => self.engines.iter().map(|engine| abandoned(engine, INTERRUPTED)).collect(),
+                }
             }
             Hosts::None => Vec::new(),
         }
     }
 }
 
-/// The runtime has ended before this engine; or what `admit` has kept has panicked as it was dropped.
+const INTERRUPTED: EngineFailure = EngineFailure::DriverFailed(std::io::ErrorKind::Interrupted);
+
+/// The runtime has ended before a task; or what `admit` has kept has panicked as it was dropped.
 #[cfg(target_os = "linux")]
-fn abandoned(engine: &Shared, error: JoinError) -> Ended {
-    let failure = match error.try_into_panic() {
+fn why(error: JoinError) -> EngineFailure {
+    match error.try_into_panic() {
         Ok(panic) => EngineFailure::HandlerPanicked(thread::panic_message(panic.as_ref())),
-        Err(_) => EngineFailure::DriverFailed(std::io::ErrorKind::Interrupted),
-    };
+        Err(_) => INTERRUPTED,
+    }
+}
+
+/// Of this engine there is nothing to be had but what it has counted.
+fn abandoned(engine: &Shared, failure: EngineFailure) -> Ended {
     Ended { left: Default::default(), failure: Some(failure), counters: engine.counters() }
 }
 

@@ -22,7 +22,7 @@ use crate::server::{Listen, plans};
 use crate::session::peer::Sender as Handle;
 use crate::thread::DriverInfo;
 
-/// A server of which all that happens is a [`Stream`] of [`Event`]s; see the [module](crate::tokio). It ends when the
+/// A server of which all that happens is a [`Stream`] of [`Event`]s; see the [module](crate::tokio). It ends when all
 /// engines have. Dropping it stops it, in the background.
 pub struct Server {
     sender: Sender,
@@ -131,10 +131,7 @@ impl Sender {
     ///
     /// `UnknownPeer`, `TooLarge` or `Closed`. Nothing was sent.
     pub async fn send(&self, id: &str, message: &[u8]) -> Result<(), SendError> {
-        match self.0.try_send(id, message) {
-            Err(SendError::Full) => self.peer(id)?.send(message).await,
-            outcome => outcome,
-        }
+        self.peer(id)?.send(message).await
     }
 
     /// Sends a message to a peer, or tells at once why not.

@@ -5,11 +5,12 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
 
+use rustls::client::WantsClientCert;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, ConfigBuilder, RootCertStore};
 
-use super::certs::shared;
+use super::certs::{Identity, shared};
 use super::raw::frame;
 use super::{PATIENCE, TestServer};
 
@@ -21,8 +22,12 @@ pub struct Peer {
 
 impl Peer {
     pub fn connect(server: &TestServer, id: &str) -> Peer {
+        Peer::connect_with(trusting(), server, id)
+    }
+
+    pub fn connect_with(config: Arc<ClientConfig>, server: &TestServer, id: &str) -> Peer {
         let name = ServerName::try_from("127.0.0.1").unwrap();
-        let tls = ClientConnection::new(trusting(), name).unwrap();
+        let tls = ClientConnection::new(config, name).unwrap();
         let socket = TcpStream::connect(server.address()).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut peer = Peer { tls, socket };
@@ -52,9 +57,20 @@ impl Peer {
 
 /// A client of rustls' that trusts the shared authority.
 pub fn trusting() -> Arc<ClientConfig> {
+    Arc::new(trusts().with_no_client_auth())
+}
+
+/// The same, and it shows who it is.
+pub fn showing(identity: &Identity) -> Arc<ClientConfig> {
+    let chain = vec![CertificateDer::from_pem_slice(identity.certificate.as_bytes()).unwrap()];
+    let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes()).unwrap();
+    Arc::new(trusts().with_client_auth_cert(chain, key).unwrap())
+}
+
+fn trusts() -> ConfigBuilder<ClientConfig, WantsClientCert> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(shared().0.certificate.as_bytes()).unwrap()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    Arc::new(config.with_root_certificates(roots).with_no_client_auth())
+    config.with_root_certificates(roots)
 }

@@ -403,6 +403,12 @@ ways! {
         connected(&mut server).await;
         assert!(connect(&server, "b", case.config()).await.is_err());
         assert!(client.next().await.is_none());
+        match server.next().await {
+            Some(Event::EngineFailed { peers, .. }) => {
+                assert_eq!(peers.iter().map(Peer::id).collect::<Vec<_>>(), ["a"]);
+            }
+            other => panic!("{other:?}"),
+        }
         assert!(server.next().await.is_none());
         match server.stop().await.failure {
             Some(EngineFailure::HandlerPanicked(message)) => assert_eq!(message, "on purpose"),
