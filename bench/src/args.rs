@@ -17,7 +17,7 @@ use crate::run;
 
 const EXAMPLES: &str = "\
 Examples:
-  zerio-bench all                              everything, five rounds: about twenty minutes
+  zerio-bench all                              everything, five rounds: about 25 minutes
   zerio-bench all --smoke                      everything once, in less than a minute: does it work?
   zerio-bench all --only w1,w2 --rounds 9      round trips and streams, with more rounds
   zerio-bench all --peers bare,zerio           zerio beside its control alone
@@ -53,7 +53,7 @@ enum Command {
 struct All {
     #[command(flatten)]
     common: Common,
-    /// These peers only; a line without its control, `bare`, is left out.
+    /// These peers only; a line without its control, which `bare` brings, is left out.
     #[arg(long, value_delimiter = ',', value_enum, ignore_case = true)]
     peers: Vec<Peer>,
     /// Does not pin the processes to cores 0 and 1.

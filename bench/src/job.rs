@@ -20,7 +20,8 @@ pub(crate) enum Peer {
     Tokio,
     /// libzmq, ROUTER and DEALER.
     Zmq,
-    /// The AEAD of TLS' records and no connection: the control of streams under TLS.
+    /// The AEAD of TLS' records and no connection: the control of streams under TLS, and there wherever bare sockets are.
+    #[value(skip)]
     Aead,
 }
 

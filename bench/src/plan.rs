@@ -115,11 +115,17 @@ impl Extent {
         lines.extend(self.drivers());
         lines.retain(|line| self.only.is_empty() || self.only.contains(&line.workload));
         for line in &mut lines {
+            let control = line.contenders[0].name.clone();
             line.contenders.retain(|contender| {
                 let (peer, load) = (contender.job.peer, contender.job.load);
-                let wanted = self.peers.is_empty() || self.peers.contains(&peer);
+                // The AEAD is a control, as bare sockets are elsewhere.
+                let asked = if peer == Peer::Aead { Peer::Bare } else { peer };
+                let wanted = self.peers.is_empty() || self.peers.contains(&asked);
                 wanted && peers::has(peer) && peers::has(load)
             });
+            if line.contenders.first().is_none_or(|first| first.name != control) {
+                line.contenders.clear();
+            }
             let present = |name| line.contenders.iter().any(|contender| contender.name == name);
             line.targets.retain(|target| {
                 present(target.contender)
@@ -527,7 +533,9 @@ mod tests {
             let names: Vec<_> = line.contenders.iter().map(|contender| contender.name.as_str()).collect();
             let unique: std::collections::BTreeSet<_> = names.iter().collect();
             assert_eq!(unique.len(), names.len(), "{}", line.title);
-            assert!(matches!(line.contenders[0].job.peer, Peer::Bare | Peer::Aead), "{}", line.title);
+            let sealed = line.workload == Workload::Tls && line.contenders[0].job.task == Task::Stream;
+            let control = if sealed { Peer::Aead } else { Peer::Bare };
+            assert_eq!(line.contenders[0].job.peer, control, "{}", line.title);
             for target in &line.targets {
                 assert!(names.contains(&target.contender), "{}: {}", line.title, target.contender);
                 assert!(line.metrics.contains(&target.metric), "{}: {:?}", line.title, target.metric);
@@ -542,7 +550,15 @@ mod tests {
         let lines = extent.lines();
         assert_eq!(lines.len(), 1);
         assert_eq!(lines[0].contenders.len(), 4);
-        extent.peers = vec![Peer::Tokio];
-        assert!(extent.lines().is_empty(), "a line without its control says nothing");
+        extent.only = Vec::new();
+        for without_control in [Peer::Tokio, Peer::Zerio] {
+            extent.peers = vec![without_control];
+            assert!(extent.lines().is_empty(), "a line without its control says nothing");
+        }
+        extent.peers = vec![Peer::Bare, Peer::Zerio];
+        for line in extent.lines() {
+            let control = line.contenders[0].job.peer;
+            assert!(matches!(control, Peer::Bare | Peer::Aead), "{}: {control}", line.title);
+        }
     }
 }

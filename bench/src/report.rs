@@ -350,6 +350,37 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_tls_may_take_more_is_a_difference_of_microseconds() {
+        let extent = Extent {
+            rounds: 1,
+            run: std::time::Duration::from_millis(50),
+            smoke: true,
+            only: vec![Workload::Tls],
+            peers: vec![],
+            cores: (None, None),
+        };
+        let lines = extent.lines();
+        let line =
+            lines.iter().find(|line| !line.targets.is_empty() && line.contenders[0].job.peer == Peer::Bare);
+        let line = line.expect("round trips");
+        let with = |nanos: [u64; 3]| {
+            let runs = line.contenders.iter().zip(nanos).map(|(contender, p50)| {
+                let latency = Some(crate::job::Latency { p50, ..Default::default() });
+                let outcome = Outcome { messages: 1, latency, ..Outcome::default() };
+                Runs { contender: contender.clone(), outcomes: vec![Some(outcome)], failures: vec![] }
+            });
+            reached(&line.title, line.workload, &line.targets[0], &runs.collect::<Vec<_>>())
+        };
+        assert!(with([1000, 5000, 6499]).reached);
+        let over = with([1000, 5000, 6501]);
+        assert!(!over.reached);
+        assert_eq!(
+            (over.to_reach.as_str(), over.shown.as_str()),
+            ("≤ 1.5 above zerio, polled", "1.5 (1.5 1.5)")
+        );
+    }
+
+    #[test]
     fn a_spread_has_the_middle_and_both_ends() {
         let spread = |values: &[f64]| Spread::of(values.to_vec());
         assert_eq!(spread(&[]), None);

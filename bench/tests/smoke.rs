@@ -32,7 +32,7 @@ fn every_workload_works_with_every_peer() {
             assert!(run["seconds"].as_f64() > Some(0.0), "{line}, {name}: {run}");
         }
     }
-    let families = ["w1", "w2", "w3", "w4", "w5", "w6", "engines", "idle"];
+    let families = ["w1", "w2", "w3", "w4", "w5", "w6", "engines", "idle", "tls"];
     for family in families {
         assert!(lines.iter().any(|line| line["workload"] == family), "nothing of {family}");
         let plot = std::fs::read_to_string(plots.join(format!("{family}.svg"))).unwrap();

@@ -22,8 +22,19 @@ fn missing() -> Failure {
     Failure::new("this build has no libzmq; build it with the feature `zmq`")
 }
 
+/// Under TLS who knows nothing of it would be measured without.
+fn speaks(peer: Peer, job: &Job) -> Result<(), Failure> {
+    match peer {
+        Peer::Bare | Peer::Zmq | Peer::Aead if job.tls => {
+            Err(Failure::new(format_args!("{peer} has no TLS here")))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Serves until the process is ended, or until its clients have gone.
 pub(crate) fn serve(job: &Job) -> Result<(), Failure> {
+    speaks(job.peer, job)?;
     match job.peer {
         Peer::Bare => bare::serve(job),
         Peer::Zerio => zerio::serve(job),
@@ -38,6 +49,7 @@ pub(crate) fn serve(job: &Job) -> Result<(), Failure> {
 
 /// Plays the clients.
 pub(crate) fn play(job: &Job) -> Result<Outcome, Failure> {
+    speaks(job.load, job)?;
     match job.load {
         Peer::Bare => bare::play(job),
         Peer::Zerio => zerio::play(job),

@@ -8,7 +8,7 @@ mod server;
 
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, BufReader};
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime};
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
@@ -20,8 +20,8 @@ use crate::job::{Job, Outcome, Task};
 use crate::tls;
 use crate::wire::HEADER;
 
-/// A socket, or TLS over one.
-type Transport = Either<TcpStream, TlsStream<TcpStream>>;
+/// A socket, or TLS over one, which it reads through a buffer: rustls asks for 4 KiB at a time.
+type Transport = Either<TcpStream, TlsStream<BufReader<TcpStream>>>;
 
 /// Messages over it.
 type Connection = Framed<Transport, LengthDelimitedCodec>;
@@ -66,16 +66,31 @@ async fn connect(job: &Job) -> Result<Transport, Failure> {
     }
     let connector = TlsConnector::from(tls::client(job.certificate()?)?);
     let name = tls::NAME.try_into().map_err(Failure::new)?;
-    Ok(Either::Right(connector.connect(name, stream).await?.into()))
+    Ok(sealed(connector.connect(name, read_ahead(stream)).await?))
 }
 
 /// The server's, of whom it has accepted.
 async fn accepted(stream: TcpStream, acceptor: Option<&TlsAcceptor>) -> Result<Transport, Failure> {
     stream.set_nodelay(true)?;
     Ok(match acceptor {
-        Some(acceptor) => Either::Right(acceptor.accept(stream).await?.into()),
+        Some(acceptor) => sealed(acceptor.accept(read_ahead(stream)).await?),
         None => Either::Left(stream),
     })
+}
+
+fn read_ahead(stream: TcpStream) -> BufReader<TcpStream> {
+    BufReader::with_capacity(BUFFER, stream)
+}
+
+/// Without a limit of rustls' own on what it keeps: with its 64 KiB the last bytes of each of the codec's buffers would be
+/// a record and a write of their own.
+fn sealed(stream: impl Into<TlsStream<BufReader<TcpStream>>>) -> Transport {
+    let mut stream = stream.into();
+    match &mut stream {
+        TlsStream::Client(stream) => stream.get_mut().1.set_buffer_limit(None),
+        TlsStream::Server(stream) => stream.get_mut().1.set_buffer_limit(None),
+    }
+    Either::Right(stream)
 }
 
 /// Messages over a socket; with large buffers where a stream is to come, and with small ones where there are many.

@@ -25,7 +25,7 @@ pub(super) async fn serve(job: &Job) -> Result<(), Failure> {
     let acceptor = if job.tls { Some(TlsAcceptor::from(Identity::announced()?.server()?)) } else { None };
     say(&Said::Ready { port: listener.local_addr()?.port(), driver: None });
     if job.task == Task::Fan {
-        return fan(listener, job).await;
+        return fan(listener, job, acceptor.as_ref()).await;
     }
     let sink = match job.task {
         Task::Stream | Task::Connect => Some(Rc::new(RefCell::new(Sink::new(job)))),
@@ -80,10 +80,10 @@ async fn take(mut framed: Connection, sink: &RefCell<Sink>) -> Result<(), Failur
 }
 
 /// Feeds each message to each client; the codec's buffer is written when it is full.
-async fn fan(listener: TcpListener, job: &Job) -> Result<(), Failure> {
+async fn fan(listener: TcpListener, job: &Job, acceptor: Option<&TlsAcceptor>) -> Result<(), Failure> {
     let mut clients = Vec::with_capacity(job.clients);
     while clients.len() < job.clients {
-        let mut framed = framed(accepted(listener.accept().await?.0, None).await?, job);
+        let mut framed = framed(accepted(listener.accept().await?.0, acceptor).await?, job);
         if let Some(hello) = framed.next().await {
             framed.send(hello?.freeze()).await?;
         }

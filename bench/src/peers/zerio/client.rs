@@ -1,6 +1,7 @@
 //! zerio's clients, polled or on a thread.
 #![forbid(unsafe_code)]
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Barrier};
 use std::time::Instant;
 
@@ -18,8 +19,8 @@ use crate::script::{self, Arrivals, Course, Pace, Pinger, Way, kind};
 use crate::tls;
 use crate::wire;
 
-fn builder(job: &Job, id: &str) -> Result<Builder<Connect>, Failure> {
-    let builder = Client::connect(job.address()?, id)?.config(client_config(job));
+fn builder(job: &Job, address: SocketAddr, id: &str) -> Result<Builder<Connect>, Failure> {
+    let builder = Client::connect(address, id)?.config(client_config(job));
     if !job.tls {
         return Ok(builder);
     }
@@ -28,14 +29,14 @@ fn builder(job: &Job, id: &str) -> Result<Builder<Connect>, Failure> {
 
 fn start<H: Handler + Send + 'static>(job: &Job, handler: H) -> Result<Client, Failure> {
     let id = wire::id(0);
-    let client = builder(job, &id)?.handler(handler).start()?;
+    let client = builder(job, job.address()?, &id)?.handler(handler).start()?;
     say(&Said::Connected);
     Ok(client)
 }
 
 fn start_polled<H: Handler>(job: &Job, handler: H) -> Result<PolledClient<H>, Failure> {
     let id = wire::id(0);
-    let mut client = builder(job, &id)?.handler(handler).start_polled()?;
+    let mut client = builder(job, job.address()?, &id)?.handler(handler).start_polled()?;
     let begun = Instant::now();
     while !client.is_connected() {
         client.poll()?;
@@ -220,8 +221,7 @@ pub(super) fn connect(job: &Job) -> Result<Outcome, Failure> {
     let mut due = Instant::now();
     loop {
         let id = wire::id(connected as usize);
-        let client = Client::connect(bare::at(address, connected), &id)?.config(client_config(job));
-        let mut client = client.start_polled()?;
+        let mut client = builder(job, bare::at(address, connected), &id)?.start_polled()?;
         while !client.is_connected() {
             client.poll()?;
         }
