@@ -73,8 +73,8 @@ pub(crate) struct Bench {
     /// Write a page with pictures here, in HTML that needs no network; its plots can be held against each other
     #[arg(long, value_name = "FILE")]
     pub(crate) report: Option<PathBuf>,
-    /// Write the report's plots of latency into this folder too, each as an SVG file
-    #[arg(long, value_name = "DIR", requires = "report")]
+    /// Write the report's plots of latency into this folder, each as an SVG file
+    #[arg(long, value_name = "DIR")]
     pub(crate) plots: Option<PathBuf>,
     /// One short round of each: shows that all of it works, and measures nothing worth quoting
     #[arg(long)]
@@ -100,7 +100,7 @@ pub(crate) struct Grid {
     #[arg(
         long = "grid",
         value_name = "FOLDER",
-        conflicts_with_all = ["wait", "driver", "drive", "only", "pin", "smoke", "json", "report"]
+        conflicts_with_all = ["wait", "driver", "drive", "only", "pin", "smoke", "json", "report", "plots"]
     )]
     pub(crate) folder: Option<PathBuf>,
     /// From one burst to the next
@@ -139,7 +139,7 @@ pub(crate) struct Grid {
         long = "grid-host",
         value_name = "HOST:PORT",
         value_parser = address,
-        conflicts_with_all = ["wait", "driver", "drive", "only", "pin", "smoke", "json", "report"]
+        conflicts_with_all = ["wait", "driver", "drive", "only", "pin", "smoke", "json", "report", "plots"]
     )]
     pub(crate) host: Option<String>,
 }

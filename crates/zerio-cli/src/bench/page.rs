@@ -14,10 +14,13 @@ const STYLE: &str = include_str!("page.css");
 pub(super) fn pictures(report: &Report) -> impl Iterator<Item = (String, String)> {
     let decades = decades(&report.round_trip);
     report.round_trip.iter().map(move |line| {
-        let title = format!("round trip {}", line_title(line));
+        let title = format!("Round trip, {}", line_title(line));
         let words: Vec<&str> = title.split(|c: char| !c.is_ascii_alphanumeric()).collect();
         let words: Vec<&str> = words.into_iter().filter(|word| !word.is_empty()).collect();
-        (words.join("-").to_lowercase() + ".svg", plot::alone(&picture(line, decades.clone()), STYLE))
+        (
+            words.join("-").to_lowercase() + ".svg",
+            plot::alone(&picture(line, decades.clone()), &escaped(&title), STYLE),
+        )
     })
 }
 

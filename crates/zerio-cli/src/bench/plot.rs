@@ -93,11 +93,24 @@ pub(super) fn percentiles(curves: &[(&str, &Curve)], decades: RangeInclusive<i32
     svg + "</svg>\n"
 }
 
-/// A picture as a file of its own, with the colours that it has from its page, and a ground of its own.
-pub(super) fn alone(svg: &str, style: &str) -> String {
-    let head = "<svg xmlns=\"http://www.w3.org/2000/svg\" ";
-    let style = format!("<style>\n{style}:root {{ background: var(--ground) }}\n</style>\n</svg>");
-    svg.replacen("<svg ", head, 1).replacen("</svg>", &style, 1)
+/// A picture as a file of its own, with what stands around it in a page: a title, a key, and the colours.
+pub(super) fn alone(svg: &str, title: &str, style: &str) -> String {
+    let (left, head) = (FRAME.0, 46.0);
+    let before = format!("<svg viewBox=\"0 0 {} {}\"", SIZE.0, SIZE.1);
+    let after = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 -{head} {} {}\"",
+        SIZE.0,
+        SIZE.1 + head
+    );
+    let foot = format!(
+        "<text class=\"title\" x=\"{left}\" y=\"-26\">{title}</text>\n\
+         <text class=\"key zerio\" x=\"{left}\" y=\"-8\">zerio</text>\n\
+         <text class=\"key control\" x=\"{}\" y=\"-8\">- - bare sockets</text>\n\
+         <style>\n{style}:root {{ background: var(--ground) }}\ntext.title {{ fill: var(--text); font-weight: 600 }}\n\
+         text.key {{ fill: currentColor }}\n</style>\n</svg>",
+        left + 60.0
+    );
+    svg.replacen(&before, &after, 1).replacen("</svg>", &foot, 1)
 }
 
 /// A power of ten of microseconds, with its unit.
