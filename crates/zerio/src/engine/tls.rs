@@ -285,6 +285,8 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         self.conclude(Err(Failure::Ended(Reason::Tls(fault))));
         self.core.shared.slots[index].send.mark();
         if self.core.table.sessions[index].state == State::Draining {
+            // One whose connection is lost is read on, and may have no reason yet.
+            self.core.table.sessions[index].reason.get_or_insert(Reason::Tls(fault));
             self.go_on(index);
         } else {
             self.end(index, Reason::Tls(fault));

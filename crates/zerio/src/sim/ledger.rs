@@ -46,6 +46,8 @@ pub(super) struct Ledger {
     pub(super) connects_fail: bool,
     /// Everybody who is to be understood speaks TLS.
     pub(super) under_tls: bool,
+    /// Servers give tickets behind the handshake.
+    pub(super) tickets: bool,
     /// Clients that were turned away by an alert, until the end.
     turned_away: Vec<End>,
     /// What refused clients were told, until the end.
@@ -134,6 +136,7 @@ impl Ledger {
             handshake_timeout: Duration::ZERO,
             connects_fail: false,
             under_tls: false,
+            tickets: false,
             turned_away: Vec::new(),
             refusals: Vec::new(),
             limits: Limits::default(),

@@ -118,6 +118,10 @@ pub(super) fn storm_of(
 ) -> Result<Figures, Failure> {
     let mut storm = Storm::new(seed, tls);
     prepare(&mut storm.world);
+    #[cfg(feature = "tls")]
+    if let Some((server, _)) = &storm.world.tls {
+        storm.ledger.borrow_mut().tickets = server.gives_tickets();
+    }
     happen(storm, seed, steps)
 }
 

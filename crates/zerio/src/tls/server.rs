@@ -150,6 +150,12 @@ impl TlsServer {
         Handshake::server(config)
     }
 
+    /// Whether a client is told how to come again without a whole handshake.
+    #[cfg(feature = "sim")]
+    pub(crate) fn gives_tickets(&self) -> bool {
+        self.read().config.send_tls13_tickets > 0
+    }
+
     /// Whether somebody with this certificate may have this peer id.
     pub(crate) fn allows(&self, certificate: Option<&PeerCertificate>, id: &str) -> bool {
         let current = self.read();

@@ -5,9 +5,9 @@
 use super::{End, Ledger, Session};
 use crate::error::TlsFault;
 
-/// So many protected records are the handshake's, of the side that has connected and of the other: `Finished`, and all
-/// from `EncryptedExtensions` to `Finished`, then the tickets. rustls puts into one record what it says in one go.
-const SHAKES: [usize; 2] = [1, 2];
+/// So many protected records are the handshake's, of either side: all up to `Finished`. rustls puts into one record what
+/// it says in one go.
+const SHAKES: usize = 1;
 
 /// What a protected record has beside what it carries: its type, and the tag.
 const BESIDE: usize = 1 + 16;
@@ -87,6 +87,8 @@ impl Ledger {
 
     fn read_on(&mut self, end: End) {
         let from = self.session(end).reading.records;
+        // A server's tickets come right behind its handshake.
+        let shakes = SHAKES + usize::from(end.side == 1 && self.tickets);
         for record in self.net.records_sent(end, from) {
             let session = self.session(end);
             let reading = &mut session.reading;
@@ -98,7 +100,7 @@ impl Ledger {
                 continue;
             }
             reading.protected += 1;
-            if reading.protected <= SHAKES[end.side] {
+            if reading.protected <= shakes {
                 continue;
             }
             let carries = record.len.saturating_sub(BESIDE) as u64;

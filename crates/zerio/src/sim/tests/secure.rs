@@ -212,3 +212,27 @@ fn who_was_refused_already_was_refused_once_more_when_he_spoke_no_tls() {
     assert_eq!(server.handler().rejected, Some(Rejection::Refused(RefusalCode::ServerFull)));
     assert_eq!(server.counters().engine.refused, 1);
 }
+
+#[test]
+fn a_fault_of_tls_on_a_connection_that_was_lost_was_told_as_its_end() {
+    let by = credentials();
+    let (mut world, server) = secure_world_by(1, Config::default(), by.clone());
+    let mut peer = Peer::connect(&mut world, &server, &by.1);
+    for message in [&b"me"[..], b"an answer to this one cuts the way back", b"an answer to this one fails"] {
+        let record = peer.record(message);
+        assert_eq!(peer.far.try_write(&record).unwrap(), record.len());
+        let cuts = if message.ends_with(b"back") { 1000 } else { 0 };
+        world.set_faults(Faults { half_closes: cuts, ..Faults::none() });
+        world.run_for(Duration::from_millis(5));
+        world.set_faults(Faults::none());
+    }
+    assert!(server.handler().ended.is_none(), "it is read on");
+    for _ in 0..33 {
+        let mut empty = vec![0; OVERHEAD];
+        peer.keys.seal(Kind::Data, b"", &mut empty);
+        assert_eq!(peer.far.try_write(&empty).unwrap(), empty.len());
+    }
+    peer.far.shut_down();
+    assert!(world.run_until(LONG, || server.handler().ended.is_some()));
+    assert_eq!(server.handler().ended.unwrap().reason, Reason::Tls(TlsFault::EmptyRecords));
+}
