@@ -12,14 +12,17 @@ use common::raw::Raw;
 
 use super::*;
 
+/// Wakes a thread that is parked.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
 /// Runs a future without any runtime.
 pub fn alone<F: Future>(future: F) -> F::Output {
-    struct Unpark(Thread);
-    impl Wake for Unpark {
-        fn wake(self: Arc<Self>) {
-            self.0.unpark();
-        }
-    }
     let waker = Arc::new(Unpark(thread::current())).into();
     let (mut future, mut task) = (pin!(future), Context::from_waker(&waker));
     loop {
@@ -28,13 +31,6 @@ pub fn alone<F: Future>(future: F) -> F::Output {
             Poll::Pending => thread::park_timeout(PATIENCE),
         }
     }
-}
-
-/// Is never woken.
-struct Nobody;
-
-impl Wake for Nobody {
-    fn wake(self: Arc<Self>) {}
 }
 
 /// What comes within half of the time for which an engine sleeps if nothing happens.
@@ -101,7 +97,8 @@ ways! {
         connected(&mut server).await;
         let mut peer = client.peer();
         fill(&peer).await;
-        let nobody = Arc::new(Nobody);
+        // Whoever it wakes, what counts is how often it is kept.
+        let nobody = Arc::new(Unpark(thread::current()));
         let waker = nobody.clone().into();
         let mut task = Context::from_waker(&waker);
         let mut given_up = 0;
