@@ -17,7 +17,7 @@ use crate::run;
 
 const EXAMPLES: &str = "\
 Examples:
-  zerio-bench all                              everything, five rounds: about 25 minutes
+  zerio-bench all                              everything, five rounds: about twenty minutes
   zerio-bench all --smoke                      everything once, in less than a minute: does it work?
   zerio-bench all --only w1,w2 --rounds 9      round trips and streams, with more rounds
   zerio-bench all --peers bare,zerio           zerio beside its control alone

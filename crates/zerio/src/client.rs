@@ -308,8 +308,8 @@ pub(crate) fn explain(failure: Failure, address: SocketAddr, config: &Config) ->
 }
 
 /// A client that you drive: no thread runs, and everything happens inside [`poll`](PolledClient::poll),
-/// handlers included. Nobody else sends, so one way it is the fastest; it stays on the thread that made it. Dropping it stops it,
-/// as [`stop`](PolledClient::stop) does.
+/// handlers included. Nobody else sends, so one way it is the fastest; it stays on the thread that made it. Dropping
+/// it stops it, as [`stop`](PolledClient::stop) does.
 pub struct PolledClient<H: Handler> {
     polled: Polled<H>,
     target: Connect,

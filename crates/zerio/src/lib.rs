@@ -48,8 +48,8 @@
 //! Whoever reaches a server's port may come in under any id that is free, unless certificates are required (feature
 //! `tls`), or its [`admit`](Handler::admit) says otherwise, which sees the id, the address and the certificate. How many connections there may be from one address, how fast they
 //! may come, and how many may say nothing is for [`Config`] to bound; by default nothing but the number of sessions
-//! is. Whoever is refused hears why, as far as it can be told; each refusal is counted, and [`on_rejections`](Handler::on_rejections) tells of
-//! them at a rate that a log can bear.
+//! is. Whoever is refused hears why, as far as it can be told; each refusal is counted, and
+//! [`on_rejections`](Handler::on_rejections) tells of them at a rate that a log can bear.
 //!
 //! # Platforms
 //!

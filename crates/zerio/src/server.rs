@@ -407,8 +407,8 @@ pub(crate) fn refused_option(config: &Config, why: std::io::Error) -> Error {
 }
 
 /// A server that you drive: no thread runs, and everything happens inside [`poll`](PolledServer::poll),
-/// handlers included. Nobody else sends, so one way it is the fastest; it stays on the thread that made it. Dropping it stops it,
-/// as [`stop`](PolledServer::stop) does.
+/// handlers included. Nobody else sends, so one way it is the fastest; it stays on the thread that made it. Dropping
+/// it stops it, as [`stop`](PolledServer::stop) does.
 ///
 /// ```
 /// use zerio::{Client, Server};

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 
 use super::idle::SESSIONS;
 use super::plot;
-use super::report::{OneWayLine, Report, RoundTripLine};
+use super::report::{OneWayLine, Report, RoundTripLine, driven};
 
 const STYLE: &str = include_str!("page.css");
 
@@ -139,10 +139,7 @@ fn one_way(page: &mut String, lines: &[OneWayLine]) {
 }
 
 fn title(size: usize, drive: &str, wait: &str, driver: &str) -> String {
-    match drive {
-        "polled" => format!("{size} bytes, polled, {driver}"),
-        _ => format!("{size} bytes, {wait}, {driver}"),
-    }
+    format!("{size} bytes, {}, {driver}", driven(drive, wait))
 }
 
 fn start(size: usize, drive: &str, wait: &str, driver: &str) -> Vec<String> {

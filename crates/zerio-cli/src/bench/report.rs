@@ -286,10 +286,14 @@ fn table(heads: &str, narrow: bool) -> Table {
     table
 }
 
-/// The columns that every line begins with. Whoever polls has no wait strategy.
+/// The columns that every line begins with.
 fn start(size: usize, drive: &str, wait: &str, driver: &str) -> Vec<Cell> {
-    let driven = if drive == "polled" { drive } else { wait };
-    vec![number(size.to_string()), Cell::new(driven), Cell::new(driver)]
+    vec![number(size.to_string()), Cell::new(driven(drive, wait)), Cell::new(driver)]
+}
+
+/// How an engine is driven, in a word: whoever polls has no wait strategy.
+pub(super) fn driven<'a>(drive: &'a str, wait: &'a str) -> &'a str {
+    if drive == "polled" { drive } else { wait }
 }
 
 fn number(text: String) -> Cell {

@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures_sink::Sink;
-use tokio::task::coop::poll_proceed;
+use tokio::task::coop::{consume_budget, poll_proceed};
 
 use crate::counters::SessionCounters;
 use crate::error::SendError;
@@ -30,38 +30,15 @@ pub struct Peer {
     waiting: Option<(Bytes, Ticket)>,
 }
 
-/// The attempts of one send; dropped, it waits no more.
-struct Attempts<'a> {
+/// One send that waits for room; dropped, it waits no more.
+struct Waits<'a> {
     handle: &'a Handle,
-    /// After the first one.
-    ticket: Option<Ticket>,
+    ticket: Ticket,
 }
 
-impl Attempts<'_> {
-    fn poll(&mut self, task: &mut Context<'_>, message: &[u8]) -> Poll<Result<(), SendError>> {
-        // Where nothing ever waits, others shall have their turns all the same.
-        let budget = ready!(poll_proceed(task));
-        let first = match &mut self.ticket {
-            None => self.handle.try_send(message),
-            Some(_) => Err(SendError::Full),
-        };
-        let outcome = match first {
-            Err(SendError::Full) => {
-                let ticket = self.ticket.get_or_insert_default();
-                ready!(self.handle.poll_send(ticket, task, message))
-            }
-            outcome => outcome,
-        };
-        budget.made_progress();
-        Poll::Ready(outcome)
-    }
-}
-
-impl Drop for Attempts<'_> {
+impl Drop for Waits<'_> {
     fn drop(&mut self) {
-        if let Some(ticket) = &mut self.ticket {
-            self.handle.withdraw(ticket);
-        }
+        self.handle.withdraw(&mut self.ticket);
     }
 }
 
@@ -87,8 +64,15 @@ impl Peer {
     ///
     /// `TooLarge` or `Closed`. Nothing was sent.
     pub async fn send(&self, message: &[u8]) -> Result<(), SendError> {
-        let mut attempts = Attempts { handle: &self.handle, ticket: None };
-        poll_fn(|task| attempts.poll(task, message)).await
+        // Where nothing ever waits, others shall have their turns all the same.
+        consume_budget().await;
+        match self.handle.try_send(message) {
+            Err(SendError::Full) => {
+                let mut waits = Waits { handle: &self.handle, ticket: Ticket::default() };
+                poll_fn(|task| waits.handle.poll_send(&mut waits.ticket, task, message)).await
+            }
+            outcome => outcome,
+        }
     }
 
     /// Sends a message, or tells at once why not.
@@ -123,9 +107,7 @@ impl Peer {
 
     fn poll_waiting(&mut self, task: &mut Context<'_>) -> Poll<Result<(), SendError>> {
         let Some((message, ticket)) = &mut self.waiting else { return Poll::Ready(Ok(())) };
-        let budget = ready!(poll_proceed(task));
         let outcome = ready!(self.handle.poll_send(ticket, task, message));
-        budget.made_progress();
         self.waiting = None;
         Poll::Ready(outcome)
     }
@@ -135,12 +117,11 @@ impl Sink<Bytes> for Peer {
     type Error = SendError;
 
     fn poll_ready(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Result<(), SendError>> {
-        let sink = self.get_mut();
-        if sink.waiting.is_none() {
-            // What comes next needs not wait, and others shall have their turns all the same.
-            ready!(poll_proceed(task)).made_progress();
-        }
-        sink.poll_waiting(task)
+        // As in `send`: whoever feeds it asks here each time.
+        let budget = ready!(poll_proceed(task));
+        let outcome = ready!(self.get_mut().poll_waiting(task));
+        budget.made_progress();
+        Poll::Ready(outcome)
     }
 
     /// Where it is called though the sink was not ready, which is against the rules of a `Sink`, it says `Full`.

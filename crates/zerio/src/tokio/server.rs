@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::task::{self, Poll};
 
 use futures_core::Stream;
+use tokio::task::coop::consume_budget;
 
 use super::Peer;
 use super::inbox::{Event, Events, Inbox};
@@ -131,7 +132,12 @@ impl Sender {
     ///
     /// `UnknownPeer`, `TooLarge` or `Closed`. Nothing was sent.
     pub async fn send(&self, id: &str, message: &[u8]) -> Result<(), SendError> {
-        self.peer(id)?.send(message).await
+        consume_budget().await;
+        // Only who waits needs a handle, which allocates.
+        match self.0.try_send(id, message) {
+            Err(SendError::Full) => self.peer(id)?.send(message).await,
+            outcome => outcome,
+        }
     }
 
     /// Sends a message to a peer, or tells at once why not.

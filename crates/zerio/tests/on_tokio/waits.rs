@@ -77,20 +77,6 @@ ways! {
         assert_eq!(client.address(), server.local_addr());
     }
 
-    fn a_start_that_was_dropped_as_it_connected_went_on(case) {
-        let hole = tokio::task::spawn_blocking(Hole::new).await.unwrap();
-        let tasks = tokio::runtime::Handle::current().metrics();
-        let before = tasks.num_alive_tasks();
-        let client = zerio::Client::connect(hole.address, "a").unwrap().config(case.config());
-        assert!(tokio::time::timeout(Duration::from_millis(20), client.start_tokio()).await.is_err());
-        soon(async {
-            while tasks.num_alive_tasks() > before {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        })
-        .await;
-    }
-
     fn a_send_that_was_given_up_left_its_waker_behind(case) {
         let mut server = serve(case.tight());
         let client = connect(&server, "a", case.tight()).await.unwrap();
@@ -143,12 +129,21 @@ ways! {
         let mut server = serve(case.config());
         let client = connect(&server, "a", case.config()).await.unwrap();
         connected(&mut server).await;
+        // By itself, by id, and as a sink: none goes on for ever.
+        let mut peer = client.peer();
+        let by_id = poll_fn(|task| {
+            let unpaused = |_: &usize| pin!(server.send("a", b"x")).poll(task).map(Result::unwrap).is_ready();
+            Poll::Ready((0..COUNT).take_while(unpaused).count())
+        });
+        assert!(by_id.await < COUNT, "a thousand sends by id without a pause");
+        let ready = poll_fn(|task| {
+            let unpaused = |_: &usize| Pin::new(&mut peer).poll_ready(task).map(Result::unwrap).is_ready();
+            Poll::Ready((0..COUNT).take_while(unpaused).count())
+        });
+        assert!(ready.await < COUNT, "a sink that is ready a thousand times without a pause");
         let sent = poll_fn(|task| {
-            let mut sent = 0;
-            while sent < COUNT && pin!(client.send(b"x")).poll(task).map(Result::unwrap).is_ready() {
-                sent += 1;
-            }
-            Poll::Ready(sent)
+            let unpaused = |_: &usize| pin!(client.send(b"x")).poll(task).map(Result::unwrap).is_ready();
+            Poll::Ready((0..COUNT).take_while(unpaused).count())
         });
         let sent = sent.await;
         assert!(sent < COUNT, "a thousand sends without a pause");
@@ -180,5 +175,26 @@ ways! {
         assert!(connect(&server, "a", case.config()).await.is_err());
         assert!(matches!(server.next().await, Some(Event::EngineFailed { .. })));
         assert!(matches!(server.stop().await.failure, Some(EngineFailure::HandlerPanicked(_))));
+    }
+}
+
+/// Where the engine has a thread, it is none of the runtime's tasks.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_start_that_was_dropped_as_it_connected_went_on() {
+    for runtime in [on_one_thread(), on_threads()] {
+        run(runtime, DriverKind::Poll, async |case: Case| {
+            let hole = tokio::task::spawn_blocking(Hole::new).await.unwrap();
+            let tasks = tokio::runtime::Handle::current().metrics();
+            let before = tasks.num_alive_tasks();
+            let client = zerio::Client::connect(hole.address, "a").unwrap().config(case.config());
+            assert!(tokio::time::timeout(Duration::from_millis(20), client.start_tokio()).await.is_err());
+            soon(async {
+                while tasks.num_alive_tasks() > before {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            })
+            .await;
+        });
     }
 }
