@@ -105,6 +105,7 @@ conformance! {
     closing_gives_back_what_was_never_handed_over,
     a_reused_slot_hears_nothing_of_its_predecessor,
     a_wait_is_a_bound,
+    who_connects_between_turns_that_are_far_apart_waits_for_few_of_them,
     a_wait_ends_early_for_bytes,
     a_wait_ends_early_for_a_wake_up_from_another_thread,
     a_wake_up_before_the_wait_ends_it,

@@ -118,6 +118,9 @@ pub(crate) trait Driver: Sized {
     /// Ends a session: what is in flight completes, then comes `Closed`.
     fn close(&mut self, id: SlotId);
 
+    /// It has been long since the last turn: the next one is to ask the kernel for everything.
+    fn catch_up(&mut self) {}
+
     /// Hands requests to the kernel and appends completions to `done`. Waits at most `wait` for the
     /// first one, or for a wake-up. An error ends the engine.
     fn turn(&mut self, wait: Duration, done: &mut Vec<Completion<Self::Socket>>) -> io::Result<()>;

@@ -301,6 +301,22 @@ const PROBES: u8 = 3;
 #[cfg(target_os = "linux")]
 const CLOSE: u8 = 7;
 
+/// What the kernel tells in so many bytes of its account: older ones know less. Linux before 5.4 says nothing of the
+/// peer's window, and there a window that is zero for want of a word would pass every dead link for a peer without room.
+#[cfg(target_os = "linux")]
+fn flow_of(info: &libc::tcp_info, len: usize) -> Flow {
+    let tells_window = len >= std::mem::offset_of!(libc::tcp_info, tcpi_snd_wnd) + size_of::<u32>();
+    let (unacked, unsent) = (info.tcpi_unacked, info.tcpi_notsent_bytes);
+    let shut = tells_window && info.tcpi_snd_wnd == 0;
+    match (unacked, unsent) {
+        _ if info.tcpi_state == CLOSE => Flow::Gone,
+        (0, 0) => Flow::Settled,
+        // What had no room was either held back, or sent and dropped over there.
+        _ if (unacked == 0 || shut) && info.tcpi_probes < PROBES => Flow::Closed,
+        _ => Flow::Moving,
+    }
+}
+
 #[cfg(target_os = "linux")]
 impl Direct {
     /// Why the connection is no more, where nobody else has been told of it. It is told once.
@@ -340,14 +356,7 @@ impl Direct {
         if outcome != 0 {
             return Err(io::Error::last_os_error());
         }
-        let (unacked, unsent) = (info.tcpi_unacked, info.tcpi_notsent_bytes);
-        Ok(match (unacked, unsent) {
-            _ if info.tcpi_state == CLOSE => Flow::Gone,
-            (0, 0) => Flow::Settled,
-            // What had no room was either held back, or sent and dropped over there.
-            _ if (unacked == 0 || info.tcpi_snd_wnd == 0) && info.tcpi_probes < PROBES => Flow::Closed,
-            _ => Flow::Moving,
-        })
+        Ok(flow_of(&info, len as usize))
     }
 
     /// After how long without an acknowledgement the connection is dead; `None` for the system's own.
@@ -366,6 +375,23 @@ impl Direct {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_kernel_that_knows_no_window_was_taken_for_a_peer_without_room() {
+        // SAFETY: `tcp_info` is integers only, for which zero is a value.
+        let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
+        (info.tcpi_unacked, info.tcpi_notsent_bytes) = (3, 10);
+        let window = std::mem::offset_of!(libc::tcp_info, tcpi_snd_wnd);
+        // Just without it, and just with it.
+        assert_eq!(flow_of(&info, window), Flow::Moving);
+        assert_eq!(flow_of(&info, window + 4), Flow::Closed);
+        info.tcpi_snd_wnd = 1;
+        assert_eq!(flow_of(&info, window + 4), Flow::Moving);
+        // What is held back tells it, too.
+        info.tcpi_unacked = 0;
+        assert_eq!(flow_of(&info, window), Flow::Closed);
+    }
 
     fn options() -> Options {
         Options {

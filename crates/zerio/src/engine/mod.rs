@@ -47,6 +47,9 @@ use publish::Publisher;
 use streams::Streams;
 
 /// How long accepting rests after it failed, as for want of descriptors: trying again at once would
+/// Turns that are further apart, as those of a program that polls now and then, are no spinning.
+const FAR_APART: Duration = Duration::from_micros(100);
+
 /// fail again, at the cost of everybody. And the longest that it waits for a slot.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 
@@ -214,6 +217,9 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         if self.done.is_empty() {
             self.driver.turn(Duration::ZERO, &mut self.done)?;
             self.done.reverse();
+        }
+        if now.since(self.core.now) > FAR_APART {
+            self.driver.catch_up();
         }
         work += self.done.len();
         while let Some(completion) = self.done.pop() {

@@ -4,8 +4,9 @@
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use super::network::Site;
+use super::network::{Network, Site};
 use super::rig::*;
+use crate::driver::Completion;
 
 pub(super) fn a_wait_is_a_bound<D: Site>() {
     let mut rig = Rig::<D>::new(1);
@@ -18,6 +19,27 @@ pub(super) fn a_wait_is_a_bound<D: Site>() {
         assert!(rig.done.is_empty());
         assert!(start.elapsed() < wait + DEADLINE);
     }
+}
+
+/// A driver that looks at some things in few turns only, because turns that do not wait follow each other, is told when
+/// they do not.
+pub(super) fn who_connects_between_turns_that_are_far_apart_waits_for_few_of_them<D: Site>() {
+    const FEW: usize = 8;
+    let mut rig = Rig::<D>::new(2);
+    let _peer = rig.session(id(0, 1));
+    let span = rig.span(16);
+    rig.driver.receive(id(0, 1), span);
+    let address = rig.listen();
+    rig.driver.accept();
+    for _ in 0..3 {
+        rig.turn(Duration::ZERO);
+    }
+    let _client = D::On::connect(address).unwrap();
+    for _ in 0..FEW {
+        rig.driver.catch_up();
+        rig.turn(Duration::ZERO);
+    }
+    assert!(matches!(rig.done[..], [Completion::Accepted(Ok(_))]), "{}: {:?}", D::NAME, rig.done);
 }
 
 /// The wait of a test that must end early, and sees that it was over before this is.
