@@ -78,8 +78,9 @@ pub(crate) struct SendPath {
     message_max: usize,
     /// The engine looks at the ring in each of its turns: nobody need tell it.
     watched: Promise,
-    /// Odd while the ring was found full and has not been half empty since.
+    /// Odd while the ring was found full, by a frame of so many bytes, and has not had room again.
     stuck: Cursor,
+    wanted: Cursor,
     /// Where sessions speak TLS: what stands between the ring and the kernel. It is the pump's, and only apart because
     /// the pump fills its line.
     #[cfg(feature = "tls")]
@@ -115,6 +116,7 @@ impl SendPath {
             message_max,
             watched: Promise::default(),
             stuck: Cursor::default(),
+            wanted: Cursor::default(),
             #[cfg(feature = "tls")]
             sealed: None,
         }
@@ -218,7 +220,7 @@ impl SendPath {
         match self.ring.place(committed, (HEADER + len) as u64) {
             Some(start) => Ok((committed, start)),
             None => {
-                if self.note_full() {
+                if self.note_full(len) {
                     self.bell.ring(self.index);
                 }
                 Err(self.count_full())
@@ -326,7 +328,7 @@ impl SendPath {
         if let Some(start) = self.ring.place(committed, (HEADER + len) as u64) {
             return Ok((committed, start));
         }
-        let news = self.note_full();
+        let news = self.note_full(len);
         self.ring.word().let_go(committed);
         if news {
             // The mark of an earlier message may stand, and be taken at this very moment: who takes it after this
@@ -351,9 +353,11 @@ impl SendPath {
         Err(SendError::Full)
     }
 
-    /// For a thread that may write to the ring: there is no room. Tells whether that is news for the engine.
+    /// For a thread that may write to the ring: there is no room for a message of this length. Tells whether that is
+    /// news for the engine.
     #[cold]
-    fn note_full(&self) -> bool {
+    fn note_full(&self, len: usize) -> bool {
+        self.wanted.set((HEADER + len) as u64);
         let stuck = self.stuck.observe();
         let news = is_even(stuck);
         if news {

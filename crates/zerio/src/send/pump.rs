@@ -139,6 +139,10 @@ impl SendPath {
             self.bell.mark(self.index);
             return Ok(());
         };
+        if let Some(kind) = pump.failed {
+            // A direct send has found out, and the kernel tells of a reset once: the driver would hear of something else.
+            return Err(kind);
+        }
         if !batched {
             match self.pump_direct(&mut pump) {
                 Pumped::All => return Ok(()),
@@ -231,13 +235,22 @@ impl SendPath {
         }
     }
 
-    /// For the holder of the pump flag: takes the note of a full ring back, when it is half empty.
+    /// For the holder of the pump flag: takes the note of a full ring back, when it is half empty and has room for what
+    /// it had none for.
     #[inline]
     fn unstick(&self, pump: &Pump) {
         let stuck = self.stuck.observe();
-        if !is_even(stuck) && self.ring.in_use(&pump.reader) <= self.ring.capacity() / 2 {
+        if !is_even(stuck) && self.ring.in_use(&pump.reader) <= self.roomy() {
             self.stuck.publish(stuck + 1);
         }
+    }
+
+    /// With so many bytes in use, or fewer, the frame that found no room has some, wherever the ring's end lies: it skips
+    /// less than its own length there, and less than a block is acked and not yet released.
+    #[cold]
+    fn roomy(&self) -> u64 {
+        let (capacity, wanted) = (self.ring.capacity(), self.wanted.own());
+        (capacity - capacity / 16).saturating_sub(2 * wanted).min(capacity / 2)
     }
 
     /// Whether all that was accepted has been taken by the kernel.

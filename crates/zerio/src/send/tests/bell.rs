@@ -119,6 +119,27 @@ fn what_was_committed_behind_a_greeting_is_sent_with_it() {
     world.path.disconnect();
 }
 
+#[test]
+fn a_batch_asked_the_driver_to_send_on_a_connection_that_a_direct_send_had_found_dead() {
+    for batched in [false, true] {
+        let mut world = World::new();
+        let (_ours, theirs) = with_socket(&world);
+        drop(theirs);
+        assert!(world.bell.fall_asleep());
+        // On some systems the first only brings the reset.
+        wait_for(|| {
+            let _ = world.send(b"x");
+            world.path.pump.try_take().is_some_and(|pump| pump.failed.is_some())
+        });
+        let failed = world.path.pump.try_take().unwrap().failed;
+        let _ = world.send(b"y");
+        let outcome = world.path.pump(ID, &mut world.driver, batched);
+        assert_eq!(outcome.map_err(Some), Err(failed), "batched: {batched}");
+        assert!(world.driver.requests.is_empty(), "batched: {batched}");
+        world.path.disconnect();
+    }
+}
+
 /// Only a pair of Unix's is full at once and stays so: TCP goes on moving bytes to the other side.
 #[cfg(unix)]
 #[test]
@@ -179,6 +200,24 @@ fn a_full_ring_is_stuck_until_it_is_half_empty() {
 }
 
 #[test]
+fn a_ring_that_was_half_empty_and_had_no_room_for_a_long_message_was_not_stuck() {
+    const LONG: usize = 1500 - HEADER;
+    let mut world = World::new();
+    world.send(&[0; LONG]).unwrap();
+    world.send(&[1; LONG]).unwrap();
+    assert_eq!(world.send(&[2; LONG]), Err(SendError::Full));
+    world.pump().unwrap();
+    // Less than half of it is in use, and the end of the ring is in the way.
+    world.complete(1200);
+    assert_eq!(world.send(&[2; LONG]), Err(SendError::Full));
+    assert_eq!(world.path.stuck(), Some(1), "it has been since the first");
+    world.pump().unwrap();
+    world.complete(1800);
+    assert_eq!(world.path.stuck(), None);
+    world.send(&[2; LONG]).unwrap();
+}
+
+#[test]
 fn a_new_session_of_the_slot_is_not_stuck() {
     let mut world = World::new();
     world.fill();
@@ -191,6 +230,6 @@ fn a_new_session_of_the_slot_is_not_stuck() {
 fn a_ring_that_was_emptied_while_a_sender_found_it_full_is_not_stuck() {
     let world = World::new();
     // The sender's note comes after the last completion: no other would take it back.
-    assert!(world.path.note_full());
+    assert!(world.path.note_full(LEN));
     assert_eq!(world.path.stuck(), None);
 }
