@@ -366,8 +366,11 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         let session = &mut self.core.table.sessions[index];
         let slot = &self.core.shared.slots[index];
         let paused = slot.requests.bits() & request::PAUSE != 0;
-        if session.paused && !paused {
-            session.paused = false;
+        let resumed = session.paused && !paused;
+        session.paused = paused;
+        #[cfg(feature = "tls")]
+        let resumed = resumed || self.core.has_more(index);
+        if resumed {
             self.go_on(index);
         } else {
             session.paused = paused;
@@ -421,6 +424,11 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         let session = &self.core.table.sessions[index];
         let wants = matches!(session.state, State::Handshaking | State::Open | State::Draining);
         if !wants || session.receiving || session.paused || session.ended || session.awaiting {
+            return;
+        }
+        #[cfg(feature = "tls")]
+        if self.core.has_more(index) {
+            // It is marked, and goes on when the others have had their turn.
             return;
         }
         let frame = framer::frame_len(self.buffers[index].bytes(&self.region), self.core.limits.message_max);

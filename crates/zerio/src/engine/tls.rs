@@ -22,6 +22,10 @@ use crate::wire::RefusalFrame;
 /// No more can be said before there are keys.
 pub(super) const TURNED_DOWN: [u8; 7] = [21, 3, 3, 0, 2, 2, 49];
 
+/// After so many records that carried messages of the protocol the other sessions have their turn. New keys take some
+/// microseconds, where a record of data takes less than one, and a full buffer can have thousands of key updates.
+const PROTOCOL_PER_TURN: u32 = 32;
+
 /// What an engine's sessions are under TLS.
 pub(super) struct Layers {
     side: Side,
@@ -47,6 +51,8 @@ struct Opened {
     ended: bool,
     /// What is wrong, to be told when all before it has been handled.
     fault: Option<TlsFault>,
+    /// There are more records, for another turn.
+    more: bool,
 }
 
 /// What belongs to a handshake, or changes keys, may allocate, and no storm takes that for a fault.
@@ -95,6 +101,12 @@ impl Core {
     pub(super) fn is_cut_off(&self, index: usize) -> bool {
         let layer = self.layers.as_ref().map(|layers| &layers.sessions[index]);
         matches!(layer, Some(Layer::Open(opened)) if !opened.ended)
+    }
+
+    /// Whether more has come than was opened in this turn.
+    pub(super) fn has_more(&self, index: usize) -> bool {
+        let layer = self.layers.as_ref().map(|layers| &layers.sessions[index]);
+        matches!(layer, Some(Layer::Open(opened)) if opened.more)
     }
 
     /// For a session that has nothing else to say: whether it says that it ends, and is to be asked again then.
@@ -187,7 +199,7 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         send.seal(|sealed| sealed.open(established.keys));
         self.core.shared.slots[index].send.mark();
         let (inbound, certificate) = (established.inbound, established.certificate);
-        let opened = Opened { inbound, certificate, ended: false, fault: None };
+        let opened = Opened { inbound, certificate, ended: false, fault: None, more: false };
         sessions[index] = Layer::Open(Box::new(opened));
         self.open_records(index)
     }
@@ -195,9 +207,16 @@ impl<D: Driver, H: Handler> Engine<D, H> {
     fn open_records(&mut self, index: usize) -> Result<(), TlsFault> {
         let Some(layers) = &mut self.core.layers else { return Ok(()) };
         let Layer::Open(opened) = &mut layers.sessions[index] else { return Ok(()) };
-        let Opened { inbound, ended, fault, .. } = &mut **opened;
+        let Opened { inbound, ended, fault, more, .. } = &mut **opened;
         let send = &self.core.shared.slots[index].send;
+        let mut protocol = 0;
+        *more = false;
         while !*ended && fault.is_none() {
+            if protocol == PROTOCOL_PER_TURN {
+                *more = true;
+                send.mark();
+                return Ok(());
+            }
             let mut news = News::None;
             let opened = self.buffers[index].open(&self.region, |area, at| {
                 let Some(piece) = inbound.open(area, at)? else { return Ok(None) };
@@ -219,6 +238,7 @@ impl<D: Driver, H: Handler> Engine<D, H> {
                 News::None => {}
                 News::End => *ended = true,
                 News::Messages(_) => {
+                    protocol += 1;
                     let answer = |message| {
                         send.seal(|sealed| match (message, sealed.keys()) {
                             (Message::KeyUpdate { asked }, Some(keys)) => {

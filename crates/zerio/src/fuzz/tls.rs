@@ -47,15 +47,27 @@ struct Speaker {
     strange: bool,
     /// or can't: a record was not said as it was made.
     over: bool,
-    /// So many records in a row carry nothing.
+    /// So many records in a row carry nothing, and so many new keys have come with no data between them.
     empty: usize,
+    updates: usize,
 }
 
 impl Speaker {
     fn new(tls: TlsClient) -> Speaker {
         let (heard, unsaid, said) = (Vec::new(), Vec::new(), Vec::new());
         let (handshake, keys) = (None, None);
-        Speaker { tls, handshake, keys, heard, unsaid, said, strange: false, over: false, empty: 0 }
+        Speaker {
+            tls,
+            handshake,
+            keys,
+            heard,
+            unsaid,
+            said,
+            strange: false,
+            over: false,
+            empty: 0,
+            updates: 0,
+        }
     }
 
     /// Begins a handshake, or goes on with it.
@@ -85,7 +97,7 @@ impl Speaker {
     fn say_sealed(&mut self, plain: &[u8]) {
         let Some(record) = self.seal(Kind::Data, plain) else { return };
         self.unsaid.extend(record);
-        self.empty = if plain.is_empty() { self.empty + 1 } else { 0 };
+        (self.empty, self.updates) = if plain.is_empty() { (self.empty + 1, self.updates) } else { (0, 0) };
         self.strange |= self.empty > 32;
         if !self.over {
             self.said.extend_from_slice(plain);
@@ -162,6 +174,9 @@ impl Voice for Speaker {
                 if let Some(keys) = &mut self.keys {
                     assert_eq!(keys.renew(&mut update), Ok(update.len()));
                     self.unsaid.extend(update);
+                    // More may be too many, where no data stood between them.
+                    self.updates += 1;
+                    self.strange |= self.updates > 32;
                 }
             }
         }

@@ -10,6 +10,10 @@ const EMPTY_MAX: u32 = 32;
 /// So many tickets may come in a session; servers give one to four.
 const TICKETS_MAX: u32 = 32;
 
+/// So many key updates may come one after the other with no data between them: as many as rustls and BoringSSL bear
+/// (`kMaxKeyUpdates`).
+const KEY_UPDATES_MAX: u32 = 32;
+
 /// The longest message of the protocol that is understood after the handshake, header included.
 const MESSAGE_MAX: usize = 1 << 14;
 
@@ -26,6 +30,7 @@ pub(crate) struct Inbound {
     /// Messages of the protocol that are not yet whole, or not yet asked for.
     messages: Vec<u8>,
     empty: u32,
+    updates: u32,
     tickets: u32,
 }
 
@@ -63,7 +68,7 @@ pub(crate) enum Message {
 
 impl Inbound {
     pub(crate) fn new(opener: Opener) -> Inbound {
-        Inbound { opener, messages: Vec::new(), empty: 0, tickets: 0 }
+        Inbound { opener, messages: Vec::new(), empty: 0, updates: 0, tickets: 0 }
     }
 
     /// Opens the record that begins at `area[at..]`; see [`Opener::open`].
@@ -81,7 +86,7 @@ impl Inbound {
             Kind::Handshake => (0, News::Messages(opened.plain)),
         };
         match news {
-            News::None if plain > 0 => self.empty = 0,
+            News::None if plain > 0 => (self.empty, self.updates) = (0, 0),
             // A warning brings nothing either.
             News::None => {
                 self.empty += 1;
@@ -113,7 +118,10 @@ impl Inbound {
         let Some(body) = self.messages.get(4..end) else { return Ok(None) };
         let message = match (kind, body) {
             // Its record has no other message behind it: that would be under the old key.
-            (KEY_UPDATE, [asked @ (0 | 1)]) if self.messages.len() == end => {
+            (KEY_UPDATE, [asked @ (0 | 1)])
+                if self.messages.len() == end && self.updates < KEY_UPDATES_MAX =>
+            {
+                self.updates += 1;
                 Message::KeyUpdate { asked: *asked == 1 }
             }
             (NEW_SESSION_TICKET, ticket) if self.tickets < TICKETS_MAX => {
@@ -169,6 +177,28 @@ mod tests {
         open(between.0, between.1)?;
         open(Kind::Data, b"")?;
         open(Kind::Data, b"")
+    }
+
+    /// What comes of so many key updates, and then data, and one more.
+    fn after_updates(count: u32) -> Result<(), TlsFault> {
+        let mut inbound = Inbound::new(Opener::new(0, &secrets()).unwrap());
+        let mut update = || {
+            inbound.keep(&[KEY_UPDATE, 0, 0, 1, 0])?;
+            assert_eq!(inbound.next_message()?, Some(Message::KeyUpdate { asked: false }));
+            Ok(())
+        };
+        (0..count).try_for_each(|_| update())?;
+        let (mut sealer, mut record) = (Sealer::new(0, &secrets()).unwrap(), vec![0; 1 + OVERHEAD]);
+        sealer.seal(Kind::Data, b"x", &mut record);
+        inbound.open(&mut record, 0)?;
+        inbound.keep(&[KEY_UPDATE, 0, 0, 1, 0])?;
+        inbound.next_message().map(drop)
+    }
+
+    #[test]
+    fn key_updates_without_data_came_without_end() {
+        assert_eq!(after_updates(KEY_UPDATES_MAX), Ok(()));
+        assert_eq!(after_updates(KEY_UPDATES_MAX + 1), Err(TlsFault::Unexpected));
     }
 
     #[test]
