@@ -276,7 +276,7 @@ pub(crate) const SEALED_BYTES: usize = SEALED_RECORDS * (16_384 + 22) + 64;
 pub(crate) const SEALED_RECORD_MAX: usize = 5 + 16_384 + 256;
 
 /// What the fixed tables cost for each slot, in bytes, at the most; a test holds it against the types.
-pub(crate) const TABLES_PER_SLOT: usize = 4096;
+pub(crate) const TABLES_PER_SLOT: usize = 6144;
 
 /// The most connections that a limit on them may allow.
 const CONNECTIONS_LIMIT: usize = 1_000_000;

@@ -53,5 +53,6 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         if let Role::Server(server) = &self.core.role {
             server.directory.leave_all(server.engine);
         }
+            self.core.table.forget_all();
     }
 }

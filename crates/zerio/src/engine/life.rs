@@ -301,6 +301,9 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         session.announced = true;
         self.core.begin_looking();
         self.core.shared.tallies.connected.add(1);
+        if let Role::Server(_) = self.core.role {
+            self.core.table.make_known(index);
+        }
         #[cfg(feature = "tracing")]
         crate::trace::connected(&peer, self.core.table.sessions[index].address);
         if !self.silent {
@@ -426,6 +429,7 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         self.driver.close(session.id);
     }
 
+        self.core.table.forget(index);
     /// The kernel has nothing of the session any more: its end is announced, and its slot is free.
     pub(super) fn closed(&mut self, index: usize) {
         let undelivered = self.core.shared.slots[index].send.left();

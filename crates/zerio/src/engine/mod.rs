@@ -564,6 +564,9 @@ impl Core {
         self.alarm = self.alarm.min(when);
     }
 
+        if let Some(id) = self.table.find(peer) {
+            return Ok((None, id));
+        }
     /// The handler's view of a session, outside of `on_message`.
     fn context(&mut self, index: usize) -> Context<'_> {
         Context::new(self, index, true)

@@ -286,12 +286,17 @@ mod tests {
         let per_slot = size_of::<Slot>()
             + size_of::<Session>()
             + size_of::<Buffer>()
-            + 2 * directory::BYTES_PER_SESSION
+            // Of a hash table for twice as many as there can be, up to so many places for each.
+            + 5 * (directory::BYTES_PER_SESSION + table::BYTES_PER_SESSION)
+            + size_of::<(PeerId, crate::error::Undelivered)>()
             // Where others read its counters: this, and what the publisher knows of it.
             + size_of::<crate::send::observed::Observed>()
             + 512
             + 4 * size_of::<crate::driver::Completion<Socket>>()
-            + size_of::<(Socket, SocketAddr)>();
+            + size_of::<(Socket, SocketAddr)>()
+            // What a driver knows of a connection, and what stands between ring and kernel under TLS: not as much.
+            + 256
+            + 1024;
         assert!(per_slot <= crate::config::TABLES_PER_SLOT, "{per_slot} bytes");
     }
 }

@@ -1,8 +1,17 @@
-//! The fixed table of an engine's sessions: which slots are free.
+//! The fixed table of an engine's sessions: which slots are free, and which has a peer's session.
 #![forbid(unsafe_code)]
 
+use std::hash::{BuildHasher, RandomState};
+
+use hashbrown::HashTable;
+
 use super::{Session, State};
+use crate::driver::SlotId;
 use crate::time::Time;
+
+/// What one place among the known costs.
+#[cfg(test)]
+pub(crate) const BYTES_PER_SESSION: usize = size_of::<u32>() + 1;
 
 #[derive(Debug)]
 pub(crate) struct Table {
@@ -10,13 +19,22 @@ pub(crate) struct Table {
     free: Vec<u32>,
     /// How many are in their handshake.
     handshaking: usize,
+    /// The slots of those that a server's handler may name by their ids. The directory has them too, for every thread and
+    /// so under a lock; and to take a lock waits for all that was written before. A message for each of a hundred
+    /// peers is written to memory that no cache has, and with a lock before each one such wait came after the other.
+    known: HashTable<u32>,
+    /// Peers choose their ids, so where an id stands is another in each table.
+    hasher: RandomState,
 }
 
 impl Table {
     pub(crate) fn new(slots: usize) -> Table {
         let sessions = (0..slots as u32).map(Session::free).collect();
         // The lowest slots are taken first: their memory has been touched already.
-        Table { sessions, free: (0..slots as u32).rev().collect(), handshaking: 0 }
+        let free = (0..slots as u32).rev().collect();
+        // As in the directory: with so much room it never grows.
+        let known = HashTable::with_capacity(2 * slots + 16);
+        Table { sessions, free, handshaking: 0, known, hasher: RandomState::new() }
     }
 
     /// A session begins, in a slot that was taken.
@@ -35,6 +53,34 @@ impl Table {
         session.state = state;
         #[cfg(feature = "tracing")]
         session.trace();
+    }
+
+    /// A session is found by its peer's id, which no other of this table has.
+    pub(crate) fn make_known(&mut self, index: usize) {
+        let Table { sessions, known, hasher, .. } = self;
+        let hash_of = |slot: &u32| hasher.hash_one(sessions[*slot as usize].peer.as_bytes());
+        known.insert_unique(hash_of(&(index as u32)), index as u32, hash_of);
+    }
+
+    /// It is not found any more.
+    pub(crate) fn forget(&mut self, index: usize) {
+        let hash = self.hasher.hash_one(self.sessions[index].peer.as_bytes());
+        if let Ok(entry) = self.known.find_entry(hash, |&slot| slot as usize == index) {
+            entry.remove();
+        }
+    }
+
+    /// Nobody is.
+    pub(crate) fn forget_all(&mut self) {
+        self.known.clear();
+    }
+
+    /// The session of a peer that is known.
+    #[inline]
+    pub(crate) fn find(&self, peer: &str) -> Option<SlotId> {
+        let is_it = |slot: &u32| self.sessions[*slot as usize].peer.as_bytes() == peer.as_bytes();
+        let slot = self.known.find(self.hasher.hash_one(peer.as_bytes()), is_it)?;
+        Some(self.sessions[*slot as usize].id)
     }
 
     /// How many sessions are in their handshake.
@@ -92,6 +138,7 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::PeerId;
 
     #[test]
     fn a_slot_is_one_sessions_at_a_time() {
@@ -103,5 +150,37 @@ mod tests {
         table.give_back(a);
         assert!(table.take(|index| index != a).is_none(), "a slot that can't be used yet stays");
         assert_eq!(table.take(|_| true), Some(a));
+    }
+
+    #[test]
+    fn a_session_is_found_by_its_id_while_it_is_known() {
+        let mut table = Table::new(3);
+        for index in 0..3 {
+            table.sessions[index].peer = PeerId::new(&format!("peer-{index}")).unwrap();
+            table.make_known(index);
+        }
+        assert_eq!(table.find("peer-1"), Some(table.sessions[1].id));
+        assert_eq!(table.find("peer-3"), None);
+        table.forget(1);
+        table.forget(1);
+        assert_eq!(table.find("peer-1"), None);
+        // Another session of the same peer, in another slot.
+        table.sessions[0].peer = PeerId::new("peer-1").unwrap();
+        table.forget_all();
+        table.make_known(0);
+        assert_eq!((table.find("peer-1"), table.find("peer-2")), (Some(table.sessions[0].id), None));
+    }
+
+    #[test]
+    fn what_peers_are_known_by_never_grows() {
+        let mut table = Table::new(64);
+        let room = table.known.capacity();
+        for number in 0..100_000 {
+            let index = number * 7 % 64;
+            table.forget(index);
+            table.sessions[index].peer = PeerId::new(&format!("peer-{number}")).unwrap();
+            table.make_known(index);
+        }
+        assert_eq!((table.known.len(), table.known.capacity()), (64, room));
     }
 }

@@ -126,10 +126,10 @@ fn the_bill_can_be_printed() {
         "65536 KiB  send rings, 64 slots",
         "16384 KiB  receive buffers",
         "129 KiB  handshakes",
-        "256 KiB  tables",
+        "384 KiB  tables",
         "0 KiB  addresses",
-        "82305 KiB  in all",
-        "0 KiB  of it pinned, 82305 KiB not",
+        "82433 KiB  in all",
+        "0 KiB  of it pinned, 82433 KiB not",
     ] {
         assert!(text.contains(line), "{line:?} in\n{text}");
     }
