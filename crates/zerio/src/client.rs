@@ -65,7 +65,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`Error::BadPeerId`]; [`Error::Resolve`] where the address is none.
+    /// [`Error::BadPeerId`]; [`Error::Resolve`] where the address is none; [`Error::System`] where there is no thread to ask
+    /// on.
     pub fn connect<A>(address: A, id: &str) -> Result<Builder<Connect>, Error>
     where
         A: ToSocketAddrs + fmt::Debug + Send + 'static,
@@ -74,9 +75,9 @@ impl Client {
         let text = format!("{address:?}");
         let resolved = thread::within(RESOLVE_TIMEOUT, move || {
             address.to_socket_addrs().map(|addresses| addresses.collect::<Vec<_>>())
-        });
+        })?;
         let why = match resolved {
-            Some(Ok(addresses)) if !addresses.is_empty() => {
+            Ok(addresses) if !addresses.is_empty() => {
                 return Ok(Builder::new(Connect {
                     addresses,
                     peer,
@@ -84,9 +85,8 @@ impl Client {
                     tls: None,
                 }));
             }
-            Some(Ok(_)) => std::io::ErrorKind::NotFound.into(),
-            Some(Err(why)) => why,
-            None => std::io::ErrorKind::TimedOut.into(),
+            Ok(_) => std::io::ErrorKind::NotFound.into(),
+            Err(why) => why,
         };
         Err(Error::Resolve { address: text, why })
     }

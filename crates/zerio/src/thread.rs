@@ -6,7 +6,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
@@ -461,12 +461,18 @@ pub(crate) fn await_outcome(outcome: &Receiver<Outcome>) -> Option<Outcome> {
 /// deadline of its own.
 pub(crate) fn within<T: Send + 'static>(
     bound: Duration,
-    resolve: impl FnOnce() -> T + Send + 'static,
-) -> Option<T> {
+    resolve: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<io::Result<T>, Error> {
     let (sender, receiver) = sync_channel(1);
     let thread = std::thread::Builder::new().name("zerio-resolve".into());
-    thread.spawn(move || drop(sender.send(resolve()))).ok()?;
-    receiver.recv_timeout(bound).ok()
+    let spawned = thread.spawn(move || drop(sender.send(resolve())));
+    spawned.map_err(|why| Error::System { what: "a thread", why })?;
+    Ok(receiver.recv_timeout(bound).unwrap_or_else(|why| {
+        Err(match why {
+            RecvTimeoutError::Timeout => io::ErrorKind::TimedOut.into(),
+            RecvTimeoutError::Disconnected => io::Error::other("the resolver panicked"),
+        })
+    }))
 }
 
 /// The life of an engine's thread.
@@ -562,6 +568,18 @@ pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_resolver_that_panicked_had_taken_too_long() {
+        let panics = within(Duration::from_secs(60), || -> io::Result<()> { panic!("on purpose") });
+        assert_eq!(panics.unwrap().unwrap_err().kind(), io::ErrorKind::Other);
+        let hangs = within(Duration::from_millis(1), || {
+            std::thread::sleep(Duration::from_secs(5));
+            Ok(())
+        });
+        assert_eq!(hangs.unwrap().unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert!(within(Duration::from_secs(60), || Ok(())).unwrap().is_ok());
+    }
 
     #[test]
     fn one_engine_of_several_that_had_to_fall_back_went_untold() {

@@ -79,11 +79,17 @@ impl<D: Driver, H: Handler> Engine<D, H> {
     /// get the time to read why.
     pub(super) fn make_room(&mut self) {
         let free = self.core.table.free();
-        let crowded = self.core.table.handshaking() >= self.core.limits.handshakes_max;
+        // Who waits for his older session to end has said who he is.
+        let silent = self.core.table.handshaking() - self.core.awaiting.len();
+        let crowded = silent >= self.core.limits.handshakes_max;
         if free > SPARE_SLOTS / 2 && !crowded {
             return;
         }
-        if let Some(index) = self.core.table.soonest(|session| session.state == State::Handshaking) {
+        let in_handshake = |session: &Session| session.state == State::Handshaking;
+        let silent = self.core.table.soonest(|session| in_handshake(session) && !session.awaiting);
+        // He has to go where nobody else can, and a slot is wanted.
+        let anybody = || if crowded { None } else { self.core.table.soonest(in_handshake) };
+        if let Some(index) = silent.or_else(anybody) {
             self.core.shared.tallies.refused_silent.add(1);
             self.refuse(index, RefusalCode::ServerFull);
         }

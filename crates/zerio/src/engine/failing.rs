@@ -26,6 +26,8 @@ impl<D: Driver, H: Handler> Engine<D, H> {
 
     /// The driver has failed: every session ends now. What it had in flight counts as not taken.
     pub(crate) fn end_without_driver(&mut self, kind: io::ErrorKind) {
+        // What it had told and nobody has heard yet is of sessions that end here.
+        self.done.clear();
         self.core.stopping = true;
         self.turn_away();
         for index in 0..self.core.table.sessions.len() {
@@ -51,8 +53,8 @@ impl<D: Driver, H: Handler> Engine<D, H> {
             self.lighten(address);
         }
         if let Role::Server(server) = &self.core.role {
+            self.core.table.forget_all();
             server.directory.leave_all(server.engine);
         }
-            self.core.table.forget_all();
     }
 }

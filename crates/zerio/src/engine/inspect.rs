@@ -55,11 +55,13 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         }
         let handshaking = |session: &&crate::session::Session| session.state == State::Handshaking;
         let (counted, most) = (self.core.table.handshaking(), self.core.limits.handshakes_max);
+        // Who waits for an older session to end has said who he is.
+        let silent = counted - self.core.awaiting.len();
         match self.core.table.sessions.iter().filter(handshaking).count() {
             there if there != counted => {
                 Some(format!("{there} are in their handshake, {counted} are counted"))
             }
-            there if there > most => Some(format!("{there} are in their handshake, {most} may be")),
+            _ if silent > most => Some(format!("{silent} are in their handshake, {most} may be")),
             _ => None,
         }
     }

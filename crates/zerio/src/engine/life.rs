@@ -235,7 +235,9 @@ impl<D: Driver, H: Handler> Engine<D, H> {
                     let _ = make_request(&server.directory.engines[old.engine], old.id, request::REPLACE, 0);
                 }
                 self.core.table.sessions[index].awaiting = true;
-                self.core.awaiting += 1;
+                self.core.awaiting.push_back(index as u32);
+                // The older one may have left since it was looked up.
+                self.core.departures = 0;
             }
             Verdict::Refused(code, text) => {
                 self.conclude(Err(Failure::Refused(code, text)));
@@ -299,11 +301,11 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         session.peer = peer;
         session.deadline = Time::NEVER;
         session.announced = true;
-        self.core.begin_looking();
-        self.core.shared.tallies.connected.add(1);
         if let Role::Server(_) = self.core.role {
             self.core.table.make_known(index);
         }
+        self.core.begin_looking();
+        self.core.shared.tallies.connected.add(1);
         #[cfg(feature = "tracing")]
         crate::trace::connected(&peer, self.core.table.sessions[index].address);
         if !self.silent {
@@ -312,13 +314,25 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         }
     }
 
-    /// Sessions that waited for their id try again.
+    /// Sessions that wait for their id try again, when some session has left since they did.
     pub(super) fn retry_awaiting(&mut self) {
-        for index in 0..self.core.table.sessions.len() {
-            if std::mem::take(&mut self.core.table.sessions[index].awaiting) {
-                self.core.awaiting -= 1;
-                self.go_on(index);
-            }
+        let Role::Server(server) = &self.core.role else { return };
+        let departures = server.directory.departures();
+        if departures == self.core.departures {
+            return;
+        }
+        for _ in 0..self.core.awaiting.len() {
+            let Some(index) = self.core.awaiting.pop_front() else { break };
+            self.core.table.sessions[index as usize].awaiting = false;
+            self.go_on(index as usize);
+        }
+        self.core.departures = departures;
+    }
+
+    /// A session that may wait for its id does not any more.
+    fn stop_awaiting(&mut self, index: usize) {
+        if std::mem::take(&mut self.core.table.sessions[index].awaiting) {
+            self.core.awaiting.retain(|&other| other as usize != index);
         }
     }
 
@@ -340,11 +354,9 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         }
         session.reason.get_or_insert(reason);
         session.stuck = None;
-        if std::mem::take(&mut session.awaiting) {
-            self.core.awaiting -= 1;
-        }
+        self.stop_awaiting(index);
         if let Reason::BadFrame(_) = reason {
-            session.muted = true;
+            self.core.table.sessions[index].muted = true;
             self.core.shared.tallies.bad_frames.add(1);
         }
         self.core.table.go_to(index, State::Draining);
@@ -415,10 +427,9 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         session.reason.get_or_insert(reason);
         session.deadline = Time::NEVER;
         session.stuck = None;
-        if std::mem::take(&mut session.awaiting) {
-            self.core.awaiting -= 1;
-        }
+        self.stop_awaiting(index);
         self.core.table.go_to(index, State::Closing);
+        self.core.table.forget(index);
         let session = &self.core.table.sessions[index];
         let send = &self.core.shared.slots[index].send;
         send.close();
@@ -429,7 +440,6 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         self.driver.close(session.id);
     }
 
-        self.core.table.forget(index);
     /// The kernel has nothing of the session any more: its end is announced, and its slot is free.
     pub(super) fn closed(&mut self, index: usize) {
         let undelivered = self.core.shared.slots[index].send.left();
@@ -540,10 +550,8 @@ impl<D: Driver, H: Handler> Engine<D, H> {
                 State::Free | State::Closing => {}
             }
         }
-        self.look_for_patience();
         self.tell_untold(self.core.now);
-        let next = self.core.table.next_alarm().min(self.core.untold.next_alarm());
-        self.core.alarm = next.min(self.core.look_at);
+        self.core.alarm = self.core.table.next_alarm().min(self.core.untold.next_alarm());
     }
 
     /// It was stopped, and goes on stopping until it is finished.

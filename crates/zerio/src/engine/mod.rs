@@ -3,6 +3,7 @@
 //! engine; time is a parameter. How sessions begin and end is in [`life`].
 #![forbid(unsafe_code)]
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,10 +47,10 @@ use admission::Untold;
 use publish::Publisher;
 use streams::Streams;
 
-/// How long accepting rests after it failed, as for want of descriptors: trying again at once would
 /// Turns that are further apart, as those of a program that polls now and then, are no spinning.
 const FAR_APART: Duration = Duration::from_micros(100);
 
+/// How long accepting rests after it failed, as for want of descriptors: trying again at once would
 /// fail again, at the cost of everybody. And the longest that it waits for a slot.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 
@@ -93,12 +94,16 @@ pub(crate) struct Core {
     now: Time,
     /// When some session's deadline may be.
     alarm: Time,
-    /// When sessions whose peers may have no room are looked at; `NEVER` while there is none.
+    /// When sessions whose peers may have no room are looked at, `NEVER` while there is none; from which slot on; and
+    /// whether there was one so far.
     look_at: Time,
+    look_from: usize,
+    look_found: bool,
     /// When accepting goes on; `NEVER` while it is on, or off for good.
     accept_at: Time,
-    /// Sessions that wait for an older one with their id to end.
-    awaiting: usize,
+    /// Sessions that wait for an older one with their id to end, and how many had left when they last tried.
+    awaiting: VecDeque<u32>,
+    departures: u64,
     streams: Streams,
     untold: Untold,
     /// Present where its sessions speak TLS.
@@ -179,8 +184,11 @@ impl<D: Driver, H: Handler> Engine<D, H> {
             now: Time::from_nanos(0),
             alarm: Time::NEVER,
             look_at: Time::NEVER,
+            look_from: 0,
+            look_found: false,
             accept_at: Time::NEVER,
-            awaiting: 0,
+            awaiting: VecDeque::with_capacity(slots),
+            departures: 0,
             streams,
             untold: Untold::new(),
             #[cfg(feature = "tls")]
@@ -210,6 +218,9 @@ impl<D: Driver, H: Handler> Engine<D, H> {
     /// One run of the duty cycle, without waiting. Tells how much work it did. An error is the driver's,
     /// and the engine's end.
     pub(crate) fn turn(&mut self, now: Time) -> io::Result<usize> {
+        if now.since(self.core.now) > FAR_APART {
+            self.driver.catch_up();
+        }
         self.core.now = now;
         // What is marked already was not by this engine's handler, whose sends are served in the turn that made them.
         let mut work = self.serve_marked();
@@ -217,9 +228,6 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         if self.done.is_empty() {
             self.driver.turn(Duration::ZERO, &mut self.done)?;
             self.done.reverse();
-        }
-        if now.since(self.core.now) > FAR_APART {
-            self.driver.catch_up();
         }
         work += self.done.len();
         while let Some(completion) = self.done.pop() {
@@ -229,11 +237,14 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         if now >= self.core.alarm {
             self.expire();
         }
+        if now >= self.core.look_at {
+            self.look_for_patience();
+        }
         if now >= self.core.accept_at {
             self.core.accept_at = Time::NEVER;
             self.driver.accept();
         }
-        if self.core.awaiting > 0 {
+        if !self.core.awaiting.is_empty() {
             self.retry_awaiting();
         }
         while let Some((socket, address)) = self.inbox().take() {
@@ -358,10 +369,15 @@ impl<D: Driver, H: Handler> Engine<D, H> {
             let reason = session.lost.map_or(Reason::Replaced, Reason::Connection);
             return self.abort(index, reason);
         }
-        if requests & request::DISCONNECT != 0 && session.state == State::Open {
-            session.muted = true;
+        if requests & request::DISCONNECT != 0 && session.announced && !session.told_to_end {
+            (session.told_to_end, session.muted) = (true, true);
             slot.requests.change(session.id.generation, 0, request::PAUSE);
-            self.end(index, Reason::Disconnected);
+            match session.lost {
+                // Nobody hears what may still come.
+                Some(kind) => return self.abort(index, Reason::Connection(kind)),
+                None if session.state == State::Open => self.end(index, Reason::Disconnected),
+                None => self.go_on(index),
+            }
         }
         let session = &mut self.core.table.sessions[index];
         let slot = &self.core.shared.slots[index];
@@ -372,8 +388,6 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         let resumed = resumed || self.core.has_more(index);
         if resumed {
             self.go_on(index);
-        } else {
-            session.paused = paused;
         }
         let session = &self.core.table.sessions[index];
         if session.state == State::Closing || session.lost.is_some() {
@@ -413,6 +427,11 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         if let (Err(fault), false) = (unsealed, session.paused) {
             return self.fail_tls(index, fault);
         }
+        #[cfg(feature = "tls")]
+        if self.core.has_more(index) {
+            // It is marked, and goes on when the others have had their turn.
+            return;
+        }
         if session.ended && !session.paused && !session.awaiting {
             return self.heard_the_end(index);
         }
@@ -424,11 +443,6 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         let session = &self.core.table.sessions[index];
         let wants = matches!(session.state, State::Handshaking | State::Open | State::Draining);
         if !wants || session.receiving || session.paused || session.ended || session.awaiting {
-            return;
-        }
-        #[cfg(feature = "tls")]
-        if self.core.has_more(index) {
-            // It is marked, and goes on when the others have had their turn.
             return;
         }
         let frame = framer::frame_len(self.buffers[index].bytes(&self.region), self.core.limits.message_max);
@@ -551,6 +565,9 @@ impl Core {
     /// A peer's session, and which other engine has it if it is not this one's.
     fn find(&self, peer: &str) -> Result<(Option<Arc<Shared>>, SlotId), SendError> {
         let Role::Server(server) = &self.role else { return Err(SendError::UnknownPeer) };
+        if let Some(id) = self.table.find(peer) {
+            return Ok((None, id));
+        }
         let entry = server.directory.look_up(peer)?;
         let elsewhere = entry.engine != server.engine;
         Ok((elsewhere.then(|| server.directory.engines[entry.engine].clone()), entry.id))
@@ -564,9 +581,6 @@ impl Core {
         self.alarm = self.alarm.min(when);
     }
 
-        if let Some(id) = self.table.find(peer) {
-            return Ok((None, id));
-        }
     /// The handler's view of a session, outside of `on_message`.
     fn context(&mut self, index: usize) -> Context<'_> {
         Context::new(self, index, true)

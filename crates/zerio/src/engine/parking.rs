@@ -53,11 +53,11 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         }
         core.shared.tallies.parks.add(1);
         let stop = core.shared.stopping.get() && !core.stopping;
-        let looks_again = core.awaiting > 0 || watching;
+        let looks_again = !core.awaiting.is_empty() || watching;
         Some(match (stop || self.inboxes[self.own].is_filled(), looks_again) {
             (true, _) => Duration::ZERO,
             (false, true) => LOOK_AGAIN,
-            (false, false) => core.alarm.min(core.accept_at).since(now).min(longest),
+            (false, false) => core.alarm.min(core.accept_at).min(core.look_at).since(now).min(longest),
         })
     }
 

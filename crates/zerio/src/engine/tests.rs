@@ -35,6 +35,9 @@ impl Told {
 /// A handler that takes twice as long as any deadline over each message, and then does what it says.
 #[derive(Default)]
 struct Slow {
+    heard: Vec<Vec<u8>>,
+    /// What is to happen when it hears of an end.
+    panics: bool,
     ended: Vec<Reason>,
     rejected: Vec<Rejection>,
 }
@@ -42,6 +45,7 @@ struct Slow {
 impl Handler for Slow {
     fn on_message(&mut self, peer: &mut Context<'_>, message: &[u8]) {
         pass(2 * LIMIT);
+        self.heard.push(message.to_vec());
         match message {
             b"disconnect" => peer.disconnect(),
             b"fill" => while peer.send(&[0; 1000]).is_ok() {},
@@ -52,6 +56,7 @@ impl Handler for Slow {
 
     fn on_disconnected(&mut self, _: &mut Context<'_>, why: &Disconnection) {
         self.ended.push(why.reason);
+        assert!(!self.panics, "on purpose");
     }
 
     fn on_rejected(&mut self, _: SocketAddr, why: &Rejection) {
@@ -252,6 +257,7 @@ fn a_peer_that_reads_just_in_time_again_and_again_is_not_cut_and_one_that_does_n
     assert_eq!(engine.handler.ended, [Reason::SlowPeer]);
 }
 
+mod ends;
 #[cfg(loom)]
 mod models;
 mod streams;

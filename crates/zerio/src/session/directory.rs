@@ -9,6 +9,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use super::Shared;
 use super::gate::Gate;
 use crate::config::Config;
+use crate::cursor::Tally;
 use crate::driver::SlotId;
 use crate::error::SendError;
 use crate::wire::PeerId;
@@ -19,6 +20,8 @@ pub(crate) const BYTES_PER_SESSION: usize = size_of::<(PeerId, Entry)>() + 1;
 
 pub(crate) struct Directory {
     entries: RwLock<HashMap<PeerId, Entry>>,
+    /// How often somebody left, from one on: who waits for that need not look into the table.
+    departures: Tally,
     /// All engines of the server, in order.
     pub(crate) engines: Vec<Arc<Shared>>,
     /// Who may connect at all.
@@ -58,7 +61,9 @@ impl Directory {
     pub(crate) fn new(engines: Vec<Arc<Shared>>, config: &Config) -> Directory {
         let sessions_max = config.sessions_max;
         let entries = RwLock::new(HashMap::with_capacity(2 * sessions_max + 16));
-        Directory { entries, engines, gate: Gate::new(config), sessions_max }
+        let departures = Tally::default();
+        departures.add(1);
+        Directory { entries, departures, engines, gate: Gate::new(config), sessions_max }
     }
 
     /// Enters a session under its id, which from here on counts among `sessions_max`. `welcome` is called in
@@ -97,12 +102,20 @@ impl Directory {
         let mut entries = self.write();
         if entries.get(peer).is_some_and(|entry| entry.is(engine, id)) {
             entries.remove(peer);
+            self.departures.add(1);
         }
     }
 
     /// Takes all sessions of an engine out, which has ended.
     pub(crate) fn leave_all(&self, engine: usize) {
-        self.write().retain(|_, entry| entry.engine != engine);
+        let mut entries = self.write();
+        entries.retain(|_, entry| entry.engine != engine);
+        self.departures.add(1);
+    }
+
+    /// Another number than before where an id has become free since.
+    pub(crate) fn departures(&self) -> u64 {
+        self.departures.get()
     }
 
     #[inline]

@@ -192,6 +192,8 @@ pub(crate) struct Session {
     pub(crate) paused: bool,
     /// What still comes is not handed to the handler.
     pub(crate) muted: bool,
+    /// Somebody has asked for its end, and the engine has seen that.
+    pub(crate) told_to_end: bool,
     /// The peer has sent its last byte.
     pub(crate) ended: bool,
     /// The peer has been told that nothing more comes.
@@ -241,6 +243,7 @@ impl Session {
             receiving: false,
             paused: false,
             muted: false,
+            told_to_end: false,
             ended: false,
             shut_down: false,
             announced: false,
