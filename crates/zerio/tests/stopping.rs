@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::io::ErrorKind;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -88,15 +89,18 @@ matrix! {
         let report = server.stop();
         let why = log.wait_disconnected("deaf");
         assert_eq!(why.reason, Reason::Stopped);
-        let (read, read_bytes) = deaf.rest();
+        let (end, (read, read_bytes)) = deaf.rest_and_how();
         let left = why.undelivered;
         assert!(left.messages > 0);
         let told = (read.len() as u64 + left.messages, read_bytes as u64 + left.bytes);
         if case.takes_sends_whole() {
-            // How much of a cancelled send was taken nobody tells: all of it counts as left.
-            assert!(messages <= told.0 && bytes <= told.1, "{messages} {bytes} {told:?}");
+            // How much of a cancelled send was taken nobody tells: all of it counts as left. It is cancelled by a reset,
+            // and what was not read before that is lost.
+            assert!(end.is_ok() || end.is_err_and(|why| why.kind() == ErrorKind::ConnectionReset));
+            assert!(read.len() as u64 <= messages && read_bytes as u64 <= bytes);
             assert_eq!(report.delivered, 100 + messages - left.messages);
         } else {
+            end.unwrap();
             assert_eq!(told, (messages, bytes));
             assert_eq!(report.delivered, 100 + read.len() as u64);
         }

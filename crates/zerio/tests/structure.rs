@@ -63,7 +63,7 @@ const NARROWED: [(&str, &[&str], &str); 3] = [
 ];
 
 /// The files in which `unsafe` may stand.
-const UNSAFE: [&str; 18] = [
+const UNSAFE: [&str; 21] = [
     "counters/map.rs",
     "cursor.rs",
     "cursor/barrier.rs",
@@ -72,9 +72,12 @@ const UNSAFE: [&str; 18] = [
     "driver/rio/model/count.rs",
     "driver/rio/model/memory.rs",
     "driver/rio/model/tests.rs",
+    "driver/rio/refusals.rs",
+    "driver/rio/settle.rs",
     "driver/rio/table.rs",
     "driver/rio/windows.rs",
     "driver/rio/windows/control.rs",
+    "driver/rio/windows/operation.rs",
     "driver/rio/windows/winsock.rs",
     "driver/socket.rs",
     "driver/uring.rs",

@@ -8,17 +8,18 @@
 //!
 //! - **One thread** makes the driver, turns it and drops it. Of the table only the waker leaves it.
 //! - **Sums**: a request queue holds one receive and one send, so the completion queue holds twice as many as
-//!   there are slots. A slot has its next socket only after the last one's requests have been dequeued.
+//!   there are slots, and one more for each that can be refused at a time (`refusals.rs`). A slot has its next socket only after the last one's requests have been dequeued.
 //! - **Defer, then commit**: a turn defers each request and then commits what its queue has, once for each
 //!   way: the last request without `RIO_MSG_DEFER` would complete "much slower than other requests"
 //!   (mswsock/nc-mswsock-lpfn_riosend). What was asked for and not handed over by a turn is not the kernel's.
 //! - **Arm, then look again**: before it waits, a turn asks to be told, and looks into the queue once more.
+//! - **No plain calls**: a socket that was made for Registered I/O gets nothing but options and its end past its
+//!   request queue, as it may refuse all else (`Table::socket`).
 //! - **Closing is a join**: `closesocket` makes what is outstanding complete, and the session's end comes after
 //!   the last of it. Memory is deregistered when nothing is outstanding, or else never, on purpose.
 //!
-//! Accepting and connecting are plain non-blocking `accept` and `connect`, told of by `WSAEventSelect` in the
-//! wait that also hears of completions (`windows/control.rs` has why not by `AcceptEx` and `ConnectEx`). One of the
-//! files with `unsafe`.
+//! Accepting and connecting go by `AcceptEx` and `ConnectEx`, told of in the wait that also hears of completions
+//! (`windows/control.rs` has why). One of the files with `unsafe`.
 #![allow(unsafe_code)]
 
 use std::io::{self, ErrorKind};
@@ -34,6 +35,8 @@ use crate::region::{Region, Span};
 
 #[cfg(any(test, feature = "rio-model"))]
 pub(crate) mod model;
+mod refusals;
+mod settle;
 mod status;
 pub(crate) mod table;
 #[cfg(test)]
@@ -41,9 +44,10 @@ mod tests;
 #[cfg(windows)]
 pub(crate) mod windows;
 
+use refusals::Refusals;
 use table::{
-    BufferId, COMMIT_ONLY, COMPLETIONS_MAX, CORRUPT, CompletionQueue, DEFER, Limits, Outcome, Piece,
-    RequestQueue, Table, Way,
+    Asked, BufferId, COMMIT_ONLY, COMPLETIONS_MAX, CORRUPT, CompletionQueue, DEFER, Limits, Outcome, Piece,
+    RequestQueue, Table, Way, Woken,
 };
 
 /// What a session may have outstanding: the engine asks for no more.
@@ -56,15 +60,15 @@ const TAKEN: usize = 64;
 /// come or are being made, which takes a system call.
 const SKIMS: u32 = 64;
 
-/// How long, and in how many rounds of nothing, a dropped driver waits for the kernel to let go.
-const SETTLE: Duration = Duration::from_millis(50);
-const SETTLE_ROUNDS: u32 = 40;
+/// How long a wait is at most where the completion queue did not promise to tell.
+const ASK_AGAIN: Duration = Duration::from_millis(1);
 
 pub(crate) struct Rio<T: Table> {
     region: Arc<Region>,
     table: ManuallyDrop<T>,
     /// Of the region, `REGISTRATION_MAX` bytes each but for the last.
     registered: Vec<BufferId>,
+    refusals: Refusals,
     completions: CompletionQueue,
     /// It was asked to tell, and has not told.
     armed: bool,
@@ -122,16 +126,19 @@ impl<T: Table> Driver for Rio<T> {
     fn new(region: Arc<Region>, slots: usize) -> io::Result<Self> {
         // The sum of the limits of all request queues that can exist at a time.
         let size = slots.saturating_mul((LIMITS.receives + LIMITS.sends) as usize);
+        let size = size.saturating_add(refusals::PLACES);
         let size = u32::try_from(size).ok().filter(|&size| size <= COMPLETIONS_MAX);
         let why = "more sessions than one completion queue can serve; take more engines";
         let too_many = || io::Error::new(ErrorKind::InvalidInput, why);
         let size = size.ok_or_else(too_many)?;
-        let mut table = T::open(slots)?;
+        let refusals = Refusals::new(slots as u32)?;
+        let mut table = T::open(slots + refusals::PLACES)?;
         let completions = table.create_completion_queue(size, true)?;
         let mut driver = Rio {
             region,
             table: ManuallyDrop::new(table),
             registered: Vec::new(),
+            refusals,
             completions,
             armed: false,
             outstanding: 0,
@@ -146,6 +153,7 @@ impl<T: Table> Driver for Rio<T> {
         };
         // Where this fails, dropping the driver deregisters what it has.
         driver.register()?;
+        driver.refusals.register(&mut *driver.table)?;
         Ok(driver)
     }
 
@@ -166,7 +174,7 @@ impl<T: Table> Driver for Rio<T> {
 
     fn connect(&mut self, id: SlotId, address: SocketAddr, options: &Options) -> io::Result<()> {
         let socket = self.table.socket(address)?;
-        socket::prepare(&socket, options)?;
+        socket::set_options(&socket, options)?;
         let started = self.table.connect(id.index, &socket, address);
         let connection = self.install(id, socket);
         connection.connecting = true;
@@ -183,8 +191,8 @@ impl<T: Table> Driver for Rio<T> {
     }
 
     fn refuse(&mut self, socket: Socket, last_words: &[u8]) {
-        // It has no request queue yet, and is a socket like any other.
-        socket::refuse(socket, last_words);
+        let begun = self.refusals.say(&mut *self.table, self.completions, socket, last_words);
+        self.outstanding += usize::from(begun);
     }
 
     /// None: what may be done with the socket besides is "to set and query socket options, issue IOCTLs and
@@ -245,8 +253,7 @@ impl<T: Table> Driver for Rio<T> {
                 return Ok(());
             }
         }
-        let woken = self.table.wait(wait)?;
-        self.armed &= !woken.completions;
+        let woken = self.wait(wait)?;
         if woken.control {
             self.accept_ready = true;
             self.control(done);
@@ -405,9 +412,15 @@ impl<T: Table> Rio<T> {
     /// Asks the completion queue to tell. It has told of all that it was asked before, so nothing is lost with that.
     fn arm(&mut self) -> io::Result<()> {
         self.table.reset_told(self.completions);
-        self.table.notify(self.completions)?;
-        self.armed = true;
+        self.armed = self.table.notify(self.completions)? == Asked::Anew;
         Ok(())
+    }
+
+    /// Waits; where nobody has promised to tell of completions, no longer than until the queue is to be asked again.
+    fn wait(&mut self, bound: Duration) -> io::Result<Woken> {
+        let woken = self.table.wait(if self.armed { bound } else { bound.min(ASK_AGAIN) })?;
+        self.armed &= !woken.completions;
+        Ok(woken)
     }
 
     /// Takes what has completed.
@@ -428,34 +441,42 @@ impl<T: Table> Rio<T> {
 
     /// Books one completion of the kernel's.
     fn complete(&mut self, outcome: Outcome, done: &mut Vec<Completion<Socket>>) -> io::Result<()> {
-        let (id, way, span) = self.take_back(outcome)?;
+        let Some((id, way, span)) = self.take_back(outcome)? else { return Ok(()) };
+        let connection = &self.connections[id.index as usize];
         let result = match (outcome.status, outcome.bytes as usize) {
             (status::SUCCESS, bytes) if bytes > span.len() => Err(ErrorKind::InvalidData.into()),
             // A receive of nothing is the peer's end. A send of nothing is no success.
             (status::SUCCESS, 0) if way == Way::Send => Err(ErrorKind::WriteZero.into()),
             (status::SUCCESS, bytes) => Ok(bytes),
+            // Not by us: "the socket is closed locally or remotely" (mswsock/nc-mswsock-lpfn_rioreceive).
+            (status, _) if status::is_cancelled(status) && connection.socket.is_some() => {
+                Err(ErrorKind::ConnectionReset.into())
+            }
             (status, _) => Err(status::error(status)),
         };
         done.push(way.completion(id, span, result));
-        let connection = &self.connections[id.index as usize];
         if connection.closing && !connection.queued && !connection.is_with_kernel() {
             self.end(id, done);
         }
         Ok(())
     }
 
-    /// Takes back what one completion is of. There is none without its request, nor a stale one, as a slot ends when
+    /// Takes back what one completion is of, a session's if it is. There is none without its request, nor a stale one, as a slot ends when
     /// nothing of it is outstanding: the queue that says otherwise is lost, and so is the count of what is left.
-    fn take_back(&mut self, outcome: Outcome) -> io::Result<(SlotId, Way, Span)> {
+    fn take_back(&mut self, outcome: Outcome) -> io::Result<Option<(SlotId, Way, Span)>> {
         let (index, way) = whose(outcome.request_context);
-        let connection = self.connections.get_mut(index as usize).ok_or_else(corrupt)?;
+        let Some(connection) = self.connections.get_mut(index as usize) else {
+            self.refusals.said(&mut *self.table, index, way)?;
+            self.outstanding -= 1;
+            return Ok(None);
+        };
         let id = SlotId { index, generation: connection.generation };
         if u64::from(id.generation) != outcome.socket_context {
             return Err(corrupt());
         }
         let span = connection.request(way).take_outstanding().ok_or_else(corrupt)?;
         self.outstanding -= 1;
-        Ok((id, way, span))
+        Ok(Some((id, way, span)))
     }
 
     /// Closes a connection: what the kernel does not know of comes back, what it has completes, and the end
@@ -480,6 +501,9 @@ impl<T: Table> Rio<T> {
     fn close_socket(&mut self, index: u32) {
         let connection = &mut self.connections[index as usize];
         if let Some(socket) = connection.socket.take() {
+            if matches!(connection.send, Request::Outstanding(_)) {
+                abort(&socket);
+            }
             self.table.close(index, socket, connection.queue.take());
         }
     }
@@ -489,50 +513,6 @@ impl<T: Table> Rio<T> {
         self.connections[id.index as usize] =
             Connection { generation: id.generation, ..Connection::default() };
         done.push(Completion::Closed(id));
-    }
-
-    /// Closes all sockets, and waits until nothing is outstanding; whether that is so.
-    fn settle(&mut self) -> bool {
-        self.table.stop_listening();
-        for index in 0..self.connections.len() as u32 {
-            self.close_socket(index);
-        }
-        let mut rounds = 0;
-        while self.outstanding > 0 && rounds < SETTLE_ROUNDS {
-            let taken = self.table.dequeue_completions(self.completions, &mut self.outcomes[..]);
-            if taken == CORRUPT {
-                return false;
-            }
-            if (0..taken as usize).any(|at| self.take_back(self.outcomes[at]).is_err()) {
-                return false;
-            }
-            if taken > 0 {
-                rounds = 0;
-                continue;
-            }
-            rounds += 1;
-            let armed = if self.armed { Ok(()) } else { self.arm() };
-            let Ok(woken) = armed.and_then(|()| self.table.wait(SETTLE)) else { return false };
-            self.armed &= !woken.completions;
-        }
-        self.outstanding == 0
-    }
-}
-
-impl<T: Table> Drop for Rio<T> {
-    fn drop(&mut self) {
-        if self.settle() {
-            for buffer in self.registered.drain(..) {
-                self.table.deregister_buffer(buffer);
-            }
-            self.table.close_completion_queue(self.completions);
-            // SAFETY: nothing uses the table after this.
-            unsafe { ManuallyDrop::drop(&mut self.table) };
-        } else {
-            // The kernel may still write to the region, and would to whatever stands there next. So the region
-            // is leaked, on purpose, and so are its registration and the queue.
-            std::mem::forget(self.region.clone());
-        }
     }
 }
 
@@ -588,6 +568,14 @@ fn context(index: u32, way: Way) -> u32 {
 fn whose(context: u64) -> (u32, Way) {
     let way = if context & 1 == 0 { Way::Receive } else { Way::Send };
     ((context >> 1) as u32, way)
+}
+
+/// Makes the close of a socket a reset: a send that is outstanding would have its place, and its memory, until the peer
+/// acknowledges it or TCP gives up, as "graceful" closing goes on sending (winsock/nf-winsock-closesocket). Nobody waits
+/// for it any more.
+fn abort(socket: &Socket) {
+    // It fails where the connection is gone.
+    let _ = socket.set_linger(Some(Duration::ZERO));
 }
 
 fn aborted() -> io::Error {

@@ -44,18 +44,8 @@ impl Refused {
 
 /// A socket bound to an address, not listening yet.
 pub(crate) fn bind(address: SocketAddr) -> io::Result<Socket> {
-    // What is accepted has the listener's properties. Which driver it will be is not known yet, and a socket that
-    // can be used with Registered I/O can be used without.
-    #[cfg(windows)]
-    let registered = super::rio::windows::socket(address).ok();
-    #[cfg(not(windows))]
-    let registered = None;
-    let socket = match registered {
-        Some(socket) => socket,
-        None => Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?,
-    };
-    #[cfg(any(test, feature = "rio-model"))]
-    super::rio::model::sockets::note(&socket, super::rio::model::sockets::Made::Alone);
+    // Not one for Registered I/O, which plain calls may refuse: that driver brings its own to accept into.
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // So that a server can come back while connections of its predecessor are in TIME_WAIT.
     #[cfg(unix)]
     socket.set_reuse_address(true)?;
@@ -116,8 +106,13 @@ pub(crate) fn for_connecting(address: SocketAddr, options: &Options) -> io::Resu
 
 /// Makes a new socket one to connect with.
 pub(crate) fn prepare(socket: &Socket, options: &Options) -> io::Result<()> {
-    set_buffers(socket, options)?;
     socket.set_nonblocking(true)?;
+    set_options(socket, options)
+}
+
+/// Sets all options of a socket that is to be connected.
+pub(crate) fn set_options(socket: &Socket, options: &Options) -> io::Result<()> {
+    set_buffers(socket, options)?;
     set_session_options(socket, options)
 }
 

@@ -2,7 +2,7 @@
 //! is.
 #![forbid(unsafe_code)]
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 
 use super::{ACCEPT_PAUSE, Engine, Failure, Role};
@@ -112,8 +112,8 @@ impl<D: Driver, H: Handler> Engine<D, H> {
             Ok(accepted) => accepted,
             Err(error) => {
                 self.core.shared.tallies.accept_errors.add(1);
-                if error.kind() == io::ErrorKind::ConnectionAborted {
-                    // That connection was gone before it was accepted; the next may be well.
+                if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset) {
+                    // That connection was gone before it was accepted (Windows calls it reset); the next may be well.
                     self.driver.accept();
                 } else {
                     self.core.accept_at = self.core.now.after(ACCEPT_PAUSE);

@@ -1,7 +1,7 @@
 //! Peers made of bare sockets: what they read and when is the test's.
 #![forbid(unsafe_code)]
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
 use socket2::{Domain, Socket, Type};
@@ -73,8 +73,15 @@ impl Raw {
 
     /// Reads to the other side's end: the whole messages, and how many bytes there were in all.
     pub fn rest(&mut self) -> (Vec<Vec<u8>>, usize) {
+        let (outcome, rest) = self.rest_and_how();
+        outcome.expect("an orderly end");
+        rest
+    }
+
+    /// The same, and how it ended.
+    pub fn rest_and_how(&mut self) -> (io::Result<usize>, (Vec<Vec<u8>>, usize)) {
         let mut bytes = Vec::new();
-        self.0.read_to_end(&mut bytes).expect("an orderly end");
+        let outcome = self.0.read_to_end(&mut bytes);
         let (mut messages, mut rest) = (Vec::new(), &bytes[..]);
         while let Some((header, behind)) = rest.split_first_chunk::<4>() {
             let len = u32::from_le_bytes(*header) as usize;
@@ -84,7 +91,7 @@ impl Raw {
             messages.push(behind[..len].to_vec());
             rest = &behind[len..];
         }
-        (messages, bytes.len())
+        (outcome, (messages, bytes.len()))
     }
 
     /// Tells the other side that nothing more comes.

@@ -38,7 +38,7 @@ pub(super) fn an_accepted_connection_has_its_address_and_does_not_block<D: Site>
         let client = D::On::connect(address).unwrap();
         let (socket, from) = rig.accepted().unwrap();
         assert_eq!(from, D::On::address(&client));
-        assert!(D::On::never_blocks(&socket));
+        assert!(!D::PLAIN || D::On::never_blocks(&socket));
     }
 }
 

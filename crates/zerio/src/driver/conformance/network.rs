@@ -9,13 +9,10 @@ use std::time::Duration;
 
 use socket2::{Domain, SockRef, Socket, Type};
 
-use super::rig::{DEADLINE, options};
+use super::rig::{DEADLINE, WAIT, options};
 use crate::driver::poll::Poll;
 use crate::driver::rio::Rio;
-use crate::driver::rio::model::Model;
-use crate::driver::rio::model::sockets::{self, Made};
-#[cfg(windows)]
-use crate::driver::rio::windows::Windows;
+use crate::driver::rio::table::Table;
 use crate::driver::sim::{Far, Faults, Net, Sim, Socket as SimSocket, Wire, address_of};
 #[cfg(target_os = "linux")]
 use crate::driver::uring::Uring;
@@ -24,7 +21,22 @@ use crate::driver::{Direct, Driver, socket};
 /// A driver, and the network that it is on.
 pub(super) trait Site: Driver<Socket = <Self::On as Network>::Socket> {
     type On: Network;
+
+    /// Whether its sockets take plain calls. Those that are made for Registered I/O may refuse them.
+    const PLAIN: bool = true;
+
+    /// A connected pair: the peer's side and a session's of this driver.
+    fn pair() -> (Peer<Self>, Self::Socket) {
+        Self::On::pair()
+    }
+
+    /// A pair with so little room that a send soon meets a full socket.
+    fn narrow_pair() -> (Peer<Self>, Self::Socket) {
+        Self::On::narrow_pair()
+    }
 }
+
+pub(super) type Peer<D> = <<D as Site>::On as Network>::Peer;
 
 impl Site for Poll {
     type On = Loopback;
@@ -35,13 +47,32 @@ impl Site for Uring {
     type On = Loopback;
 }
 
-impl Site for Rio<Model> {
+impl<T: Table> Site for Rio<T> {
     type On = Loopback;
+
+    const PLAIN: bool = false;
+
+    fn pair() -> (TcpStream, Socket) {
+        Loopback::pair_by(accepted_by::<T>)
+    }
+
+    fn narrow_pair() -> (TcpStream, Socket) {
+        Loopback::narrow_pair_by(accepted_by::<T>)
+    }
 }
 
-#[cfg(windows)]
-impl Site for Rio<Windows> {
-    type On = Loopback;
+/// Accepts as the driver over this table does.
+fn accepted_by<T: Table>(listener: Socket) -> Socket {
+    let mut table = T::open(1).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    table.listen(listener).unwrap();
+    loop {
+        match table.accept() {
+            Ok((socket, _)) => return socket,
+            Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
+        }
+        table.wait(WAIT).unwrap();
+    }
 }
 
 impl Site for Sim {
@@ -161,23 +192,11 @@ impl Network for Loopback {
     }
 
     fn pair() -> (TcpStream, Socket) {
-        // From a listening socket as drivers have it: what it accepts has its properties.
-        let (listener, address) = Self::listener();
-        listener.set_nonblocking(false).unwrap();
-        let peer = TcpStream::connect(address).unwrap();
-        let own = listener.accept().unwrap().0;
-        (patient(peer), session_side(own.into()))
+        Self::pair_by(plainly_accepted)
     }
 
     fn narrow_pair() -> (TcpStream, Socket) {
-        let (listener, address) = Self::listener();
-        listener.set_nonblocking(false).unwrap();
-        listener.set_send_buffer_size(8 * 1024).unwrap();
-        let peer = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
-        peer.set_recv_buffer_size(8 * 1024).unwrap();
-        peer.connect(&address.into()).unwrap();
-        let own = listener.accept().unwrap().0;
-        (patient(peer.into()), session_side(own.into()))
+        Self::narrow_pair_by(plainly_accepted)
     }
 
     fn send_urgently(peer: &TcpStream, byte: &[u8; 1]) -> bool {
@@ -202,6 +221,24 @@ impl Network for Loopback {
     }
 }
 
+impl Loopback {
+    fn pair_by(accept: fn(Socket) -> Socket) -> (TcpStream, Socket) {
+        // From a listening socket as drivers have it: what it accepts has its properties.
+        let (listener, address) = Self::listener();
+        let peer = TcpStream::connect(address).unwrap();
+        (patient(peer), accept(listener))
+    }
+
+    fn narrow_pair_by(accept: fn(Socket) -> Socket) -> (TcpStream, Socket) {
+        let (listener, address) = Self::listener();
+        listener.set_send_buffer_size(8 * 1024).unwrap();
+        let peer = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
+        peer.set_recv_buffer_size(8 * 1024).unwrap();
+        peer.connect(&address.into()).unwrap();
+        (patient(peer.into()), accept(listener))
+    }
+}
+
 fn patient(peer: TcpStream) -> TcpStream {
     peer.set_read_timeout(Some(DEADLINE)).unwrap();
     peer.set_write_timeout(Some(DEADLINE)).unwrap();
@@ -209,12 +246,11 @@ fn patient(peer: TcpStream) -> TcpStream {
     peer
 }
 
-fn session_side(own: TcpStream) -> Socket {
+fn plainly_accepted(listener: Socket) -> Socket {
+    listener.set_nonblocking(false).unwrap();
+    let own = listener.accept().unwrap().0;
     own.set_nonblocking(true).unwrap();
-    own.set_nodelay(true).unwrap();
-    let own = own.into();
-    // Nobody else tells the model of what was not accepted through it.
-    sockets::note(&own, Made::Connected);
+    own.set_tcp_nodelay(true).unwrap();
     own
 }
 

@@ -168,7 +168,7 @@ impl<D: Site> Rig<D> {
 
     /// A session over a connected pair of sockets, whose other side is the peer.
     pub(super) fn session(&mut self, id: SlotId) -> <D::On as Network>::Peer {
-        let (peer, own) = D::On::pair();
+        let (peer, own) = D::pair();
         self.driver.adopt(id, own, &options()).unwrap();
         peer
     }
@@ -205,22 +205,31 @@ pub(super) fn has_resets() -> bool {
 }
 
 /// Whether this machine lets a driver be used. What else fails is a fault.
-#[cfg(any(target_os = "linux", windows))]
+#[cfg(target_os = "linux")]
 pub(super) fn is_allowed<D: crate::driver::Driver>() -> bool {
-    #[cfg(target_os = "linux")]
-    const FORBIDDEN: [i32; 2] = [libc::EPERM, libc::ENOSYS];
-    // WSAEOPNOTSUPP and WSAEINVAL: there is no table of functions.
-    #[cfg(windows)]
-    const FORBIDDEN: [i32; 2] = [10045, 10022];
     let (region, _) = Region::new(4096).unwrap();
     match D::new(region, 1) {
         Ok(_) => true,
-        Err(error) if error.raw_os_error().is_some_and(|code| FORBIDDEN.contains(&code)) => {
-            eprintln!("SKIPPED: the {} driver is forbidden here: {error}", D::NAME);
-            false
+        Err(error) if [Some(libc::EPERM), Some(libc::ENOSYS)].contains(&error.raw_os_error()) => {
+            skip(D::NAME, &error)
         }
         Err(error) => panic!("the {} driver: {error}", D::NAME),
     }
+}
+
+/// Whether this machine has the table of functions. What fails with it is a fault.
+#[cfg(windows)]
+pub(super) fn is_allowed<D: crate::driver::Driver>() -> bool {
+    crate::driver::rio::windows::probe().map_or_else(|error| skip(D::NAME, &error), |()| true)
+}
+
+/// Does without a driver, and says so; fails where `ZERIO_REQUIRE` names it.
+#[cfg(any(target_os = "linux", windows))]
+fn skip(driver: &str, why: &io::Error) -> bool {
+    let required = std::env::var("ZERIO_REQUIRE").is_ok_and(|required| required == driver);
+    assert!(!required, "the {driver} driver is required, and forbidden here: {why}");
+    eprintln!("SKIPPED: the {driver} driver is forbidden here: {why}");
+    false
 }
 
 pub(super) fn id(index: u32, generation: u32) -> SlotId {

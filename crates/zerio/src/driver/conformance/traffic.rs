@@ -189,7 +189,7 @@ pub(super) fn a_send_that_meets_a_full_socket_goes_on_where_it_stopped<D: Site>(
     for pace in PACES {
         let mut rig = Rig::<D>::paced(1, pace);
         let id = id(0, 3);
-        let (mut peer, own) = D::On::narrow_pair();
+        let (mut peer, own) = D::narrow_pair();
         rig.driver.adopt(id, own, &options()).unwrap();
         let direct = rig.driver.direct(id);
         let mut rest = Some(rig.filled(0, LEN));

@@ -28,8 +28,9 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::ASK_AGAIN;
 use super::table::{
-    BufferId, COMMIT_ONLY, COMPLETIONS_MAX, CORRUPT, CompletionQueue, DEFER, Limits, Outcome, Piece,
+    Asked, BufferId, COMMIT_ONLY, COMPLETIONS_MAX, CORRUPT, CompletionQueue, DEFER, Limits, Outcome, Piece,
     RequestQueue, Table, Way, Woken,
 };
 use crate::driver::Waker;
@@ -114,8 +115,8 @@ impl Table for Model {
         let refusing = chance::refusing();
         refuse(refusing.table)?;
         let (chance, liberties) = chance::next();
-        // Those of all slots, as many that nobody has taken yet, and a listener.
-        sockets::reserve(2 * sockets + 1);
+        // Those of all slots, and as many that nobody has taken yet.
+        sockets::reserve(2 * sockets);
         Ok(Model {
             owner: std::thread::current().id(),
             chance,
@@ -124,7 +125,7 @@ impl Table for Model {
             completions: Vec::new(),
             requests: (0..sockets).map(|_| Requests::free()).collect(),
             made: 0,
-            control: Control::new(sockets),
+            control: Control::new(sockets, liberties.reset_accepts),
             bell: Arc::default(),
             spurious: None,
             refusing,
@@ -197,7 +198,11 @@ impl Table for Model {
         {
             // So that an urgent byte comes and is counted as any other.
             socket.set_out_of_band_inline(true)?;
-            requests.besides = count::Count::of(socket).map_or(0, |count| count.written.1);
+            let count = count::Count::of(socket);
+            // Of what went out the handshake may be one.
+            let plain = count.is_some_and(|count| count.read > 0 || count.written.0 > 1);
+            violation::check(!plain, Violation::PlainCall, self.chance.seed);
+            requests.besides = count.map_or(0, |count| count.written.1);
         }
         self.queue(at).promised = promised;
         Ok(RequestQueue(id))
@@ -228,6 +233,7 @@ impl Table for Model {
         if self.queue(at).corrupt || chance::is_corrupt() {
             return CORRUPT;
         }
+        self.check_committed();
         self.get_on();
         let mut taken = 0;
         if let Some(outcome) = self.spurious.take() {
@@ -252,7 +258,7 @@ impl Table for Model {
         self.queue(at).told = false;
     }
 
-    fn notify(&mut self, queue: CompletionQueue) -> io::Result<()> {
+    fn notify(&mut self, queue: CompletionQueue) -> io::Result<Asked> {
         let at = self.known(queue);
         let (tells, armed) = (self.queue(at).tells, self.queue(at).armed);
         self.check(tells, Violation::NothingToTell);
@@ -260,15 +266,21 @@ impl Table for Model {
         refuse(self.refusing.notifications)?;
         self.get_on();
         let resets = self.liberties.resets;
+        let in_vain = self.liberties.already && self.chance.one_in(4);
         let queue = self.queue(at);
+        queue.in_vain = in_vain;
+        if in_vain {
+            return Ok(Asked::Already);
+        }
         (queue.armed, queue.told) = (true, queue.told && !resets);
         queue.tell();
-        Ok(())
+        Ok(Asked::Anew)
     }
 
     fn socket(&mut self, address: SocketAddr) -> io::Result<Socket> {
         refuse(self.refusing.sockets)?;
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_nonblocking(true)?;
         sockets::note(&socket, Made::Alone);
         Ok(socket)
     }
@@ -316,7 +328,12 @@ impl Table for Model {
             if self.liberties.last_moment {
                 self.get_on_at(place);
             }
+            let keeps = self.liberties.keeps && !matches!(socket.linger(), Ok(Some(Duration::ZERO)));
             let requests = &mut self.requests[place];
+            let sends = requests.rows[Way::Send as usize].waiting.iter().any(|request| request.committed);
+            if keeps && sends {
+                requests.kept = requests.socket.take();
+            }
             // Its share is free from now on, and what is left of it completes as cancelled.
             requests.socket = None;
             let (at, promised) = (requests.completions, requests.promised());
@@ -329,12 +346,11 @@ impl Table for Model {
 
     fn wait(&mut self, timeout: Duration) -> io::Result<Woken> {
         self.check_thread();
-        let mut waiting =
-            self.requests.iter().flat_map(|requests| &requests.rows).flat_map(|row| &row.waiting);
-        let uncommitted = waiting.any(|request| !request.committed);
-        self.check(!uncommitted, Violation::Uncommitted);
+        self.check_committed();
         let outstanding = self.requests.iter().any(|requests| requests.outstanding() > 0);
-        let hears = self.completions.iter().flatten().any(|queue| queue.armed || queue.told);
+        let soon = timeout <= ASK_AGAIN;
+        let hears = |queue: &Completions| queue.armed || queue.told || (queue.in_vain && soon);
+        let hears = self.completions.iter().flatten().any(hears);
         self.check(hears || !outstanding, Violation::DeafWait);
         refuse(self.refusing.waits)?;
         let deadline = Instant::now() + timeout;
@@ -363,6 +379,21 @@ impl Model {
         self.liberties = Liberties::default();
     }
 
+    /// A socket that is closed goes on sending.
+    pub(super) fn keep_sends(&mut self) {
+        self.liberties.keeps = true;
+    }
+
+    /// A peer's reset cancels.
+    pub(super) fn cancel_on_resets(&mut self) {
+        self.liberties.cancels = true;
+    }
+
+    /// Whether to accept one whose peer has reset it is an error.
+    pub(super) fn resets_accepts(&self) -> bool {
+        self.liberties.reset_accepts
+    }
+
     /// A completion comes that is of no request.
     pub(super) fn complete_for_nobody(&mut self, outcome: Outcome) {
         self.spurious = Some(outcome);
@@ -382,6 +413,14 @@ impl Model {
 
     fn check_thread(&self) {
         self.check(std::thread::current().id() == self.owner, Violation::AnotherThread);
+    }
+
+    /// Nothing is left to be committed, but where the socket is closed.
+    fn check_committed(&self) {
+        let open = self.requests.iter().filter(|requests| requests.socket.is_some());
+        let mut waiting = open.flat_map(|requests| &requests.rows).flat_map(|row| &row.waiting);
+        let uncommitted = waiting.any(|request| !request.committed);
+        self.check(!uncommitted, Violation::Uncommitted);
     }
 
     #[track_caller]

@@ -9,7 +9,7 @@ pub(super) const SUCCESS: i32 = 0;
 
 /// Winsock's errors (winsock2.h) and, with the top bits set, the kernel's (ntstatus.h).
 const KNOWN: [(u32, ErrorKind); 28] = [
-    // WSA_OPERATION_ABORTED, STATUS_CANCELLED, STATUS_LOCAL_DISCONNECT: by closing the socket.
+    // WSA_OPERATION_ABORTED, STATUS_CANCELLED, STATUS_LOCAL_DISCONNECT: by closing the socket, if we have.
     (995, ErrorKind::ConnectionAborted),
     (0xC000_0120, ErrorKind::ConnectionAborted),
     (0xC000_013B, ErrorKind::ConnectionAborted),
@@ -49,6 +49,11 @@ const KNOWN: [(u32, ErrorKind); 28] = [
     (10022, ErrorKind::InvalidInput),
     (10014, ErrorKind::InvalidInput),
 ];
+
+/// Whether a request was cancelled: WSA_OPERATION_ABORTED, STATUS_CANCELLED.
+pub(super) fn is_cancelled(status: i32) -> bool {
+    [995, 0xC000_0120].contains(&(status as u32))
+}
 
 /// The error that a status stands for. It allocates nothing.
 #[cold]

@@ -81,6 +81,16 @@ pub(crate) const CORRUPT: u32 = u32::MAX;
 /// `RIO_MAX_CQ_SIZE`, the largest completion queue (mswsock/nc-mswsock-lpfn_riocreatecompletionqueue).
 pub(crate) const COMPLETIONS_MAX: u32 = 0x0800_0000;
 
+/// What came of asking a completion queue to tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// It will tell.
+    Anew,
+    /// It says that it was asked before and has not told, `WSAEALREADY`: who has heard it tell does not know what it
+    /// means, and goes on asking.
+    Already,
+}
+
 /// What ended a wait.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Woken {
@@ -152,6 +162,11 @@ pub(crate) trait Table: Sized {
     /// Asks to send the piece, or commits what was deferred. On an error no completion comes
     /// (mswsock/nc-mswsock-lpfn_riosend).
     ///
+    /// The page also has "you should not pass the same PRIO_BUF to a RIOSend(Ex) request when one is already
+    /// pending", "either with the same offset or with a different offset and length". A PRIO_BUF is a pointer to the
+    /// description, which is read during the call, and not the memory described; whether all pieces of one registration
+    /// are meant it does not say. All sessions send from one: docs/windows.md asks.
+    ///
     /// # Safety
     ///
     /// Until the completion has been dequeued the piece's registration lasts, and nobody writes its bytes.
@@ -172,20 +187,24 @@ pub(crate) trait Table: Sized {
     fn reset_told(&mut self, queue: CompletionQueue);
 
     /// Asks to be told once that the queue is not empty; if it is not, at once. To ask again before that has
-    /// happened fails (mswsock/nc-mswsock-lpfn_rionotify). It may leave what was told before as it is.
-    fn notify(&mut self, queue: CompletionQueue) -> io::Result<()>;
+    /// happened is refused (mswsock/nc-mswsock-lpfn_rionotify). It may leave what was told before as it is.
+    fn notify(&mut self, queue: CompletionQueue) -> io::Result<Asked>;
 
     // Sockets, and the wait.
 
     /// A socket to connect with, made for Registered I/O: it can't be changed later
-    /// (winsock2/nf-winsock2-wsasocketw, `WSA_FLAG_REGISTERED_IO`).
+    /// (winsock2/nf-winsock2-wsasocketw, `WSA_FLAG_REGISTERED_IO`). No page says what else such a socket does. Others
+    /// have measured that plain sends and receives are refused as on no socket (WSAENOTSOCK:
+    /// github.com/cocoz93/ServerCore, Network/RioApi.h), and so is being made non-blocking (WSAEOPNOTSUPP:
+    /// github.com/HSCloud913/Nebula, Io/Socket.cpp). So the
+    /// driver asks for nothing of the sort, and a driver without Registered I/O never has one.
     fn socket(&mut self, address: SocketAddr) -> io::Result<Socket>;
 
     /// From now on `accept` accepts from this socket, and waits end when there is something to accept.
     fn listen(&mut self, listener: Socket) -> io::Result<()>;
 
-    /// A connection, non-blocking; `WouldBlock` where there is none. It has "the same properties" as the
-    /// listener (winsock2/nf-winsock2-accept), so it is made for Registered I/O if that is.
+    /// A connection, on a socket made for Registered I/O, as the listener need not be; `WouldBlock` where there is
+    /// none. A peer that has reset its connection before may be an error, `ConnectionReset` (mswsock/nf-mswsock-acceptex).
     fn accept(&mut self) -> io::Result<(Socket, SocketAddr)>;
 
     /// Closes the listener.

@@ -383,7 +383,9 @@ fn status_and_length_of_every_completion_are_looked_at() {
     assert_eq!(book(outcome(Way::Send, 0, 0)), Err(ErrorKind::WriteZero));
     // A failure is one whatever length comes with it.
     assert_eq!(book(outcome(Way::Receive, 10054, 8)), Err(ErrorKind::ConnectionReset));
-    assert_eq!(book(outcome(Way::Send, 995, 0)), Err(ErrorKind::ConnectionAborted));
+    // The socket is open: it was not we who cancelled it.
+    assert_eq!(book(outcome(Way::Send, 995, 0)), Err(ErrorKind::ConnectionReset));
+    assert_eq!(book(outcome(Way::Receive, 0xC000_0120_u32 as i32, 0)), Err(ErrorKind::ConnectionReset));
     assert_eq!(rig.driver.outstanding, 0);
 }
 
@@ -475,6 +477,96 @@ fn a_driver_that_never_waits_accepts_and_connects_all_the_same() {
     rig.driver.receive(id, span);
     let Completion::Received(_, span, Ok(2)) = rig.next() else { panic!("it heard nothing") };
     assert_eq!(&rig.region.bytes(&span)[..2], b"no");
+}
+
+#[test]
+fn the_last_words_of_one_that_does_not_hear_are_not_waited_for() {
+    let (mut rig, address) = Rig::listening();
+    rig.refuse(Refusing { completions: true, ..Refusing::NOTHING });
+    // One more than have places: he goes without words.
+    let mut peers = Vec::new();
+    for _ in 0..=refusals::PLACES {
+        peers.push(TcpStream::connect(address).unwrap());
+        rig.driver.accept();
+        let Completion::Accepted(Ok((socket, _))) = rig.next() else { panic!("nobody came") };
+        rig.driver.refuse(socket, b"no");
+    }
+    let mut last = peers.pop().unwrap();
+    last.set_read_timeout(Some(DEADLINE)).unwrap();
+    assert_eq!(std::io::Read::read(&mut last, &mut [0; 8]).unwrap(), 0);
+    // A place is free again when its words have completed, and the others hear theirs.
+    rig.refuse(Refusing::NOTHING);
+    rig.turn(Duration::from_millis(1));
+    for mut peer in peers {
+        let mut heard = String::new();
+        peer.set_read_timeout(Some(DEADLINE)).unwrap();
+        std::io::Read::read_to_string(&mut peer, &mut heard).unwrap();
+        assert_eq!(heard, "no");
+    }
+    assert!(rig.driver.outstanding == 0 && rig.done.is_empty());
+}
+
+#[test]
+fn a_session_whose_peer_acknowledges_nothing_never_ended() {
+    const LEN: usize = 32 << 20;
+    for dropped in [false, true] {
+        let (region, mut cutter) = Region::new(LEN).unwrap();
+        let mut driver = with_seed(0, true, || Rio::<Model>::new(region.clone(), 4).unwrap());
+        driver.table.be_plain();
+        driver.table.keep_sends();
+        let (_peer, own) = pair();
+        own.set_send_buffer_size(4096).unwrap();
+        driver.adopt(ID, own, &options()).unwrap();
+        driver.send(ID, cutter.cut(LEN));
+        let mut done = Vec::new();
+        driver.turn(Duration::ZERO, &mut done).unwrap();
+        assert!(done.is_empty(), "it is more than both sides hold");
+        if !dropped {
+            driver.close(ID);
+            driver.turn(Duration::ZERO, &mut done).unwrap();
+            assert!(
+                matches!(done[..], [Completion::Sent(ID, _, Err(_)), Completion::Closed(ID)]),
+                "{done:?}"
+            );
+        }
+        drop(driver);
+        drop(done);
+        assert_eq!(Arc::strong_count(&region), 1);
+    }
+}
+
+#[test]
+fn a_peers_reset_that_cancels_is_a_reset() {
+    let mut rig = Rig::new();
+    rig.driver.table.cancel_on_resets();
+    rig.receive();
+    rig.turn(Duration::ZERO);
+    socket2::SockRef::from(&rig.peer).set_linger(Some(Duration::ZERO)).unwrap();
+    rig.peer = pair().0;
+    let Completion::Received(ID, _, Err(error)) = rig.next() else { panic!("no reset") };
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+}
+
+#[cfg(feature = "rio-model")]
+#[test]
+fn connections_that_were_reset_before_they_were_accepted_held_up_the_next() {
+    const RESETS: u64 = 20;
+    let is_so = |&seed: &u64| with_seed(seed, false, || Model::open(1).unwrap().resets_accepts());
+    let seed = (0..).find(is_so).unwrap();
+    let config = crate::Config { driver: crate::DriverKind::RioModel, ..crate::Config::default() };
+    let server = crate::Server::bind("127.0.0.1:0").unwrap().config(config);
+    let mut server = with_seed(seed, false, || server.start_polled().unwrap());
+    for _ in 0..RESETS {
+        let client = TcpStream::connect(server.local_addr()).unwrap();
+        socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO)).unwrap();
+    }
+    // Each of them is looked for at once: nothing is waited for in between.
+    let mut polls = 0;
+    while server.counters().engine.accept_errors < RESETS {
+        polls += 1;
+        assert!(polls <= 4 * SKIMS, "{} of them", server.counters().engine.accept_errors);
+        server.poll().unwrap();
+    }
 }
 
 #[test]

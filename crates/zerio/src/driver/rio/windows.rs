@@ -24,12 +24,13 @@ use windows_sys::Win32::Networking::WinSock::{
 };
 
 use super::table::{
-    BufferId, COMMIT_ONLY, COMPLETIONS_MAX, CORRUPT, CompletionQueue, DEFER, Limits, Outcome, Piece,
+    Asked, BufferId, COMMIT_ONLY, COMPLETIONS_MAX, CORRUPT, CompletionQueue, DEFER, Limits, Outcome, Piece,
     RequestQueue, Table, Woken,
 };
 use crate::driver::Waker;
 
 mod control;
+mod operation;
 mod winsock;
 
 use control::Control;
@@ -130,9 +131,9 @@ impl Table for Windows {
     /// Half of what a DWORD could say: whole pages, and whole rings where their sizes are powers of two.
     const REGISTRATION_MAX: usize = 1 << 31;
 
-    fn open(_: usize) -> io::Result<Windows> {
+    fn open(sockets: usize) -> io::Result<Windows> {
         let winsock = Winsock::start()?;
-        Ok(Windows { functions: Functions::get()?, control: Control::new()?, _winsock: winsock })
+        Ok(Windows { functions: Functions::get()?, control: Control::new(sockets)?, _winsock: winsock })
     }
 
     unsafe fn register_buffer(&mut self, start: *mut u8, len: usize) -> io::Result<BufferId> {
@@ -224,11 +225,11 @@ impl Table for Windows {
         self.control.completed().reset();
     }
 
-    fn notify(&mut self, queue: CompletionQueue) -> io::Result<()> {
+    fn notify(&mut self, queue: CompletionQueue) -> io::Result<Asked> {
         // SAFETY: a queue of this table's, on its thread, with an event that is open.
         match unsafe { (self.functions.notify)(queue.0) } {
-            // What it was asked before it will still tell.
-            0 | WSAEALREADY => Ok(()),
+            0 => Ok(Asked::Anew),
+            WSAEALREADY => Ok(Asked::Already),
             error => Err(io::Error::from_raw_os_error(error)),
         }
     }
@@ -249,19 +250,20 @@ impl Table for Windows {
         self.control.stop_listening();
     }
 
-    fn connect(&mut self, _: u32, socket: &Socket, address: SocketAddr) -> io::Result<()> {
-        self.control.connect(socket, address)
+    fn connect(&mut self, index: u32, socket: &Socket, address: SocketAddr) -> io::Result<()> {
+        self.control.connect(index, socket, address)
     }
 
-    fn connected(&mut self, _: u32, socket: &Socket) -> Option<io::Result<()>> {
-        self.control.connected(socket)
+    fn connected(&mut self, index: u32, socket: &Socket) -> Option<io::Result<()>> {
+        self.control.connected(index, socket)
     }
 
     fn shut_down(&mut self, socket: &Socket, _: Option<RequestQueue>) -> io::Result<()> {
         socket.shutdown(Shutdown::Write)
     }
 
-    fn close(&mut self, _: u32, socket: Socket, _: Option<RequestQueue>) {
+    fn close(&mut self, index: u32, socket: Socket, _: Option<RequestQueue>) {
+        self.control.forget(index, &socket);
         drop(socket);
     }
 
@@ -274,8 +276,14 @@ impl Table for Windows {
     }
 }
 
+/// Why there is no table of functions, where there is none.
+#[cfg(test)]
+pub(crate) fn probe() -> io::Result<()> {
+    Functions::get().map(drop)
+}
+
 /// A socket that can be used with Registered I/O.
-pub(crate) fn socket(address: SocketAddr) -> io::Result<Socket> {
+fn socket(address: SocketAddr) -> io::Result<Socket> {
     socket_of(if address.is_ipv4() { AF_INET } else { AF_INET6 })
 }
 

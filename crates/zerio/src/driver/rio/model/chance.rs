@@ -27,12 +27,20 @@ pub(crate) struct Liberties {
     pub(crate) last_moment: bool,
     /// A queue that is asked to tell forgets what it has told before.
     pub(crate) resets: bool,
+    /// A queue that is asked to tell says now and then that it has been asked before.
+    pub(crate) already: bool,
+    /// The peer's reset cancels requests.
+    pub(crate) cancels: bool,
+    /// A socket that is closed goes on sending until all is acknowledged, if it is not closed by a reset.
+    pub(crate) keeps: bool,
+    /// To accept one whose peer has reset it is an error.
+    pub(crate) reset_accepts: bool,
 }
 
 impl Liberties {
     /// Those of which a driver's caller sees nothing but when things happen.
     fn unseen(self) -> Liberties {
-        Liberties { short_receives: false, short_sends: false, ..self }
+        Liberties { short_receives: false, short_sends: false, reset_accepts: false, ..self }
     }
 }
 
@@ -71,6 +79,10 @@ impl Chance {
             kernel_status: self.one_in(2),
             last_moment: self.one_in(2),
             resets: self.one_in(2),
+            already: self.one_in(2),
+            cancels: self.one_in(2),
+            keeps: self.one_in(2),
+            reset_accepts: self.one_in(2),
         }
     }
 }

@@ -18,6 +18,7 @@ pub(super) struct Control {
     accepted: Option<io::Result<(Socket, SocketAddr)>>,
     /// A wait has told of it, and tells no more before `accept` has been called.
     told: bool,
+    reset_accepts: bool,
     /// By slot.
     attempts: Box<[Attempt]>,
     /// How many of them have a socket.
@@ -34,9 +35,9 @@ struct Attempt {
 }
 
 impl Control {
-    pub(super) fn new(slots: usize) -> Control {
+    pub(super) fn new(slots: usize, reset_accepts: bool) -> Control {
         let attempts = (0..slots).map(|_| Attempt::default()).collect();
-        Control { listener: None, accepted: None, told: false, attempts, under_way: 0 }
+        Control { listener: None, accepted: None, told: false, reset_accepts, attempts, under_way: 0 }
     }
 
     pub(super) fn listen(&mut self, listener: Socket) {
@@ -44,9 +45,7 @@ impl Control {
     }
 
     pub(super) fn stop_listening(&mut self) {
-        if let Some(listener) = self.listener.take() {
-            sockets::forget(&listener);
-        }
+        self.listener = None;
         self.accepted = None;
     }
 
@@ -58,11 +57,11 @@ impl Control {
     fn accept_now(&self) -> io::Result<(Socket, SocketAddr)> {
         let listener = self.listener.as_ref().ok_or(ErrorKind::InvalidInput)?;
         let (socket, address) = listener.accept()?;
-        // It has "the same properties" as the listener.
-        match sockets::of(listener) {
-            Some(_) => sockets::note(&socket, Made::Connected),
-            None => sockets::forget(&socket),
+        if self.reset_accepts && matches!(socket.take_error(), Ok(Some(_))) {
+            return Err(ErrorKind::ConnectionReset.into());
         }
+        // It was made beforehand, whatever the listener is.
+        sockets::note(&socket, Made::Connected);
         socket.set_nonblocking(true)?;
         let address = address.as_socket().ok_or(ErrorKind::InvalidData)?;
         Ok((socket, address))

@@ -42,7 +42,7 @@ impl Model {
     /// Tries the first request of a row: what it completes with, `None` while it does not.
     fn attempt(&mut self, place: usize, way: Way) -> Option<(i32, usize)> {
         let Model { requests, chance, liberties, buffers, .. } = self;
-        let Requests { socket, rows, moved, .. } = &mut requests[place];
+        let Requests { socket, kept, rows, moved, .. } = &mut requests[place];
         let request = rows[way as usize].waiting.front_mut()?;
         if !request.committed && socket.is_some() && !(liberties.early && chance.one_in(8)) {
             return None;
@@ -55,7 +55,10 @@ impl Model {
         let memory = buffers[piece.buffer.0 as usize - 1].as_ref()?;
         violation::check(memory.sample(&piece) == request.sample, Violation::Touched, chance.seed);
         // WSA_OPERATION_ABORTED, STATUS_CANCELLED.
-        let Some(socket) = socket else { return Some((number(liberties, 995, 0xC000_0120), 0)) };
+        let sends_on = kept.as_ref().filter(|_| way == Way::Send);
+        let Some(socket) = socket.as_ref().or(sends_on) else {
+            return Some((number(liberties, 995, 0xC000_0120), 0));
+        };
         let whole = piece.len as usize;
         let outcome = match way {
             Way::Receive => {
@@ -85,6 +88,9 @@ impl Model {
             Ok(bytes) => Some((0, bytes)),
             Err(error) => match error.kind() {
                 ErrorKind::WouldBlock | ErrorKind::Interrupted => None,
+                ErrorKind::ConnectionReset if liberties.cancels => {
+                    Some((number(liberties, 995, 0xC000_0120), 0))
+                }
                 // WSAECONNRESET, STATUS_CONNECTION_RESET.
                 ErrorKind::ConnectionReset => Some((number(liberties, 10054, 0xC000_020D), 0)),
                 // WSAESHUTDOWN, STATUS_PIPE_DISCONNECTED.
@@ -101,6 +107,9 @@ impl Model {
         let requests = &mut self.requests[place];
         let at = requests.completions;
         let Some(request) = requests.rows[way as usize].waiting.pop_front() else { return };
+        if requests.rows[Way::Send as usize].waiting.is_empty() {
+            requests.kept = None;
+        }
         let outcome = Outcome {
             status,
             bytes: bytes as u32,

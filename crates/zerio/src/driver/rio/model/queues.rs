@@ -19,6 +19,8 @@ pub(super) struct Completions {
     pub(super) tells: bool,
     /// It was asked to, and has not yet.
     pub(super) armed: bool,
+    /// It was asked to, and said that it had been before.
+    pub(super) in_vain: bool,
     /// It has told, and that was not reset since.
     pub(super) told: bool,
     /// For tests: it is lost.
@@ -40,7 +42,16 @@ pub(super) struct Ready {
 impl Completions {
     pub(super) fn new(size: usize, tells: bool) -> Completions {
         let ready = VecDeque::with_capacity(size);
-        Completions { size, promised: 0, ready, tells, armed: false, told: false, corrupt: false }
+        Completions {
+            size,
+            promised: 0,
+            ready,
+            tells,
+            armed: false,
+            in_vain: false,
+            told: false,
+            corrupt: false,
+        }
     }
 
     /// Tells, if it was asked to and there is something.
@@ -57,6 +68,8 @@ pub(super) struct Requests {
     pub(super) id: Option<isize>,
     /// A second handle of the socket; none where that is closed.
     pub(super) socket: Option<Socket>,
+    /// The same where it is closed and goes on sending.
+    pub(super) kept: Option<Socket>,
     /// By which a second queue for the same socket is found out.
     pub(super) names: Option<(SocketAddr, SocketAddr)>,
     pub(super) limits: Limits,
@@ -99,6 +112,7 @@ impl Requests {
         Requests {
             id: None,
             socket: None,
+            kept: None,
             names: None,
             limits: Limits { receives: 0, sends: 0 },
             completions: 0,

@@ -1,5 +1,5 @@
-//! Which sockets were made for Registered I/O, and which of those have had a connection. A listening socket is made
-//! before any model, and engines pass on to each other what they accept, so the process has one list, by descriptor.
+//! Which sockets were made for Registered I/O, and which of those have had a connection. Engines
+//! pass on to each other what they accept, so the process has one list, by descriptor.
 //! Who closes a socket elsewhere does not say so: then the next one with its number passes for it, and a violation is
 //! not found out; none is ever made up.
 #![forbid(unsafe_code)]

@@ -155,7 +155,7 @@ fn a_queue_used_on_another_thread() {
     on_another(|stage| stage.send(0, 10, 0));
     on_another(|stage| stage.commit(Way::Send));
     on_another(|stage| drop(stage.dequeue()));
-    on_another(|stage| stage.model.notify(stage.queue).unwrap());
+    on_another(|stage| _ = stage.model.notify(stage.queue));
     on_another(|stage| drop(stage.model.wait(Duration::ZERO)));
     on_another(|stage| stage.model.reset_told(stage.queue));
     on_another(|stage| {
@@ -257,28 +257,40 @@ fn a_request_queue_for_a_socket_that_was_not_made_for_it() {
         let (_peer, socket) = ordinary_pair();
         let _ = stage.model.create_request_queue(&socket, ONE, stage.queue, 8);
     });
-    // What is accepted is as the listening socket.
-    let accepted = |stage: &mut Stage, listener: Socket| {
-        listener.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
-        listener.listen(1).unwrap();
-        let address = listener.local_addr().unwrap().as_socket().unwrap();
-        stage.model.listen(listener).unwrap();
-        let _peer = TcpStream::connect(address).unwrap();
-        let socket = stage.model.accept().unwrap().0;
+    // What is accepted is, though the listening socket is not.
+    let mut stage = Stage::sized(4, ONE);
+    let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    listener.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
+    listener.listen(1).unwrap();
+    let address = listener.local_addr().unwrap().as_socket().unwrap();
+    stage.model.listen(listener).unwrap();
+    let _peer = TcpStream::connect(address).unwrap();
+    let socket = stage.model.accept().unwrap().0;
+    let queue = stage.model.create_request_queue(&socket, ONE, stage.queue, 8).unwrap();
+    stage.model.close(1, socket, Some(queue));
+    stage.end();
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_plain_call_before_there_is_a_request_queue() {
+    use std::io::{Read, Write};
+    let queue = |stage: &mut Stage, plain: fn(&Socket)| {
+        let (mut peer, socket) = pair();
+        peer.write_all(b"quoi").unwrap();
+        plain(&socket);
         let queue = stage.model.create_request_queue(&socket, ONE, stage.queue, 8).unwrap();
         stage.model.close(1, socket, Some(queue));
     };
-    let ordinary = || {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        sockets::forget(&socket);
-        socket
-    };
+    // What has come and nobody has read is in order.
     let mut stage = Stage::sized(4, ONE);
-    let listener = ordinary();
-    sockets::note(&listener, Made::Alone);
-    accepted(&mut stage, listener);
+    queue(&mut stage, |_| ());
     stage.end();
-    broken(Violation::NotRegistered, Stage::sized(4, ONE), |stage| accepted(stage, ordinary()));
+    let past: [fn(&Socket); 2] =
+        [|mut own| _ = own.write(b"xy").unwrap(), |mut own| while own.read(&mut [0]).is_err() {}];
+    for past in past {
+        broken(Violation::PlainCall, Stage::sized(4, ONE), |stage| queue(stage, past));
+    }
 }
 
 #[test]
@@ -620,7 +632,31 @@ fn a_wait_that_nobody_ends() {
 }
 
 #[test]
-fn a_wait_with_requests_that_were_not_committed() {
+fn a_queue_that_says_it_was_asked_before_is_waited_for_no_longer_than_until_it_is_asked_again() {
+    let in_vain = |stage: &mut Stage| {
+        stage.model.liberties.already = true;
+        stage.receive(0, 10, 0);
+        while stage.model.notify(stage.queue).unwrap() == Asked::Anew {
+            // It tells, so that it may be asked again.
+            std::io::Write::write_all(&mut stage.peer, b"x").unwrap();
+            while !stage.model.wait(LONG).unwrap().completions {}
+            stage.dequeue();
+            stage.model.reset_told(stage.queue);
+            stage.receive(0, 10, 0);
+        }
+    };
+    let mut stage = Stage::new();
+    in_vain(&mut stage);
+    stage.model.wait(ASK_AGAIN).unwrap();
+    stage.end();
+    broken(Violation::DeafWait, Stage::new(), |stage| {
+        in_vain(stage);
+        let _ = stage.model.wait(2 * ASK_AGAIN);
+    });
+}
+
+#[test]
+fn a_wait_or_a_look_with_requests_that_were_not_committed() {
     let mut stage = Stage::new();
     stage.receive(0, 10, DEFER);
     stage.commit(Way::Receive);
@@ -632,6 +668,10 @@ fn a_wait_with_requests_that_were_not_committed() {
             Way::Send => stage.receive(0, 10, DEFER),
             Way::Receive => stage.send(0, 10, DEFER),
         };
+        broken(Violation::Uncommitted, Stage::new(), |stage| {
+            defer(stage);
+            stage.dequeue();
+        });
         broken(Violation::Uncommitted, Stage::new(), |stage| {
             defer(stage);
             // A commit of one way is none of the other.
@@ -668,7 +708,7 @@ fn a_seed_decides_what_a_kernel_does() {
     let liberties = |seed| with_seed(seed, false, || Model::open(1).unwrap().liberties);
     assert_eq!(liberties(3), liberties(3));
     let all: Vec<Liberties> = (0..50).map(liberties).collect();
-    let kinds: [fn(&Liberties) -> bool; 9] = [
+    let kinds: [fn(&Liberties) -> bool; 13] = [
         |liberties| liberties.sessions > 0,
         |liberties| liberties.delay > 0,
         |liberties| liberties.slow_commit > 0,
@@ -678,6 +718,10 @@ fn a_seed_decides_what_a_kernel_does() {
         |liberties| liberties.kernel_status,
         |liberties| liberties.last_moment,
         |liberties| liberties.resets,
+        |liberties| liberties.already,
+        |liberties| liberties.cancels,
+        |liberties| liberties.keeps,
+        |liberties| liberties.reset_accepts,
     ];
     for taken in kinds {
         assert!(all.iter().any(taken) && !all.iter().all(taken));

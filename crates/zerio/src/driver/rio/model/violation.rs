@@ -35,6 +35,10 @@ pub(crate) enum Violation {
     /// what may be done with it besides (winsock/riorqueue). Other systems do not tell.
     #[cfg(target_os = "linux")]
     PastTheQueue,
+    /// Bytes came or went by plain calls on a socket that was made for Registered I/O, before it had a request queue.
+    /// Others have measured that it refuses them: `Table::socket` says who.
+    #[cfg(target_os = "linux")]
+    PlainCall,
     /// More outstanding requests than the request queue's limit.
     TooManyRequests,
     /// A flag that this kind of request does not know.
@@ -62,7 +66,7 @@ pub(crate) enum Violation {
     AskedTwice,
     /// A wait for completions that nobody was asked to tell of.
     DeafWait,
-    /// A wait with requests that were deferred and not committed.
+    /// A wait, or a look for completions, with requests that were deferred and not committed.
     Uncommitted,
     /// The table was given up with registrations, queues or requests left.
     LeftBehind,

@@ -1,43 +1,66 @@
 //! The half of the real table that is plain Winsock: listening, accepting, connecting, the wait and what ends it. It
 //! needs no Registered I/O, and so it runs under Wine. One of the files with `unsafe`.
 //!
-//! Connections are accepted by plain `accept` and made by plain `connect`. A socket of `ConnectEx` "can be passed to only
-//! the following functions", and none of Registered I/O is among them, until an option has told it of its connection
-//! (`SO_UPDATE_CONNECT_CONTEXT`, mswsock/nc-mswsock-lpfn_connectex); with `AcceptEx` it is the same
-//! (mswsock/nf-mswsock-acceptex). Each also asks for a socket made beforehand, memory of its own and a join of its own,
-//! for what happens once a session.
+//! Connections are accepted by `AcceptEx` and made by `ConnectEx`, on sockets made beforehand for Registered I/O: nothing
+//! is asked of one but options, IOCTLs and closing, and of these two what their pages ask (mswsock/nf-mswsock-acceptex,
+//! mswsock/nc-mswsock-lpfn_connectex). Plain `accept` gives such a socket only from a listener that is one, which no other
+//! driver could use; and whether one may be made non-blocking, as plain `connect` needs it, is doubtful
+//! (`Table::socket`). Each asks for a join of its own (`operation.rs`).
 #![allow(unsafe_code)]
 
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ptr::{null, null_mut};
 use std::sync::Arc;
 use std::time::Duration;
 
-use socket2::Socket;
+use socket2::{Domain, SockAddr, Socket, Type};
 use windows_sys::Win32::Networking::WinSock::{
-    FD_ACCEPT, FD_CONNECT, FD_CONNECT_BIT, WSA_WAIT_EVENT_0, WSA_WAIT_FAILED, WSAEnumNetworkEvents,
-    WSAEventSelect, WSANETWORKEVENTS, WSAWaitForMultipleEvents,
+    LPFN_ACCEPTEX, LPFN_CONNECTEX, SIO_GET_EXTENSION_FUNCTION_POINTER, SO_UPDATE_ACCEPT_CONTEXT,
+    SO_UPDATE_CONNECT_CONTEXT, SOCKET, SOL_SOCKET, WSA_WAIT_EVENT_0, WSA_WAIT_FAILED, WSAEOPNOTSUPP,
+    WSAID_ACCEPTEX, WSAID_CONNECTEX, WSAIoctl, WSAWaitForMultipleEvents, setsockopt,
 };
+use windows_sys::core::GUID;
 
+use super::operation::{ADDRESS, Operation};
 use super::raw;
-use super::winsock::{Event, NO_EVENT};
+use super::winsock::Event;
 use crate::driver::Waker;
 use crate::driver::rio::table::Woken;
 
 pub(super) struct Control {
+    accept_ex: LPFN_ACCEPTEX,
+    connect_ex: LPFN_CONNECTEX,
     listener: Option<Socket>,
+    /// What the next connection is accepted into, while that goes on.
+    accepting: Option<Socket>,
+    accept: Operation,
+    /// By slot.
+    attempts: Box<[Operation]>,
     /// The completion queue has told.
     completed: Event,
-    /// The listener has a connection, or an attempt to connect has become something.
+    /// Something was accepted, or an attempt to connect has become something.
     changed: Event,
     /// Somebody has rung.
     bell: Arc<Event>,
 }
 
 impl Control {
-    pub(super) fn new() -> io::Result<Control> {
+    /// For so many sockets at a time.
+    pub(super) fn new(sockets: usize) -> io::Result<Control> {
         let (completed, changed, bell) = (Event::new()?, Event::new()?, Arc::new(Event::new()?));
-        Ok(Control { listener: None, completed, changed, bell })
+        let of = |domain| Socket::new(domain, Type::STREAM, None);
+        let probe = of(Domain::IPV4).or_else(|_| of(Domain::IPV6))?;
+        let (mut accept_ex, mut connect_ex): (LPFN_ACCEPTEX, LPFN_CONNECTEX) = (None, None);
+        // SAFETY: each is the type of a pointer to the function that it is asked for.
+        unsafe {
+            extension(&probe, &WSAID_ACCEPTEX, &mut accept_ex)?;
+            extension(&probe, &WSAID_CONNECTEX, &mut connect_ex)?;
+        }
+        let accept = Operation::new(&changed);
+        let attempts = (0..sockets).map(|_| Operation::new(&changed)).collect();
+        let (listener, accepting) = (None, None);
+        Ok(Control { accept_ex, connect_ex, listener, accepting, accept, attempts, completed, changed, bell })
     }
 
     /// What a completion queue is to set.
@@ -46,52 +69,84 @@ impl Control {
     }
 
     pub(super) fn listen(&mut self, listener: Socket) -> io::Result<()> {
-        // One that has come already sets the event as well: "due to the persistence of network events".
-        self.select(&listener, Some(FD_ACCEPT))?;
         self.listener = Some(listener);
         Ok(())
     }
 
-    /// This call, "even one that fails", is what makes the next connection set the event
-    /// (winsock2/nf-winsock2-wsaeventselect).
+    /// Begins to accept, if that has not begun, and looks what has come of it.
     pub(super) fn accept(&mut self) -> io::Result<(Socket, SocketAddr)> {
+        if self.accepting.is_none() {
+            self.begin_to_accept()?;
+        }
         let listener = self.listener.as_ref().ok_or(ErrorKind::InvalidInput)?;
-        let (socket, address) = listener.accept()?;
-        // It has inherited the listener's event.
-        self.select(&socket, None)?;
-        socket.set_nonblocking(true)?;
-        let address = address.as_socket().ok_or(ErrorKind::InvalidData)?;
-        Ok((socket, address))
+        let outcome = self.accept.outcome(listener).ok_or(ErrorKind::WouldBlock)?;
+        let socket = self.accepting.take().ok_or(ErrorKind::WouldBlock)?;
+        outcome?;
+        // Before this it has neither the listener's properties nor an address (mswsock/nf-mswsock-acceptex). That it fails
+        // is of a peer who is gone again.
+        let listener = raw(listener);
+        set_option(&socket, SO_UPDATE_ACCEPT_CONTEXT, Some(&listener))
+            .and_then(|()| socket.peer_addr())
+            .map_err(|_| ErrorKind::ConnectionReset)
+            .and_then(|address| address.as_socket().ok_or(ErrorKind::InvalidData))
+            .map(|address| (socket, address))
+            .map_err(io::Error::from)
+    }
+
+    fn begin_to_accept(&mut self) -> io::Result<()> {
+        let listener = self.listener.as_ref().ok_or(ErrorKind::InvalidInput)?;
+        let address = listener.local_addr()?.as_socket().ok_or(ErrorKind::InvalidInput)?;
+        let (socket, accept_ex) = (super::socket(address)?, self.accept_ex.ok_or(ErrorKind::Unsupported)?);
+        let (addresses, overlapped) = self.accept.begin();
+        let (mut bytes, len) = (0, ADDRESS as u32);
+        // SAFETY: both sockets are open. The addresses have room for two and, as what it is told of in, stay where they are
+        // until it is over. No bytes are received.
+        let done = unsafe {
+            accept_ex(raw(listener), raw(&socket), addresses.cast(), 0, len, len, &mut bytes, overlapped)
+        };
+        self.accept.begun(done)?;
+        self.accepting = Some(socket);
+        self.look_again();
+        Ok(())
     }
 
     pub(super) fn stop_listening(&mut self) {
-        self.listener = None;
+        if let Some(listener) = self.listener.take() {
+            self.accept.cancel(&listener, &self.changed);
+        }
+        self.accepting = None;
     }
 
-    pub(super) fn connect(&mut self, socket: &Socket, address: SocketAddr) -> io::Result<()> {
-        self.select(socket, Some(FD_CONNECT))?;
-        match socket.connect(&address.into()) {
-            Err(error) if error.kind() != ErrorKind::WouldBlock => Err(error),
-            _ => Ok(()),
-        }
+    pub(super) fn connect(&mut self, index: u32, socket: &Socket, address: SocketAddr) -> io::Result<()> {
+        let connect_ex = self.connect_ex.ok_or(ErrorKind::Unsupported)?;
+        // It is for "a previously bound socket".
+        let any = match address {
+            SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+            SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
+        };
+        socket.bind(&any.into())?;
+        let (attempt, address) = (&mut self.attempts[index as usize], SockAddr::from(address));
+        let ((_, overlapped), mut bytes) = (attempt.begin(), 0);
+        // SAFETY: the socket is open, the address is read during the call, nothing is sent; what it is told of in stays
+        // where it is until it is over.
+        let done = unsafe {
+            connect_ex(raw(socket), address.as_ptr().cast(), address.len(), null(), 0, &mut bytes, overlapped)
+        };
+        attempt.begun(done)?;
+        self.look_again();
+        Ok(())
     }
 
-    /// `FD_CONNECT` is recorded once, when the attempt has ended, and with it why it has failed; asking for the record
-    /// clears it (winsock2/nf-winsock2-wsaenumnetworkevents).
-    pub(super) fn connected(&mut self, socket: &Socket) -> Option<io::Result<()>> {
-        let mut events = WSANETWORKEVENTS::default();
-        // SAFETY: the socket is open, and the events are written to a live value. No event is reset: all sockets
-        // share it.
-        if unsafe { WSAEnumNetworkEvents(raw(socket), NO_EVENT, &mut events) } != 0 {
-            return Some(Err(io::Error::last_os_error()));
-        }
-        if events.lNetworkEvents as u32 & FD_CONNECT == 0 {
-            return None;
-        }
-        Some(match events.iErrorCode[FD_CONNECT_BIT as usize] {
-            0 => self.select(socket, None),
-            error => Err(io::Error::from_raw_os_error(error)),
-        })
+    /// The socket has its connection, and the options that it was given, when the option says so
+    /// (mswsock/nc-mswsock-lpfn_connectex).
+    pub(super) fn connected(&mut self, index: u32, socket: &Socket) -> Option<io::Result<()>> {
+        let outcome = self.attempts[index as usize].outcome(socket)?;
+        Some(outcome.and_then(|()| set_option(socket, SO_UPDATE_CONNECT_CONTEXT, None)))
+    }
+
+    /// Ends what goes on with a socket that is about to be closed.
+    pub(super) fn forget(&mut self, index: u32, socket: &Socket) {
+        self.attempts[index as usize].cancel(socket, &self.changed);
     }
 
     pub(super) fn wait(&mut self, timeout: Duration) -> io::Result<Woken> {
@@ -109,7 +164,7 @@ impl Control {
         let is = |number: u32| first == WSA_WAIT_EVENT_0 as u32 + number;
         let woken = Woken { completions: is(0), control: is(1) };
         if woken.control {
-            // What is recorded later sets it again, and what was recorded before is looked for after this.
+            // What is over later sets it again, and what was over before is looked for after this.
             self.changed.reset();
         } else if is(2) {
             self.bell.reset();
@@ -122,15 +177,53 @@ impl Control {
         Waker::new(move || bell.set())
     }
 
-    /// Makes a socket's network events of one kind set the event, or takes it away from them
-    /// (winsock2/nf-winsock2-wsaeventselect). The socket does not block from then on.
-    fn select(&self, socket: &Socket, events: Option<u32>) -> io::Result<()> {
-        let event = if events.is_some() { self.changed.handle } else { NO_EVENT };
-        // SAFETY: the socket and the event are open.
-        match unsafe { WSAEventSelect(raw(socket), event, events.unwrap_or(0) as i32) } {
-            0 => Ok(()),
-            _ => Err(io::Error::last_os_error()),
-        }
+    /// To begin an operation resets the event that it is to set (winsock2/nf-winsock2-wsagetoverlappedresult), which is
+    /// also that of all others: so that none is missed, the next wait ends, and all are looked at.
+    fn look_again(&self) {
+        self.changed.set();
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        self.stop_listening();
+    }
+}
+
+/// Asks for a function that is beyond the standard (winsock2/nf-winsock2-wsaioctl).
+///
+/// # Safety
+///
+/// `F` is the type of a pointer to that function, or nothing.
+unsafe fn extension<F>(socket: &Socket, which: &GUID, into: &mut Option<F>) -> io::Result<()> {
+    let mut bytes = 0;
+    // SAFETY: the socket is open; the pointers are to live values of the lengths that go with them.
+    let failed = unsafe {
+        WSAIoctl(
+            raw(socket),
+            SIO_GET_EXTENSION_FUNCTION_POINTER,
+            (&raw const *which).cast(),
+            size_of::<GUID>() as u32,
+            (&raw mut *into).cast(),
+            size_of::<Option<F>>() as u32,
+            &mut bytes,
+            null_mut(),
+            None,
+        )
+    };
+    match (failed, &into) {
+        (0, Some(_)) => Ok(()),
+        (0, None) => Err(io::Error::from_raw_os_error(WSAEOPNOTSUPP)),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+fn set_option(socket: &Socket, name: i32, value: Option<&SOCKET>) -> io::Result<()> {
+    let (start, len) = value.map_or((null(), 0), |value| (&raw const *value, size_of::<SOCKET>() as i32));
+    // SAFETY: the socket is open, and the call reads the value and keeps nothing.
+    match unsafe { setsockopt(raw(socket), SOL_SOCKET, name, start.cast(), len) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 
@@ -163,6 +256,8 @@ mod tests {
         let listener = socket::bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
         listener.listen(8).unwrap();
         let address = listener.local_addr().unwrap().as_socket().unwrap();
+        // As it is for any driver.
+        listener.set_nonblocking(true).unwrap();
         control.listen(listener).unwrap();
         address
     }
@@ -173,10 +268,12 @@ mod tests {
 
     #[test]
     fn each_connection_that_comes_ends_a_wait() {
-        let mut control = Control::new().unwrap();
+        let mut control = Control::new(1).unwrap();
         let address = listen(&mut control);
         assert!(would_block(control.accept()));
-        assert_eq!(control.wait(SHORT).unwrap(), Woken::default(), "nobody has come");
+        while control.wait(SHORT).unwrap().control {}
+        assert!(would_block(control.accept()), "nobody has come");
+        assert_eq!(control.wait(SHORT).unwrap(), Woken::default());
         for _ in 0..3 {
             let mut client = TcpStream::connect(address).unwrap();
             let mut accepted = None;
@@ -186,9 +283,9 @@ mod tests {
             });
             let (socket, from) = accepted.unwrap();
             assert_eq!(from, client.local_addr().unwrap());
-            assert!(would_block((&socket).read(&mut [0])), "it does not block");
+            assert_eq!(socket.local_addr().unwrap().as_socket(), Some(address));
             assert!(would_block(control.accept()));
-            // What happens to it afterwards is no matter of the event that its listener has.
+            // What happens to it afterwards is no matter of the event.
             while control.wait(SHORT).unwrap().control {}
             client.write_all(b"oui").unwrap();
             drop(client);
@@ -201,26 +298,58 @@ mod tests {
 
     #[test]
     fn a_connection_that_came_before_anyone_listened_for_it_ends_a_wait() {
-        let mut control = Control::new().unwrap();
+        let mut control = Control::new(1).unwrap();
         let listener = socket::bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
         listener.listen(8).unwrap();
         let _client = TcpStream::connect(listener.local_addr().unwrap().as_socket().unwrap()).unwrap();
         control.listen(listener).unwrap();
-        assert!(control.wait(LONG).unwrap().control);
-        control.accept().unwrap();
+        let mut accepted = None;
+        hears(&mut control, |control| {
+            accepted = control.accept().ok();
+            accepted.is_some()
+        });
+    }
+
+    #[test]
+    fn who_came_while_it_was_accepted_and_nobody_listens_any_more_hears_an_end() {
+        for comes in [false, true] {
+            let mut control = Control::new(1).unwrap();
+            let address = listen(&mut control);
+            assert!(would_block(control.accept()));
+            let client = comes.then(|| TcpStream::connect(address).unwrap());
+            control.stop_listening();
+            assert!(control.accepting.is_none() && !control.accept.is_under_way());
+            if let Some(mut client) = client {
+                client.set_read_timeout(Some(LONG)).unwrap();
+                assert!(matches!(client.read(&mut [0]), Ok(0) | Err(_)));
+            }
+        }
+    }
+
+    #[test]
+    fn an_attempt_that_is_given_up_leaves_nothing_behind() {
+        let mut control = Control::new(1).unwrap();
+        // Nobody answers there (RFC 5737).
+        let address = "192.0.2.1:9".parse().unwrap();
+        let socket = super::super::socket(address).unwrap();
+        if control.connect(0, &socket, address).is_ok() {
+            control.forget(0, &socket);
+        }
+        assert!(!control.attempts[0].is_under_way());
+        assert!(control.connected(0, &socket).is_none());
     }
 
     #[test]
     fn an_attempt_to_connect_that_has_become_something_ends_a_wait() {
-        let mut control = Control::new().unwrap();
+        let mut control = Control::new(1).unwrap();
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();
         let attempt = |control: &mut Control, address| {
             let socket = super::super::socket(address).unwrap();
-            control.connect(&socket, address).unwrap();
+            control.connect(0, &socket, address).unwrap();
             let mut outcome = None;
             hears(control, |control| {
-                outcome = control.connected(&socket);
+                outcome = control.connected(0, &socket);
                 outcome.is_some()
             });
             (socket, outcome.unwrap())
@@ -228,12 +357,12 @@ mod tests {
         let (socket, outcome) = attempt(&mut control, address);
         outcome.unwrap();
         // It is told once, and what comes now is no matter of the event.
-        assert!(control.connected(&socket).is_none());
+        assert!(control.connected(0, &socket).is_none());
         let mut peer = listener.accept().unwrap().0;
         while control.wait(SHORT).unwrap().control {}
         peer.write_all(b"oui").unwrap();
         assert_eq!(control.wait(SHORT).unwrap(), Woken::default());
-        assert_eq!((&socket).read(&mut [0; 8]).unwrap(), 3);
+        assert_eq!(socket.peer_addr().unwrap().as_socket(), Some(address));
         // Nobody listens on a port that is bound and no more.
         let silent = socket::bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
         let (_, outcome) = attempt(&mut control, silent.local_addr().unwrap().as_socket().unwrap());
@@ -242,7 +371,7 @@ mod tests {
 
     #[test]
     fn the_bell_ends_a_wait_once_from_any_thread_and_outlives_its_control() {
-        let mut control = Control::new().unwrap();
+        let mut control = Control::new(1).unwrap();
         let waker = control.waker();
         let ringer = waker.clone();
         let start = Instant::now();
@@ -266,7 +395,7 @@ mod tests {
 
     #[test]
     fn a_wait_is_a_bound_and_is_never_a_spin() {
-        let mut control = Control::new().unwrap();
+        let mut control = Control::new(1).unwrap();
         control.wait(Duration::ZERO).unwrap();
         for timeout in [SHORT, Duration::from_micros(1500)] {
             let start = Instant::now();
@@ -279,8 +408,10 @@ mod tests {
 
     #[test]
     fn completions_are_told_before_all_else_and_nothing_is_lost_behind_them() {
-        let mut control = Control::new().unwrap();
+        let mut control = Control::new(1).unwrap();
         let address = listen(&mut control);
+        assert!(would_block(control.accept()));
+        while control.wait(SHORT).unwrap().control {}
         let _client = TcpStream::connect(address).unwrap();
         control.waker().wake();
         control.completed().set();
@@ -297,7 +428,7 @@ mod tests {
     #[test]
     fn each_start_of_winsock_has_its_end() {
         let before = STARTED.get();
-        let control = Control::new().unwrap();
+        let control = Control::new(1).unwrap();
         let waker = control.waker();
         assert_eq!(STARTED.get(), before + 3);
         drop(control);

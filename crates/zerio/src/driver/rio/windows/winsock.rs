@@ -5,10 +5,12 @@ use std::io;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::ptr::without_provenance_mut;
 use std::sync::Once;
+use std::time::Duration;
 
 use windows_sys::Win32::Foundation::HANDLE;
 use windows_sys::Win32::Networking::WinSock::{
     WSACleanup, WSACloseEvent, WSACreateEvent, WSADATA, WSAEVENT, WSAResetEvent, WSASetEvent, WSAStartup,
+    WSAWaitForMultipleEvents,
 };
 
 /// `WSA_INVALID_EVENT`, and what stands for none (winsock2/nf-winsock2-wsacreateevent).
@@ -41,7 +43,7 @@ impl Drop for Winsock {
     }
 }
 
-/// Starts Winsock for sockets that no table's start would outlive, as a listening one is made before any and the final
+/// Starts Winsock for sockets that outlive their table, as accepted ones do that go to another engine: the final
 /// cleanup takes all sockets with it. That start is the standard library's: it comes with its first socket, and is
 /// ended when the process is, by it.
 pub(super) fn start_with_the_process() {
@@ -80,6 +82,12 @@ impl Event {
     pub(super) fn set(&self) {
         // SAFETY: the event is open. It can't fail for one that is.
         unsafe { WSASetEvent(self.handle) };
+    }
+
+    /// Waits until it is set, at most so long.
+    pub(super) fn wait(&self, timeout: Duration) {
+        // SAFETY: one event, which is open.
+        unsafe { WSAWaitForMultipleEvents(1, &self.pointer(), 0, timeout.as_millis() as u32, 0) };
     }
 
     pub(super) fn reset(&self) {
