@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use zerio::WaitStrategy;
 
 use crate::settings::{
-    address, bytes, delay, duration, interval, listening, measured_bytes, minutes, seed, wait,
+    address, bytes, delay, duration, interval, listening, measured_bytes, minutes, seed, wait, watching,
 };
 use crate::tls::{BenchTls, ClientTls, ServerTls};
 
@@ -230,7 +230,7 @@ pub(crate) struct Ping {
     #[arg(value_parser = address)]
     pub(crate) address: String,
     /// End after so many; without it, at Ctrl-C
-    #[arg(long, short)]
+    #[arg(long, short, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) count: Option<u64>,
     /// From one send to the next; 0ms sends when the answer has come
     #[arg(long, short, default_value = "1s", value_parser = duration, allow_negative_numbers = true)]
@@ -323,7 +323,7 @@ pub(crate) struct Stat {
     /// Which: its address, its process id, or its file [default: the only one that this user runs]
     pub(crate) which: Option<String>,
     /// Print again, each second or so often, what has happened since, until it ends or you end it
-    #[arg(long, value_name = "INTERVAL", num_args = 0..=1, default_missing_value = "1s", value_parser = interval)]
+    #[arg(long, value_name = "INTERVAL", num_args = 0..=1, default_missing_value = "1s", value_parser = watching)]
     pub(crate) watch: Option<Duration>,
     /// Print JSON; with --watch a line each time
     #[arg(long)]

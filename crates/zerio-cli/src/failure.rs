@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
-use zerio::{Error, RefusalCode, SendError};
+use zerio::{ConfigError, Error, Reason, RefusalCode, SendError};
 
 use crate::terminal;
 
@@ -30,7 +30,10 @@ impl Failure {
     pub(crate) fn output(error: io::Error) -> Failure {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Failure::NobodyReads,
-            _ => Failure::new(format!("can't write to standard output: {error}; is the disk full?")),
+            io::ErrorKind::StorageFull => Failure::new(format!(
+                "can't write to standard output: {error}; make room, or write elsewhere"
+            )),
+            _ => Failure::new(format!("can't write to standard output: {error}")),
         }
     }
 
@@ -62,15 +65,17 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
         let text = format!("{error}{}", next_step(&error));
         match error {
-            Error::Config(_) | Error::BadPeerId { .. } => Failure::Usage(text),
+            Error::Config(error) => error.into(),
+            Error::BadPeerId { .. } => Failure::Usage(text),
             _ => Failure::Failed(text),
         }
     }
 }
 
-impl From<zerio::ConfigError> for Failure {
-    fn from(error: zerio::ConfigError) -> Failure {
-        Error::from(error).into()
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Failure {
+        let text = format!("{}: {}; {}", given(&error), in_flags(&error.why), instead(&error));
+        if is_the_machines(&error) { Failure::Failed(text) } else { Failure::Usage(text) }
     }
 }
 
@@ -93,6 +98,9 @@ fn next_step(error: &Error) -> &'static str {
             RefusalCode::AlreadyConnected => "; choose another --id",
             RefusalCode::ServerFull => "; try again later, or start the server with a higher --sessions-max",
             RefusalCode::NotAllowed => "; ask the server's owner which ids it lets in",
+            RefusalCode::BadPeerId => "; choose another --id",
+            RefusalCode::TooLate => "; give more --handshake-timeout at the server",
+            RefusalCode::BadFrame => "",
             RefusalCode::Stopping => "; try again when it is back",
             RefusalCode::TooManyFromAddress => {
                 "; end others first, or start the server with a higher --connections-per-address"
@@ -100,6 +108,11 @@ fn next_step(error: &Error) -> &'static str {
             RefusalCode::TooManyPerSecond => {
                 "; wait a moment, or start the server with a higher --connections-per-second"
             }
+            RefusalCode::TlsRequired => {
+                "; give --tls-ca, and --tls-cert and --tls-key where it asks for a certificate"
+            }
+            RefusalCode::NoTls => "; leave --tls-ca out, or start the server with --tls-cert",
+            RefusalCode::NotInCertificate => "; give the --id that --tls-cert names",
             _ => "; is the server of this version?",
         },
         Error::System { .. } if cfg!(windows) => "; ask for less (`zerio serve --explain` has the bill)",
@@ -109,21 +122,214 @@ fn next_step(error: &Error) -> &'static str {
     }
 }
 
+/// What to look at where a session has ended that was to go on.
+pub(crate) fn after_the_end(reason: Reason) -> &'static str {
+    match reason {
+        // A server that is sent a longer message than it takes closes the connection, and can't say why.
+        Reason::PeerClosed
+        | Reason::Truncated { .. }
+        | Reason::Connection(io::ErrorKind::ConnectionReset) => {
+            "; does the server still run, and is its --message-max as large as here?"
+        }
+        Reason::Tls(_) | Reason::BadFrame(_) => "",
+        _ => "; does the server still run?",
+    }
+}
+
+/// The flags by which users give what the library calls so.
+const FLAGS: [(&str, &str); 22] = [
+    ("message_max", "--message-max"),
+    ("send_ring", "--send-ring"),
+    ("receive_buffer", "--receive-buffer"),
+    ("sessions_max", "--sessions-max"),
+    ("connections_per_address", "--connections-per-address"),
+    ("connections_per_second", "--connections-per-second"),
+    ("connection_burst", "--connection-burst"),
+    ("handshakes_max", "--handshakes-max"),
+    ("handshake_timeout", "--handshake-timeout"),
+    ("peer_timeout", "--peer-timeout"),
+    ("drain_timeout", "--drain-timeout"),
+    ("send_timeout", "--send-timeout"),
+    ("slow_peer_timeout", "--slow-peer-timeout"),
+    ("engines", "--engines"),
+    ("wait", "--wait"),
+    ("cores", "--core"),
+    ("socket_send_buffer", "--socket-send-buffer"),
+    ("socket_receive_buffer", "--socket-receive-buffer"),
+    ("congestion", "--congestion"),
+    ("busy_poll", "--busy-poll"),
+    ("priority", "--priority"),
+    ("huge_pages", "--huge-pages"),
+];
+
+/// A setting and its value, as they are typed; where there is no flag for it, as the library has them.
+fn given(error: &ConfigError) -> String {
+    let (setting, value) = (error.setting, error.value.as_str());
+    let Some((_, flag)) = FLAGS.iter().find(|(name, _)| *name == setting) else {
+        return format!("{setting} = {value}");
+    };
+    match setting {
+        "cores" => format!("{flag} {}", value.trim_matches(['[', ']']).replace(' ', "")),
+        // The only one of its strategies that can be wrong.
+        "wait" => format!("{flag} {}", value.replace("Sleep(", "sleep:").trim_end_matches(')')),
+        "congestion" => format!("{flag} {}", value.trim_matches('"')),
+        "huge_pages" => (*flag).to_owned(),
+        _ => format!("{flag} {value}"),
+    }
+}
+
+/// The one setting that others speak of, by its flag.
+fn in_flags(text: &str) -> String {
+    text.replace("message_max = ", "--message-max ").replace("message_max", "--message-max")
+}
+
+/// What would do, where the library's own words are those of its types.
+fn instead(error: &ConfigError) -> String {
+    let refused = is_the_machines(error);
+    match error.setting {
+        "wait" => "sleep:1us to sleep:1s would do, or park".to_owned(),
+        "priority" if refused && cfg!(target_os = "linux") => {
+            "it takes CAP_SYS_NICE, or an RLIMIT_RTPRIO (`ulimit -r`) as high; or leave it out".to_owned()
+        }
+        "busy_poll" if refused && cfg!(target_os = "linux") => {
+            "no more than net.core.busy_read would do, or CAP_NET_ADMIN; or leave it out".to_owned()
+        }
+        "priority" | "busy_poll" | "huge_pages" if refused => "leave it out".to_owned(),
+        _ => in_flags(&error.instead),
+    }
+}
+
+/// Whether it is this machine that does not have it: on another the same flags might do.
+fn is_the_machines(error: &ConfigError) -> bool {
+    let starts = ["the system refused it", "this process may not", "this system has no"];
+    starts.iter().any(|start| error.why.starts_with(start))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
+    use std::time::Duration;
+
+    use zerio::{Config, WaitStrategy};
 
     #[test]
-    fn a_wrong_setting_is_wrong_usage_and_a_refusal_a_failure() {
-        let mut config = zerio::Config::default();
-        config.engines = 0;
-        let error = config.memory().unwrap_err();
-        assert!(matches!(Failure::from(error), Failure::Usage(_)));
-        let address = ([127, 0, 0, 1], 1).into();
-        let (code, text) = (RefusalCode::AlreadyConnected, "taken".to_owned());
-        match Failure::from(Error::Refused { address, code, text }) {
-            Failure::Failed(text) => assert!(text.contains("--id"), "{text}"),
+    fn a_refusal_is_a_failure_that_says_what_to_do() {
+        let of = |code: RefusalCode| {
+            let address = ([127, 0, 0, 1], 1).into();
+            match Failure::from(Error::Refused { address, code, text: code.to_string() }) {
+                Failure::Failed(text) => text,
+                other => panic!("{other:?}"),
+            }
+        };
+        for (code, next) in [
+            (RefusalCode::AlreadyConnected, "another --id"),
+            (RefusalCode::BadPeerId, "another --id"),
+            (RefusalCode::TooLate, "--handshake-timeout at the server"),
+            (RefusalCode::TlsRequired, "give --tls-ca"),
+            (RefusalCode::NoTls, "leave --tls-ca out"),
+            (RefusalCode::NotInCertificate, "the --id that --tls-cert names"),
+        ] {
+            assert!(of(code).contains(next), "{}", of(code));
+            assert!(!of(code).contains("of this version"), "{}", of(code));
+        }
+        assert!(of(RefusalCode::Other(99)).contains("of this version"));
+    }
+
+    /// A configuration that is wrong in this way, as its user is told.
+    fn wrong(change: impl FnOnce(&mut Config)) -> String {
+        let mut config = Config::default();
+        change(&mut config);
+        match Failure::from(config.memory().expect_err("it can't be")) {
+            Failure::Usage(text) => text,
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn a_wrong_setting_is_wrong_usage_and_told_by_its_flag() {
+        let zero = Duration::ZERO;
+        let told = [
+            wrong(|c| c.message_max = 0),
+            wrong(|c| c.send_ring = 200_000),
+            wrong(|c| c.receive_buffer = 5000),
+            wrong(|c| c.sessions_max = 0),
+            wrong(|c| c.connections_per_address = Some(0)),
+            wrong(|c| c.connections_per_second = Some(0)),
+            wrong(|c| c.connection_burst = 0),
+            wrong(|c| c.handshakes_max = Some(0)),
+            wrong(|c| c.handshake_timeout = zero),
+            wrong(|c| c.peer_timeout = zero),
+            wrong(|c| c.drain_timeout = zero),
+            wrong(|c| c.send_timeout = zero),
+            wrong(|c| c.slow_peer_timeout = Some(zero)),
+            wrong(|c| c.engines = 0),
+            wrong(|c| c.wait = WaitStrategy::Sleep(Duration::from_secs(2))),
+            wrong(|c| c.cores = vec![0, 1]),
+            wrong(|c| c.socket_send_buffer = Some(0)),
+            wrong(|c| c.socket_receive_buffer = Some(0)),
+            wrong(|c| c.busy_poll = Some(zero)),
+            wrong(|c| c.priority = Some(100)),
+        ];
+        let mut flags: BTreeSet<&str> = FLAGS.iter().map(|(_, flag)| *flag).collect();
+        for text in &told {
+            assert!(!text.contains(['_', '[', '"']) && !text.contains(" = "), "{text}");
+            let flag = text.split([' ', ':']).next().unwrap();
+            assert!(flags.remove(flag), "{text}");
+        }
+        // These are found out by the system alone.
+        assert_eq!(flags.into_iter().collect::<Vec<_>>(), ["--congestion", "--huge-pages"]);
+        for (text, start) in [
+            (&told[1], "--send-ring 200000: "),
+            (&told[14], "--wait sleep:2s: "),
+            (&told[15], "--core 0,1: "),
+        ] {
+            assert!(text.starts_with(start), "{text}");
+        }
+        assert!(told[2].contains("--message-max 65536 bytes"), "{}", told[2]);
+        assert!(told[14].ends_with("would do, or park"), "{}", told[14]);
+    }
+
+    #[test]
+    fn what_this_machine_refuses_is_a_failure_and_no_wrong_usage() {
+        let start = |change: &dyn Fn(&mut Config)| {
+            let mut config = Config::default();
+            change(&mut config);
+            let server = zerio::Server::bind("127.0.0.1:0").unwrap().config(config);
+            server.on_message(|_, _| {}).start().map(drop).map_err(Failure::from)
+        };
+        match start(&|config| config.cores = vec![100_000]) {
+            Err(Failure::Failed(text)) => {
+                assert!(text.starts_with("--core 100000: this process may not run on core 100000"), "{text}");
+            }
+            other => panic!("{other:?}"),
+        }
+        match start(&|config| config.congestion = Some("none-such".to_owned())) {
+            Err(Failure::Failed(text)) => {
+                assert!(text.starts_with("--congestion none-such: the system refused it"), "{text}");
+            }
+            other => panic!("{other:?}"),
+        }
+        // Whoever may have it gets it.
+        match start(&|config| (config.priority, config.wait) = (Some(1), WaitStrategy::Park)) {
+            Ok(()) => {}
+            Err(Failure::Failed(text)) => {
+                assert!(text.starts_with("--priority 1: the system refused it"), "{text}");
+                assert!(text.ends_with("leave it out") && !text.contains("None"), "{text}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_session_that_ended_asks_for_what_may_have_ended_it() {
+        let reset = Reason::Connection(io::ErrorKind::ConnectionReset);
+        for reason in [Reason::PeerClosed, reset] {
+            assert!(after_the_end(reason).contains("--message-max"), "{reason}");
+        }
+        let timed_out = Reason::Connection(io::ErrorKind::TimedOut);
+        assert_eq!(after_the_end(timed_out), "; does the server still run?");
+        let long = zerio::FrameError::TooLong { len: 2, max: 1 };
+        assert_eq!(after_the_end(Reason::BadFrame(long)), "");
     }
 }

@@ -14,9 +14,10 @@ use serde_json::json;
 use zerio::{Client, Context, Disconnection, Handler, Peer, Reason, Rejections, SendError};
 
 use crate::args;
-use crate::failure::Failure;
+use crate::counters::harmless;
+use crate::failure::{Failure, after_the_end};
 use crate::interrupt;
-use crate::terminal;
+use crate::terminal::{self, counted};
 
 /// How often it is looked whether the engine lives, and how far sending has come.
 const LOOK: Duration = Duration::from_secs(1);
@@ -75,7 +76,10 @@ pub(crate) fn send(args: &args::Send) -> Result<(), Failure> {
                 let patience = if stdin().is_terminal() { Duration::ZERO } else { LAST_LINE };
                 break match happened.recv_timeout(patience) {
                     Ok(Event::Sent(outcome)) => outcome,
-                    _ => Err(Failure::new(format!("the server ended the session: {why}"))),
+                    _ => {
+                        let next = after_the_end(why.reason);
+                        Err(Failure::new(format!("the server ended the session: {why}{next}")))
+                    }
                 };
             }
             Ok(Event::Interrupted) => break Ok(()),
@@ -95,7 +99,9 @@ pub(crate) fn send(args: &args::Send) -> Result<(), Failure> {
     let ended = ended.or(told).map(|why| why.reason);
     // A session that ended while lines were accepted is the better reason than their refusal; that this side
     // has stopped it is none.
-    let better = ended.filter(|reason| *reason != Reason::Stopped).map(|reason| reason.to_string());
+    let better = ended
+        .filter(|reason| *reason != Reason::Stopped)
+        .map(|reason| (reason.to_string(), after_the_end(reason)));
     let ended = ended.map(|reason| reason.to_string());
     let undelivered = report.undelivered;
     if args.json {
@@ -109,7 +115,7 @@ pub(crate) fn send(args: &args::Send) -> Result<(), Failure> {
     }
     match outcome {
         Err(Failure::Failed(what)) => match better {
-            Some(why) if !what.contains(&why) => Err(Failure::new(format!("{what}: {why}"))),
+            Some((why, next)) if !what.contains(&why) => Err(Failure::new(format!("{what}: {why}{next}"))),
             _ => Err(Failure::Failed(what)),
         },
         Err(other) => Err(other),
@@ -137,7 +143,7 @@ fn send_lines(peer: &Peer, message_max: usize, accepted: &AtomicU64) -> Result<(
         let number = accepted.load(Ordering::Relaxed) + 1;
         if line.len() > message_max {
             let what = format!(
-                "line {number} and what follows it was not sent: it is longer than {message_max} bytes"
+                "line {number} and what follows it were not sent: it is longer than {message_max} bytes"
             );
             return Err(Failure::new(format!("{what}; give a higher --message-max, here and at the server")));
         }
@@ -152,7 +158,7 @@ fn refused(error: SendError, number: u64) -> Failure {
         SendError::TimedOut => "; the server reads too slowly: give a longer --send-timeout",
         _ => "",
     };
-    Failure::new(format!("line {number} and what follows it was not sent: {error}{next}"))
+    Failure::new(format!("line {number} and what follows it were not sent: {error}{next}"))
 }
 
 pub(crate) fn listen(args: &args::Listen) -> Result<(), Failure> {
@@ -162,8 +168,8 @@ pub(crate) fn listen(args: &args::Listen) -> Result<(), Failure> {
     let (events, happened) = channel();
     let interrupts = events.clone();
     interrupt::catch(move || drop(interrupts.send(Event::Interrupted)))?;
-    let text_only = cfg!(windows) && stdout().is_terminal();
-    let shape = if args.json { Shape::Json } else { Shape::Line { text_only } };
+    let for_eyes = stdout().is_terminal();
+    let shape = if args.json { Shape::Json } else { Shape::Line { for_eyes } };
     let (out, counts) = (BufWriter::new(stdout()), Arc::new(Counts::default()));
     let (left, failed) = (args.count, false);
     let writer = Writer { out, shape, counts: counts.clone(), events, left, failed };
@@ -198,7 +204,7 @@ pub(crate) fn listen(args: &args::Listen) -> Result<(), Failure> {
         let line = json!({ "messages": messages, "sessions": sessions, "reason": reason });
         outcome.and(writeln!(stdout(), "{line}").map_err(Failure::output))
     } else {
-        terminal::note(format_args!("{messages} messages of {sessions} sessions"));
+        terminal::note(format_args!("{} of {}", counted(messages, "message"), counted(sessions, "session")));
         outcome
     }
 }
@@ -206,9 +212,9 @@ pub(crate) fn listen(args: &args::Listen) -> Result<(), Failure> {
 /// How a message is printed.
 #[derive(Clone, Copy)]
 enum Shape {
-    /// As it is, with a newline. Windows' console refuses bytes that are no text.
+    /// As it is, with a newline. To a terminal bytes may be commands, and Windows' refuses those that are no text.
     Line {
-        text_only: bool,
+        for_eyes: bool,
     },
     Json,
 }
@@ -235,7 +241,7 @@ struct Writer {
 impl Writer {
     fn write(&mut self, peer: &str, message: &[u8], batch_end: bool) -> io::Result<()> {
         match self.shape {
-            Shape::Line { text_only } => self.out.write_all(&shown(message, text_only))?,
+            Shape::Line { for_eyes } => self.out.write_all(&shown(message, for_eyes))?,
             Shape::Json => write!(self.out, "{}", described(peer, message))?,
         }
         self.out.write_all(b"\n")?;
@@ -256,11 +262,14 @@ fn described(peer: &str, message: &[u8]) -> serde_json::Value {
 }
 
 /// A message as a line has it.
-fn shown(message: &[u8], text_only: bool) -> Cow<'_, [u8]> {
-    match text_only {
-        true => Cow::Owned(String::from_utf8_lossy(message).into_owned().into_bytes()),
-        false => Cow::Borrowed(message),
+fn shown(message: &[u8], for_eyes: bool) -> Cow<'_, [u8]> {
+    if !for_eyes {
+        return Cow::Borrowed(message);
     }
+    let text = String::from_utf8_lossy(message);
+    // A tab does no harm.
+    let parts: Vec<String> = text.split('\t').map(harmless).collect();
+    Cow::Owned(parts.join("\t").into_bytes())
 }
 
 impl Handler for Writer {
@@ -296,9 +305,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_that_are_no_text_are_replaced_only_where_they_would_be_refused() {
-        let message = b"a\xffb\xc3\xbc";
+    fn a_peer_could_have_written_commands_to_a_terminal() {
+        let message = b"a\xffb\t\xc3\xbc\x1b]0;title\x07\xc2\x9b2J";
         assert_eq!(*shown(message, false), *message);
-        assert_eq!(*shown(message, true), *"a\u{fffd}b\u{fc}".as_bytes());
+        let seen = "a\u{fffd}b\t\u{fc}\u{fffd}]0;title\u{fffd}\u{fffd}2J";
+        assert_eq!(*shown(message, true), *seen.as_bytes());
     }
 }

@@ -11,7 +11,7 @@ use serde_json::json;
 use zerio::{Client, Context, Disconnection, Handler};
 
 use crate::args;
-use crate::failure::Failure;
+use crate::failure::{Failure, after_the_end};
 use crate::interrupt;
 use crate::terminal;
 
@@ -195,8 +195,8 @@ impl Session<'_> {
     }
 
     fn lost(&self, why: &Disconnection) -> Failure {
-        let address = &self.args.address;
-        Failure::new(format!("the session with {address} ended: {why}; is the server still running?"))
+        let (address, next) = (&self.args.address, after_the_end(why.reason));
+        Failure::new(format!("the session with {address} ended: {why}{next}"))
     }
 
     fn answered(&mut self, took: Duration) -> Result<(), Failure> {
@@ -208,7 +208,8 @@ impl Session<'_> {
         }
         let (size, address, number) = (self.args.size, self.client.address(), self.sent);
         let micros = took.as_nanos() as f64 / 1e3;
-        writeln!(stdout(), "{size} bytes from {address}: {number}, {micros:.1} µs").map_err(Failure::output)
+        writeln!(stdout(), "{size} bytes from {address}: number {number} took {micros:.1} µs")
+            .map_err(Failure::output)
     }
 
     fn summary(&self, why: Option<&Failure>) -> Result<(), Failure> {

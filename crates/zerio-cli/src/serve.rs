@@ -18,7 +18,7 @@ use crate::counters::{self, default_name};
 use crate::failure::Failure;
 use crate::interrupt;
 use crate::metrics;
-use crate::terminal;
+use crate::terminal::{self, counted};
 
 /// How often it is looked whether the engines live, and how many looks there are to a line of counts.
 const LOOK: Duration = Duration::from_secs(1);
@@ -169,11 +169,6 @@ fn stop(
     }
 }
 
-/// So many of them, in words.
-fn counted(number: u64, what: &str) -> String {
-    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
-}
-
 /// What the main thread is told.
 enum Event {
     Connected { peer: String, address: SocketAddr },
@@ -279,6 +274,7 @@ impl Log {
             return Ok(());
         }
         *last = Some((here, incoming, outgoing));
-        self.line(format_args!("{here} connected, {incoming} messages in, {outgoing} out"))
+        let incoming = counted(incoming, "message");
+        self.line(format_args!("{here} connected, {incoming} in, {outgoing} out"))
     }
 }

@@ -100,6 +100,12 @@ pub(crate) fn interval(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// The same behind `--watch`, which may stand without a time: then whoever is to be watched must not stand in its place.
+pub(crate) fn watching(text: &str) -> Result<Duration, String> {
+    let not_a_time = |why| format!("{why}; the server stands first: zerio stat WHICH --watch");
+    duration(text).map_err(not_a_time).and_then(|_| interval(text))
+}
+
 /// A wait strategy, by the name that it is printed by.
 pub(crate) fn wait(text: &str) -> Result<WaitStrategy, String> {
     let (name, time) = match text.split_once(':') {
@@ -265,6 +271,9 @@ mod tests {
         assert_eq!(interval("100ms"), Ok(Duration::from_millis(100)));
         assert_eq!(interval("60m"), Ok(Duration::from_secs(3600)));
         assert!(["99ms", "61m"].iter().all(|text| interval(text).is_err()));
+        assert_eq!(watching("5s"), Ok(Duration::from_secs(5)));
+        assert!(watching("127.0.0.1:7000").is_err_and(|why| why.contains("zerio stat WHICH --watch")));
+        assert!(watching("1ms").is_err_and(|why| why.contains("100ms or more") && !why.contains("WHICH")));
         for bad in ["", "5", "s", "5h", "-1s", "1.2.3s"] {
             assert!(duration(bad).is_err(), "{bad}");
         }

@@ -16,6 +16,11 @@ pub(crate) fn note(line: impl Display) {
     let _ = writeln!(stderr(), "{line}");
 }
 
+/// So many of them, in words.
+pub(crate) fn counted(number: u64, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
 /// A bar over so many steps, which take about so long in all. It is drawn when it is told of a step, and has no
 /// thread that could disturb a measurement; nothing is drawn where standard error is no terminal.
 pub(crate) fn bar(steps: u64, time: Duration) -> ProgressBar {

@@ -9,19 +9,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use support::{run, text, zerio};
-
-/// The commands that `--help` names.
-fn commands() -> BTreeSet<String> {
-    let help = text(&run("--help", b"").stdout);
-    let lines =
-        help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
-    let names = lines.filter(|line| line.starts_with("  ") && !line.starts_with("   "));
-    let names: BTreeSet<String> =
-        names.filter_map(|line| Some(line.split_whitespace().next()?.into())).collect();
-    assert!(names.contains("serve") && names.contains("man"), "{help}");
-    names.into_iter().filter(|name| name != "help").collect()
-}
+use support::{commands, run, text, zerio};
 
 #[test]
 fn every_shell_completes_every_command_and_their_flags() {

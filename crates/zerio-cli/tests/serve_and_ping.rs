@@ -32,9 +32,11 @@ fn ping_counts_its_round_trips_and_gives_percentiles() {
 
 #[test]
 fn a_summary_of_no_round_trips_has_no_times() {
-    let (_server, address, _out) = server("");
-    let output = run(&format!("ping {address} --count 0 --json"), b"");
-    assert!(output.status.success());
+    // It answers nothing.
+    let mut listen = Tool::start("listen 127.0.0.1:0");
+    let address = support::address(&line(&mut listen.stderr()));
+    let output = run(&format!("ping {address} --count 1 --timeout 100ms --json"), b"");
+    assert_eq!(output.status.code(), Some(1));
     let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
     for name in ["min_us", "mean_us", "p50_us", "p90_us", "p99_us", "p999_us", "max_us"] {
         assert_eq!(summary.get(name), Some(&Value::Null), "{name}: {summary}");
@@ -47,7 +49,11 @@ fn ping_prints_a_line_for_each_answer_and_a_summary() {
     let output = run(&format!("ping {address} --count 2 --interval 0ms --size 0"), b"");
     assert!(output.status.success());
     let out = text(&output.stdout);
-    assert_eq!(out.lines().filter(|line| line.starts_with("0 bytes from ")).count(), 2, "{out}");
+    let numbers: Vec<&str> =
+        out.lines().filter_map(|line| line.strip_prefix(&format!("0 bytes from {address}: "))).collect();
+    assert!(
+        matches!(&numbers[..], [first, second] if first.starts_with("number 1 took ") && second.ends_with(" µs"))
+    );
     assert!(out.contains("2 sent, 2 came back") && out.contains("p99.9"), "{out}");
 }
 
@@ -60,6 +66,25 @@ fn ping_without_a_count_ends_at_an_interrupt_with_its_summary() {
     ping.signal("INT");
     lines_until(&mut out, "came back");
     assert_eq!(ping.wait().code(), Some(0));
+}
+
+#[test]
+fn a_message_that_is_too_long_for_the_server_is_told_as_what_it_may_be() {
+    let (_server, address, _out) = server("--message-max 100");
+    let long = [b'x'; 1000];
+    for command in ["ping {} --size 1000", "send {}"] {
+        // Its input goes on: else it may be done before it hears anything.
+        let mut tool = Tool::start(&command.replace("{}", &address.to_string()));
+        if command.starts_with("send") {
+            tool.write(&long);
+            tool.write(b"\n");
+        }
+        tool.wait();
+        let output = tool.finish(b"");
+        assert_eq!(output.status.code(), Some(1));
+        let why = text(&output.stderr);
+        assert!(why.contains("is its --message-max as large as here?"), "{command}: {why}");
+    }
 }
 
 #[test]

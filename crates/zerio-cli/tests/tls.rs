@@ -62,10 +62,11 @@ fn mutual_tls_in_two_commands() {
 
     let other = not_let_in(address, &format!("--id mallory {}", of_client(&folder, "bob")));
     assert!(other.contains("id not what the certificate says"), "{other}");
+    assert!(other.contains("give the --id that --tls-cert names"), "{other}");
     let none = not_let_in(address, &format!("--id bob --tls-ca {folder}/ca.pem"));
     assert!(none.contains("certificate_required"), "{none}");
     let plain = not_let_in(address, "--id bob");
-    assert!(plain.contains("this server speaks TLS"), "{plain}");
+    assert!(plain.contains("this server speaks TLS; give --tls-ca, and --tls-cert and --tls-key"), "{plain}");
 }
 
 #[test]

@@ -29,18 +29,20 @@ fn nonsense_is_wrong_usage() {
         ("bench --rounds 0", &["0"]),
         ("serve :7000", &["HOST:PORT", "PORT for this machine alone"]),
         ("serve 65536", &["HOST:PORT"]),
-        ("serve 0 --connections-per-address 0", &["connections_per_address", "1 would do"]),
-        ("serve 0 --connections-per-second 0", &["connections_per_second", "1 would do"]),
-        ("serve 0 --connection-burst 0", &["connection_burst", "1 would do"]),
-        ("serve 0 --engines 2 --handshakes-max 1", &["handshakes_max", "2 would do"]),
+        ("serve 0 --connections-per-address 0", &["--connections-per-address 0: ", "1 would do"]),
+        ("serve 0 --connections-per-second 0", &["--connections-per-second 0: ", "1 would do"]),
+        ("serve 0 --connection-burst 0", &["--connection-burst 0: ", "1 would do"]),
+        ("serve 0 --engines 2 --handshakes-max 1", &["--handshakes-max 1: ", "2 would do"]),
         ("serve 127.0.0.1:70000", &["no port"]),
         ("ping", &["ADDRESS"]),
         ("ping 127.0.0.1:1 --interval 5", &["5 has no unit"]),
         ("ping 127.0.0.1:1 --interval -1", &["0 or longer"]),
         ("ping 127.0.0.1:1 --size 65537", &["--message-max"]),
         ("listen --count 0", &["0"]),
-        ("serve 127.0.0.1:0 --send-ring 200000", &["262144 would do"]),
-        ("serve 127.0.0.1:0 --engines 2 --core 0", &["cores"]),
+        ("ping 127.0.0.1:1 --count 0", &["0"]),
+        ("stat --watch 127.0.0.1:7000", &["the server stands first: zerio stat WHICH --watch"]),
+        ("serve 127.0.0.1:0 --send-ring 200000", &["--send-ring 200000: ", "262144 would do"]),
+        ("serve 127.0.0.1:0 --engines 2 --core 0", &["--core 0: there are 2 engines"]),
         ("serve 127.0.0.1:0 --busy-poll 50", &["50 has no unit"]),
         ("serve 127.0.0.1:0 --busy-poll 2s", &["1 µs to 1 s"]),
         ("serve 127.0.0.1:0 --priority 100", &["99 would do"]),
@@ -49,6 +51,21 @@ fn nonsense_is_wrong_usage() {
     }
     let control = run("ping 127.0.0.1:1 --id \u{1}", b"");
     says(&control, 2, &["control character"]);
+}
+
+#[test]
+fn what_this_machine_has_not_is_no_wrong_usage() {
+    for (arguments, words) in [
+        (
+            "serve 0 --core 100000",
+            &["--core 100000: this process may not run on core 100000", "it may on"][..],
+        ),
+        ("serve 0 --congestion none-such", &["--congestion none-such: the system refused it"]),
+    ] {
+        let output = run(arguments, b"");
+        says(&output, 1, words);
+        assert!(!text(&output.stderr).contains("--help"), "{}", text(&output.stderr));
+    }
 }
 
 #[test]
@@ -80,7 +97,8 @@ fn a_silent_server_is_given_up_on() {
 
 #[test]
 fn every_help_has_an_example_and_no_colours_in_a_pipe() {
-    for command in ["", "bench", "serve", "ping", "send", "listen", "doctor", "completions", "man"] {
+    let commands = support::commands();
+    for command in commands.iter().map(String::as_str).chain([""]) {
         let output = run(&format!("{command} --help"), b"");
         assert!(output.status.success());
         let help = text(&output.stdout);

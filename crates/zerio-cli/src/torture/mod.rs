@@ -20,7 +20,7 @@ use zerio::{Config, DriverKind};
 use crate::args::{self, Role};
 use crate::failure::Failure;
 use crate::interrupt;
-use crate::terminal;
+use crate::terminal::{self, counted};
 use report::Report;
 
 const MESSAGE_MAX: usize = 1000;
@@ -67,11 +67,11 @@ pub(crate) fn run(args: &args::Torture) -> Result<(), Failure> {
     }
     bar.finish_and_clear();
     report.print(args.json)?;
-    let faults = report.runs.iter().map(|run| run.faults.len()).sum::<usize>();
+    let faults = report.runs.iter().map(|run| run.faults.len() as u64).sum();
     match (faults, interrupt::seen()) {
         (0, false) => Ok(()),
         (0, true) => Err(Failure::new("interrupted: what stands above is what was found until then")),
-        _ => Err(Failure::new(format!("{faults} faults; what they are stands above"))),
+        _ => Err(Failure::new(format!("{}, told above", counted(faults, "fault")))),
     }
 }
 

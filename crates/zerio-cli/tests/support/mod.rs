@@ -3,6 +3,7 @@
 // Each test file uses its part of this.
 #![allow(dead_code)]
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -192,4 +193,16 @@ pub fn server(flags: &str) -> (Tool, SocketAddr, BufReader<ChildStdout>) {
     let mut out = server.stdout();
     let address = address(&line(&mut out));
     (server, address, out)
+}
+
+/// The commands that `--help` names.
+pub fn commands() -> BTreeSet<String> {
+    let help = text(&run("--help", b"").stdout);
+    let lines =
+        help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    let names = lines.filter(|line| line.starts_with("  ") && !line.starts_with("   "));
+    let names: BTreeSet<String> =
+        names.filter_map(|line| Some(line.split_whitespace().next()?.into())).collect();
+    assert!(names.contains("serve") && names.contains("man"), "{help}");
+    names.into_iter().filter(|name| name != "help").collect()
 }
