@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::fs::{self, OpenOptions};
-use std::io::{Write, stdout};
+use std::io::{ErrorKind, Write, stdout};
 use std::path::Path;
 
 use rcgen::{
@@ -12,9 +12,27 @@ use rcgen::{
 
 use crate::args;
 use crate::failure::Failure;
+use crate::shell::quoted;
 
 pub(crate) fn run(args: &args::Certs) -> Result<(), Failure> {
-    fs::create_dir_all(&args.folder).map_err(Failure::new)?;
+    // All is known to be good before the first file is there.
+    let mut wanted = vec![("server", of_server(&args.server_names)?)];
+    for id in &args.clients {
+        if wanted.iter().any(|(name, _)| *name == id) {
+            return Err(Failure::Usage(format!("--client {id:?}: there is one of that name already")));
+        }
+        wanted.push((id.as_str(), of_client(id)?));
+    }
+    let made = fs::create_dir_all(&args.folder);
+    made.map_err(|why| Failure::new(format!("can't make {}: {why}", args.folder.display())))?;
+    let names = wanted.iter().flat_map(|(name, _)| [format!("{name}.pem"), format!("{name}.key")]);
+    for name in names.chain(["ca.pem".to_owned()]) {
+        let path = args.folder.join(name);
+        if path.symlink_metadata().is_ok() {
+            return Err(taken(&path));
+        }
+    }
+
     let key = KeyPair::generate().map_err(Failure::new)?;
     let mut params = named("a zerio authority for development");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -22,35 +40,54 @@ pub(crate) fn run(args: &args::Certs) -> Result<(), Failure> {
     // Its key is not kept: nobody can sign anything else.
     let issuer = Issuer::new(params, key);
     write(&args.folder, "ca.pem", &authority.pem(), false)?;
+    for (name, params) in &wanted {
+        sign(&args.folder, name, params, &issuer)?;
+    }
+    let file = |name: &str| quoted(&args.folder.join(name).display().to_string());
+    let id = &args.clients[0];
+    let [ca, server, server_key] = ["ca.pem", "server.pem", "server.key"].map(file);
+    let (client, client_key) = (file(&format!("{id}.pem")), file(&format!("{id}.key")));
+    writeln!(
+        stdout(),
+        "zerio serve --tls-cert {server} --tls-key {server_key} --tls-ca {ca} --require-client-cert\n\
+         zerio ping 127.0.0.1:7000 --id {} --tls-ca {ca} --tls-cert {client} --tls-key {client_key}",
+        quoted(id)
+    )
+    .map_err(Failure::output)
+}
 
+fn of_server(names: &[String]) -> Result<CertificateParams, Failure> {
     let mut server = named("a zerio server");
-    for name in &args.server_names {
+    for name in names {
+        let bad = || {
+            let instead = "give names of ASCII letters, as in zerio.example, and addresses";
+            Failure::Usage(format!("--server-names {name:?}: no certificate can name that; {instead}"))
+        };
         server.subject_alt_names.push(match name.parse() {
             Ok(address) => SanType::IpAddress(address),
-            Err(_) => SanType::DnsName(name.as_str().try_into().map_err(Failure::new)?),
+            Err(_) if name.is_empty() => return Err(bad()),
+            Err(_) => SanType::DnsName(name.as_str().try_into().map_err(|_| bad())?),
         });
     }
     server.extended_key_usages.push(ExtendedKeyUsagePurpose::ServerAuth);
-    sign(&args.folder, "server", &server, &issuer)?;
-    for id in &args.clients {
-        if id.contains(['/', '\\']) || matches!(id.as_str(), "" | "ca" | "server") {
-            return Err(Failure::Usage(format!("a client's certificate can't be named {id:?}")));
-        }
-        let mut client = named(id);
-        let uri = format!("zerio:{id}");
-        client.subject_alt_names.push(SanType::URI(uri.try_into().map_err(Failure::new)?));
-        client.extended_key_usages.push(ExtendedKeyUsagePurpose::ClientAuth);
-        sign(&args.folder, id, &client, &issuer)?;
+    Ok(server)
+}
+
+fn of_client(id: &str) -> Result<CertificateParams, Failure> {
+    let bad = |why: &str| Failure::Usage(format!("--client {id:?}: {why}; choose another id"));
+    if id.contains(['/', '\\']) || matches!(id, "" | "ca" | "server") {
+        return Err(bad("its files can't be named so"));
     }
-    let (folder, id) = (args.folder.display(), &args.clients[0]);
-    writeln!(
-        stdout(),
-        "zerio serve --tls-cert {folder}/server.pem --tls-key {folder}/server.key --tls-ca {folder}/ca.pem \
-         --require-client-cert\n\
-         zerio ping 127.0.0.1:7000 --id {id} --tls-ca {folder}/ca.pem --tls-cert {folder}/{id}.pem \
-         --tls-key {folder}/{id}.key"
-    )
-    .map_err(Failure::output)
+    if id.contains(char::is_control) {
+        return Err(bad("no id has a control character in it"));
+    }
+    let mut client = named(id);
+    let uri = format!("zerio:{id}").try_into();
+    client
+        .subject_alt_names
+        .push(SanType::URI(uri.map_err(|_| bad("certificates name ids of ASCII alone"))?));
+    client.extended_key_usages.push(ExtendedKeyUsagePurpose::ClientAuth);
+    Ok(client)
 }
 
 /// A certificate that has signed itself, for this name, and its key, in PEM. They are others each time, and always of the
@@ -93,5 +130,13 @@ fn write(folder: &Path, name: &str, text: &str, secret: bool) -> Result<(), Fail
     let _ = secret;
     let path = folder.join(name);
     let written = options.open(&path).and_then(|mut file| file.write_all(text.as_bytes()));
-    written.map_err(|why| Failure::new(format!("can't write {}: {why}", path.display())))
+    written.map_err(|why| match why.kind() {
+        ErrorKind::AlreadyExists => taken(&path),
+        _ => Failure::new(format!("can't write {}: {why}", path.display())),
+    })
+}
+
+fn taken(path: &Path) -> Failure {
+    let what = format!("{} is there and is not written over", path.display());
+    Failure::new(format!("{what}: choose another folder, or remove it"))
 }

@@ -20,6 +20,7 @@ mod metrics;
 mod ping;
 mod serve;
 mod settings;
+mod shell;
 mod sim;
 mod stat;
 mod terminal;

@@ -112,6 +112,7 @@ fn a_report_is_one_page_with_every_line_and_nothing_from_elsewhere() {
         let open = count(format!("<{tag}>")) + count(format!("<{tag} "));
         assert_eq!(open, count(format!("</{tag}>")), "<{tag}>");
     }
+    assert!(page.split("<figure").all(|figure| figure.matches("<figcaption").count() <= 1), "{page}");
     for size in [32, 100] {
         let start = format!("round-trip-{size}-bytes-polled-");
         let mut files = std::fs::read_dir(&plots).unwrap().map(|file| file.unwrap().path());

@@ -8,6 +8,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use serde_json::Value;
+#[cfg(unix)]
+use support::zerio;
 use support::{Tool, address, line, lines_until, run, server, text};
 
 /// A folder of this test's own that does not exist yet.
@@ -189,7 +191,9 @@ fn certificates_are_not_written_over_and_keys_are_their_owners() {
     let before = fs::read(format!("{folder}/ca.pem")).unwrap();
     let again = run(&format!("certs {folder}"), b"");
     assert_eq!(again.status.code(), Some(1));
-    assert!(text(&again.stderr).contains("ca.pem"), "{}", text(&again.stderr));
+    let why = text(&again.stderr);
+    assert!(why.contains("ca.pem is there") || why.contains("server.pem is there"), "{why}");
+    assert!(why.contains("not written over: choose another folder, or remove it"), "{why}");
     assert_eq!(fs::read(format!("{folder}/ca.pem")).unwrap(), before);
     #[cfg(unix)]
     for (name, mode) in [("server.key", 0o600), ("a.key", 0o600)] {
@@ -205,8 +209,42 @@ fn certificates_are_not_written_over_and_keys_are_their_owners() {
         ["a.key", "a.pem", "ca.pem", "server.key", "server.pem"],
         "the authority's key is not kept"
     );
-    for id in ["ca", "server", "../a", ""] {
-        let output = run(&format!("certs {} --client a,{id}", self::folder("bad").display()), b"");
-        assert!(!output.status.success(), "{id:?}");
+    // One that can't be had is told before anything is there; what is there keeps the others away, too.
+    for flags in [
+        "--client a,ca",
+        "--client server",
+        "--client ../a",
+        "--client a,",
+        "--client a,b,a",
+        "--client é",
+        "--server-names é",
+    ] {
+        let bad = self::folder("bad");
+        let output = run(&format!("certs {} {flags}", bad.display()), b"");
+        assert_eq!(output.status.code(), Some(2), "{flags}");
+        let why = text(&output.stderr);
+        assert!(why.contains(flags.split(' ').next().unwrap()) && !why.contains("IA5"), "{flags}: {why}");
+        assert!(!flags.contains('é') || why.contains("\"é\""), "{flags}: {why}");
+        assert!(!bad.exists(), "{flags}");
     }
+    let another = run(&format!("certs {folder} --client b"), b"");
+    assert_eq!(another.status.code(), Some(1));
+    assert!(!PathBuf::from(&folder).join("b.pem").exists());
+    #[cfg(unix)]
+    {
+        let file = format!("{folder}/a.pem/inner");
+        let output = run(&format!("certs {file}"), b"");
+        assert!(text(&output.stderr).contains(&format!("can't make {file}: ")), "{}", text(&output.stderr));
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn the_commands_of_a_folder_with_a_blank_in_its_name_can_be_typed() {
+    let folder = folder("with a blank");
+    let output = zerio("certs").arg(&folder).output().unwrap();
+    let commands = text(&output.stdout);
+    let quoted = format!("--tls-ca '{}/ca.pem' ", folder.display());
+    assert_eq!(commands.matches(&quoted).count(), 2, "{commands}");
+    fs::remove_dir_all(&folder).unwrap();
 }

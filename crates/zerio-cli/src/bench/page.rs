@@ -7,6 +7,7 @@ use std::ops::RangeInclusive;
 use super::idle::SESSIONS;
 use super::plot;
 use super::report::{OneWayLine, Report, RoundTripLine, driven};
+use crate::shell;
 
 const STYLE: &str = include_str!("page.css");
 
@@ -37,7 +38,11 @@ pub(super) fn page(report: &Report, command: &[String]) -> String {
     if report.interrupted {
         page += "<p><strong>It was interrupted: this is what was measured until then.</strong></p>\n";
     }
-    let _ = writeln!(page, "<p class=\"quiet\">To repeat it:</p>\n<pre>{}</pre>", escaped(typed(command)));
+    let _ = writeln!(
+        page,
+        "<p class=\"quiet\">To repeat it:</p>\n<pre>{}</pre>",
+        escaped(shell::command(command))
+    );
     if !report.round_trip.is_empty() {
         round_trips(&mut page, &report.round_trip);
     }
@@ -118,8 +123,7 @@ fn one_way(page: &mut String, lines: &[OneWayLine]) {
             let width = 100.0 * rate / most;
             let _ = writeln!(
                 page,
-                "<div class=\"bar {class}\" style=\"width: {width:.1}%\"></div>\n<figcaption>{:.2} million a second, {:.0} \
-                 MB/s</figcaption>",
+                "<div class=\"bar {class}\" style=\"width: {width:.1}%\"></div>\n<p>{:.2} million a second, {:.0} MB/s</p>",
                 rate / 1e6,
                 rate * line.size as f64 / 1e6
             );
@@ -164,16 +168,6 @@ fn table(page: &mut String, words: usize, heads: &[&str], rows: impl Iterator<It
     *page += "</table>\n</div>\n";
 }
 
-/// A command as one would type it in a shell.
-fn typed(command: &[String]) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.,:/=+%@".contains(c);
-    let word = |word: &String| match word.chars().all(plain) && !word.is_empty() {
-        true => word.clone(),
-        false => format!("'{}'", word.replace('\'', "'\\''")),
-    };
-    command.iter().map(word).collect::<Vec<_>>().join(" ")
-}
-
 /// A text as HTML.
 fn escaped(text: impl Display) -> String {
     text.to_string().replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
@@ -184,10 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_command_can_be_typed_again() {
-        let words =
-            ["zerio", "bench", "--size", "32,4k", "--report", "it's <here>.html", ""].map(String::from);
-        assert_eq!(typed(&words), "zerio bench --size 32,4k --report 'it'\\''s <here>.html' ''");
+    fn what_html_would_take_for_its_own_is_text() {
         assert_eq!(escaped("a <b> & c"), "a &lt;b&gt; &amp; c");
     }
 }
