@@ -88,6 +88,10 @@ pub(crate) struct Bench {
     pub(crate) grid: Grid,
 }
 
+/// The flags of `bench` that a grid has no use for, beside those for TLS.
+const NOT_OF_A_GRID: [&str; 10] =
+    ["wait", "driver", "drive", "only", "rounds", "pin", "smoke", "json", "report", "plots"];
+
 /// A grid of tests, in place of all else.
 #[derive(Debug, clap::Args)]
 #[command(
@@ -100,7 +104,8 @@ pub(crate) struct Grid {
     #[arg(
         long = "grid",
         value_name = "FOLDER",
-        conflicts_with_all = ["wait", "driver", "drive", "only", "pin", "smoke", "json", "report", "plots"]
+        conflicts_with_all = NOT_OF_A_GRID,
+        conflicts_with_all = BenchTls::FLAGS
     )]
     pub(crate) folder: Option<PathBuf>,
     /// From one burst to the next
@@ -139,7 +144,8 @@ pub(crate) struct Grid {
         long = "grid-host",
         value_name = "HOST:PORT",
         value_parser = address,
-        conflicts_with_all = ["wait", "driver", "drive", "only", "pin", "smoke", "json", "report", "plots"]
+        conflicts_with_all = NOT_OF_A_GRID,
+        conflicts_with_all = BenchTls::FLAGS
     )]
     pub(crate) host: Option<String>,
 }

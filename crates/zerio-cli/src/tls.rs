@@ -68,6 +68,18 @@ pub(crate) struct BenchTls {
 }
 
 impl BenchTls {
+    /// All of them, by their names here.
+    pub(crate) const FLAGS: [&str; 8] = [
+        "tls",
+        "tls_cert",
+        "tls_key",
+        "tls_ca",
+        "server_name",
+        "require_client_cert",
+        "client_cert",
+        "client_key",
+    ];
+
     /// Whether there is TLS at all.
     pub(crate) fn is_on(&self) -> bool {
         self.tls || self.tls_cert.is_some()

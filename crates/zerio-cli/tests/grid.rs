@@ -92,6 +92,7 @@ fn the_servers_are_on_hosts_where_those_are_named() {
     let too_long =
         run(&format!("bench --grid {} {flags}", folder.0.display()).replace("--size 100", "--size 1m"), b"");
     assert_eq!(too_long.status.code(), Some(1));
+    assert!(text(&too_long.stderr).contains("--size as large"), "{}", text(&too_long.stderr));
     let [(mut host, address), _other] = hosts;
     host.signal("INT");
     assert_eq!(host.wait().code(), Some(0));
@@ -188,17 +189,36 @@ fn what_is_typed_is_measured() {
     assert_eq!(starts, ["zerio", "tcp"]);
     let bad = run(&command, b"64 100ms\n");
     assert_eq!(bad.status.code(), Some(2));
-    assert!(text(&bad.stderr).contains("is not three words"), "{}", text(&bad.stderr));
+    assert!(
+        text(&bad.stderr).contains("give three words, size, delay and burst, as in: 32 1ms 10"),
+        "{}",
+        text(&bad.stderr)
+    );
+}
+
+#[test]
+fn the_first_interrupt_had_waited_for_a_line_that_nobody_typed() {
+    let folder = Folder::new("waits");
+    let mut grid = Tool::start(&format!("bench --grid {} --manual", folder.0.display()));
+    // By now it has begun, and catches the signal.
+    assert_eq!(line(&mut grid.stdout()), HEADS);
+    grid.signal("INT");
+    assert_eq!(grid.wait().code(), Some(0));
 }
 
 #[test]
 fn what_can_not_be_is_wrong_usage() {
     let folder = Folder::new("wrong");
+    std::fs::create_dir(&folder.0).unwrap();
+    std::fs::write(folder.0.join("grid.csv"), "the last results").unwrap();
     for (flags, word) in [
         ("--size 7", "carries a time"),
         ("--delay 0ms", "1us or more"),
         ("--bandwidth 0", "--bandwidth"),
         ("--smoke", "--smoke"),
+        ("--rounds 3", "--rounds"),
+        ("--tls", "--tls"),
+        ("--tls-cert a --tls-key b --tls-ca c", "--tls-cert"),
         ("--manual --size 32", "--manual"),
         ("--hosts nonsense", "HOST:PORT"),
         ("--grid-host 127.0.0.1:7000", "--grid-host"),
@@ -208,6 +228,16 @@ fn what_can_not_be_is_wrong_usage() {
         assert_eq!(output.status.code(), Some(2), "{flags}");
         assert!(text(&output.stderr).contains(word), "{flags}: {}", text(&output.stderr));
     }
+    let tls = run(&format!("bench --grid {} --tls", folder.0.display()), b"");
+    assert!(!text(&tls.stderr).contains("--tls-cert"), "{}", text(&tls.stderr));
+    // Nobody listens there, and nobody types.
+    let nobody = zerio::Server::bind("127.0.0.1:0").unwrap();
+    for flags in [format!("--hosts {}", nobody.local_addr()), "--manual".to_owned()] {
+        run(&format!("bench --grid {} {flags}", folder.0.display()), b"");
+    }
+    assert_eq!(folder.read("grid.csv"), "the last results", "a run without any had erased them");
+    let host = run("bench --grid-host 127.0.0.1:7000 --tls", b"");
+    assert_eq!(host.status.code(), Some(2));
     let alone = run("bench --burst 3", b"");
     assert_eq!(alone.status.code(), Some(2));
     assert!(text(&alone.stderr).contains("--grid"), "{}", text(&alone.stderr));

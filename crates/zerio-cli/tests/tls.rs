@@ -104,7 +104,10 @@ fn bench_takes_certificates_of_files() {
         let report: Value = serde_json::from_slice(&output.stdout).unwrap();
         assert!(report["round_trip"][0]["p50_us"].as_f64() > Some(0.0), "{report}");
     }
-    let unnamed = run(&smoke, b"");
+    let report = PathBuf::from(&folder).join("report.html");
+    fs::write(&report, "the last one").unwrap();
+    let unnamed = run(&format!("{smoke} --report {}", report.display()), b"");
+    assert_eq!(fs::read_to_string(&report).unwrap(), "the last one", "it was emptied for a run that failed");
     assert_eq!(unnamed.status.code(), Some(1));
     assert!(text(&unnamed.stderr).contains("another name"), "{}", text(&unnamed.stderr));
     let other = run(&format!("{smoke} --server-name zerio.example {}", of("other")), b"");

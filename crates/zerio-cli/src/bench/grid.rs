@@ -8,9 +8,10 @@ mod host;
 mod run;
 
 use std::fmt;
-use std::io::{BufRead, IsTerminal, Write, stdin, stdout};
+use std::io::{IsTerminal, Write, stdin, stdout};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::Path;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
 use crate::args;
@@ -18,6 +19,9 @@ use crate::failure::Failure;
 use crate::interrupt;
 use crate::terminal;
 use files::Csv;
+
+/// How often it is looked for a Ctrl-C while nobody types.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Over what messages go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,16 +118,16 @@ pub(super) fn run(args: &args::Bench, folder: &Path) -> Result<(), Failure> {
             "--size {size}: a message of the grid carries a time; give {least} or more"
         )));
     }
-    let mut to = Results { hosts: resolve(&args.grid)?, folder, csv: Csv::create(folder)? };
-    print(files::HEADS)?;
-    if args.grid.manual {
-        return by_hand(args, &mut to);
-    }
     let tests = tests(args);
-    if tests.is_empty() {
+    if tests.is_empty() && !args.grid.manual {
         return Err(Failure::Usage(
             "every test would take more than --bandwidth; give more of it".to_owned(),
         ));
+    }
+    let mut to = Results { hosts: resolve(&args.grid)?, folder, csv: Csv::new(folder)? };
+    print(files::HEADS)?;
+    if args.grid.manual {
+        return by_hand(args, &mut to);
     }
     let time = 2 * tests.iter().map(|test| test.time).sum::<Duration>();
     let bar = terminal::bar(2 * tests.len() as u64, time);
@@ -188,16 +192,15 @@ fn print(line: &str) -> Result<(), Failure> {
 /// Tests that somebody types, or another program.
 fn by_hand(args: &args::Bench, to: &mut Results) -> Result<(), Failure> {
     let asks = stdin().is_terminal();
-    let mut lines = stdin().lock().lines();
+    // Reading can't be interrupted: a thread does it, which is left behind at a Ctrl-C.
+    let (typing, lines) = sync_channel(0);
+    std::thread::spawn(move || stdin().lines().try_for_each(|line| typing.send(line)));
     loop {
         if asks {
             terminal::note("size, delay and burst, as in: 32 1ms 10 (Ctrl-D ends it)");
         }
-        let Some(line) = lines.next() else { return Ok(()) };
+        let Some(line) = next(&lines) else { return Ok(()) };
         let line = line.map_err(|error| Failure::new(format!("can't read standard input: {error}")))?;
-        if interrupt::seen() {
-            return Ok(());
-        }
         match typed(&line, args) {
             Ok(Some(test)) => {
                 print(&measure(Transport::Zerio, &test, to)?)?;
@@ -210,6 +213,17 @@ fn by_hand(args: &args::Bench, to: &mut Results) -> Result<(), Failure> {
     }
 }
 
+/// The next line; none at the end of all, or at a Ctrl-C.
+fn next<T>(lines: &Receiver<T>) -> Option<T> {
+    while !interrupt::seen() {
+        match lines.recv_timeout(LOOK) {
+            Err(RecvTimeoutError::Timeout) => {}
+            line => return line.ok(),
+        }
+    }
+    None
+}
+
 /// The test that a line asks for, if it is not empty.
 fn typed(line: &str, args: &args::Bench) -> Result<Option<Test>, String> {
     let words: Vec<&str> = line.split([' ', ',', '\t']).filter(|word| !word.is_empty()).collect();
@@ -217,7 +231,7 @@ fn typed(line: &str, args: &args::Bench) -> Result<Option<Test>, String> {
         return if words.is_empty() {
             Ok(None)
         } else {
-            Err(format!("{line:?} is not three words: 32 1ms 10"))
+            Err(format!("{line:?}: give three words, size, delay and burst, as in: 32 1ms 10"))
         };
     };
     let size = crate::settings::measured_bytes(size)?;

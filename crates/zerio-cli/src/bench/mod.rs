@@ -16,8 +16,8 @@ mod round_trip;
 mod tls;
 
 use std::fmt;
-use std::fs::{self, File};
-use std::io::Write;
+use std::fs::{self, OpenOptions};
+use std::io;
 use std::path::Path;
 
 use indicatif::ProgressBar;
@@ -51,7 +51,9 @@ pub(crate) fn run(args: &args::Bench) -> Result<(), Failure> {
         .collect();
     let plan = Plan::new(args, &others);
     // Before it takes minutes.
-    let page = args.report.as_deref().map(|path| Ok::<_, Failure>((path, create(path)?))).transpose()?;
+    if let Some(path) = &args.report {
+        can_be_written(path).map_err(|error| cannot_write(path, &error))?;
+    }
     if let Some(folder) = &args.plots {
         fs::create_dir_all(folder).map_err(|error| cannot_write(folder, &error))?;
     }
@@ -68,9 +70,9 @@ pub(crate) fn run(args: &args::Bench) -> Result<(), Failure> {
     } else {
         report.print_tables()?
     }
-    if let Some((path, mut file)) = page {
+    if let Some(path) = &args.report {
         let command: Vec<String> = std::env::args().collect();
-        let written = file.write_all(page::page(&report, &command).as_bytes());
+        let written = fs::write(path, page::page(&report, &command));
         written.map_err(|error| cannot_write(path, &error))?;
         terminal::note(format_args!("the report is in {}", path.display()));
     }
@@ -88,11 +90,12 @@ pub(crate) fn run(args: &args::Bench) -> Result<(), Failure> {
     Ok(())
 }
 
-fn create(path: &Path) -> Result<File, Failure> {
-    File::create(path).map_err(|error| cannot_write(path, &error))
+/// Finds out whether a file can be written, which for now stays as it is: what is to stand there may never come.
+fn can_be_written(path: &Path) -> io::Result<()> {
+    OpenOptions::new().write(true).create(true).truncate(false).open(path).map(drop)
 }
 
-fn cannot_write(path: &Path, error: &std::io::Error) -> Failure {
+fn cannot_write(path: &Path, error: &io::Error) -> Failure {
     Failure::new(format!("can't write the report to {}: {error}", path.display()))
 }
 

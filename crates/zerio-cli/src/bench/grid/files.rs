@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use humantime::format_rfc3339_millis;
 
+use super::super::can_be_written;
 use super::run::Outcome;
 use super::{Test, Transport};
 use crate::failure::Failure;
@@ -22,8 +23,9 @@ const QUANTILES: [f64; 16] =
 
 /// `grid.csv` in a folder.
 pub(super) struct Csv {
-    file: File,
     path: PathBuf,
+    /// From the first result on: until then the last ones stay.
+    file: Option<File>,
 }
 
 fn cannot_write(path: &Path, error: &io::Error) -> Failure {
@@ -31,13 +33,12 @@ fn cannot_write(path: &Path, error: &io::Error) -> Failure {
 }
 
 impl Csv {
-    /// A new one, in place of any that is there; the folder is made.
-    pub(super) fn create(folder: &Path) -> Result<Csv, Failure> {
+    /// One that is to take the place of any that is there; the folder is made.
+    pub(super) fn new(folder: &Path) -> Result<Csv, Failure> {
         fs::create_dir_all(folder).map_err(|error| cannot_write(folder, &error))?;
         let path = folder.join("grid.csv");
-        let made = File::create(&path).and_then(|mut file| writeln!(file, "{HEADS}").map(|()| file));
-        let file = made.map_err(|error| cannot_write(&path, &error))?;
-        Ok(Csv { file, path })
+        can_be_written(&path).map_err(|error| cannot_write(&path, &error))?;
+        Ok(Csv { path, file: None })
     }
 
     /// Adds a test, and gives its line.
@@ -48,7 +49,16 @@ impl Csv {
         outcome: &Outcome,
     ) -> Result<String, Failure> {
         let line = line(transport, test, outcome);
-        writeln!(self.file, "{line}").map_err(|error| cannot_write(&self.path, &error))?;
+        let cannot = |error| cannot_write(&self.path, &error);
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => {
+                let mut file = File::create(&self.path).map_err(cannot)?;
+                writeln!(file, "{HEADS}").map_err(cannot)?;
+                none.insert(file)
+            }
+        };
+        writeln!(file, "{line}").map_err(cannot)?;
         Ok(line)
     }
 }

@@ -6,7 +6,7 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::sync::mpsc::channel;
 
-use zerio::{Config, Context, Server};
+use zerio::{Config, Context, SendError, Server};
 
 use crate::failure::Failure;
 use crate::interrupt;
@@ -36,10 +36,18 @@ pub(super) fn config(longest: usize) -> Config {
     config
 }
 
-/// A server over zerio.
+/// A server over zerio. Where an answer finds no room, nothing more is read from its peer before it has found some: a
+/// thread waits for that, as those over plain TCP do.
 pub(super) fn zerio(address: SocketAddr, config: Config) -> Result<Server, Failure> {
     let echo = |peer: &mut Context<'_>, message: &[u8]| {
-        let _ = peer.send(message);
+        if peer.send(message) == Err(SendError::Full) {
+            peer.pause();
+            let (peer, message) = (peer.peer(), message.to_vec());
+            std::thread::spawn(move || {
+                while peer.send(&message) == Err(SendError::TimedOut) {}
+                peer.resume()
+            });
+        }
     };
     Ok(Server::bind(address)?.config(config).on_message(echo).start()?)
 }
@@ -107,6 +115,36 @@ pub(super) fn run(address: &str, servers: u16, longest: usize) -> Result<(), Fai
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::{Duration, Instant};
+
+    use zerio::Client;
+
+    #[test]
+    fn an_answer_that_found_no_room_was_lost() {
+        let message = [7; 10_000];
+        let mut config = config(message.len());
+        (config.socket_send_buffer, config.socket_receive_buffer) = (Some(64 * 1024), Some(64 * 1024));
+        let server = zerio("127.0.0.1:0".parse().unwrap(), config.clone()).unwrap();
+        let heard = Arc::new(AtomicU64::new(0));
+        let answers = heard.clone();
+        let client = Client::connect(server.local_addr(), "late").unwrap().config(config);
+        let client = client.on_message(move |_, _| {
+            answers.fetch_add(1, Ordering::Relaxed);
+        });
+        let client = client.start().unwrap();
+        client.peer().pause().unwrap();
+        // Nobody reads the answers yet, of which there are more than all rings and buffers on the way hold.
+        let second = Duration::from_secs(1);
+        let sent = (0..1000).take_while(|_| client.send_timeout(&message, second).is_ok()).count() as u64;
+        client.peer().resume().unwrap();
+        let begun = Instant::now();
+        while heard.load(Ordering::Relaxed) < sent {
+            assert!(begun.elapsed() < 60 * second, "{} answers of {sent}", heard.load(Ordering::Relaxed));
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
 
     #[test]
     fn servers_over_tcp_stand_behind_those_over_zerio_and_all_of_them_below_the_last_port() {

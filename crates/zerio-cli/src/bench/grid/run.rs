@@ -86,13 +86,18 @@ pub(super) fn run(transport: Transport, test: &Test, hosts: &[[SocketAddr; 2]]) 
     }
 }
 
+/// What to look at where hosts did not take what was sent to them.
+fn hint(hosts: &[SocketAddr]) -> &'static str {
+    if hosts.is_empty() { "" } else { "; has the host the same --servers, and --size as large?" }
+}
+
 /// A port of this machine that is free.
 const HERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 fn over_zerio(test: &Test, mut addresses: Vec<SocketAddr>) -> Result<Outcome, Failure> {
     let mut config = host::config(test.size);
     config.sessions_max = usize::from(test.clients);
-    let mut here = Vec::new();
+    let (hint, mut here) = (hint(&addresses), Vec::new());
     if addresses.is_empty() {
         here = (0..test.servers).map(|_| host::zerio(HERE, config.clone())).collect::<Result<_, _>>()?;
         addresses = here.iter().map(Server::local_addr).collect();
@@ -101,7 +106,9 @@ fn over_zerio(test: &Test, mut addresses: Vec<SocketAddr>) -> Result<Outcome, Fa
         let client = Client::connect(address, &format!("client-{number}"))?.config(config.clone());
         let client = client.handler(heard).start()?;
         Ok(move |message: &[u8]| {
-            client.send(message).map_err(|error| Failure::new(format!("a send failed: {error}")))
+            client
+                .send(message)
+                .map_err(|error| Failure::new(format!("a send to {address} failed: {error}{hint}")))
         })
     });
     drop(here);
@@ -109,6 +116,7 @@ fn over_zerio(test: &Test, mut addresses: Vec<SocketAddr>) -> Result<Outcome, Fa
 }
 
 fn over_tcp(test: &Test, mut addresses: Vec<SocketAddr>) -> Result<Outcome, Failure> {
+    let hint = hint(&addresses);
     if addresses.is_empty() {
         let clients = usize::from(test.clients);
         addresses = (0..test.servers).map(|_| host::tcp(HERE, clients)).collect::<Result<_, _>>()?;
@@ -127,7 +135,10 @@ fn over_tcp(test: &Test, mut addresses: Vec<SocketAddr>) -> Result<Outcome, Fail
             }
         });
         let mut stream = Sending(stream);
-        Ok(move |message: &[u8]| stream.0.write_all(message).map_err(Failure::from))
+        Ok(move |message: &[u8]| {
+            let sent = stream.0.write_all(message);
+            sent.map_err(|error| Failure::new(format!("a send over TCP to {address} failed: {error}{hint}")))
+        })
     })
 }
 
@@ -225,6 +236,24 @@ mod tests {
             assert!(outcome.took >= Duration::from_millis(45) && outcome.times.min() > 0, "{transport}");
             assert!(outcome.per_second() > 0.0 && outcome.ended > outcome.started);
         }
+    }
+
+    #[test]
+    fn a_send_that_failed_was_told_as_a_refused_socket() {
+        let host = std::net::TcpListener::bind(HERE).unwrap();
+        let address = host.local_addr().unwrap();
+        // It takes the connection, and nothing that comes over it.
+        let leaves = std::thread::spawn(move || drop(host.accept()));
+        let (delay, time) = (Duration::from_millis(1), Duration::from_secs(60));
+        let test = Test { size: 100, delay, burst: 1, time, servers: 1, clients: 1 };
+        match run(Transport::Tcp, &test, &[[address, address]]).map(|_| ()) {
+            Err(Failure::Failed(why)) => {
+                assert!(why.starts_with(&format!("a send over TCP to {address} failed: ")), "{why}");
+                assert!(why.ends_with("the same --servers, and --size as large?"), "{why}");
+            }
+            other => panic!("{other:?}"),
+        }
+        leaves.join().unwrap();
     }
 
     #[test]
