@@ -2,6 +2,7 @@
 //! fit into columns.
 #![forbid(unsafe_code)]
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -20,23 +21,59 @@ pub(crate) fn find(which: Option<&str>) -> Result<CountersFile, Failure> {
 }
 
 pub(crate) fn open(path: &Path) -> Result<CountersFile, Failure> {
-    CountersFile::open(path).map_err(|error| {
-        let hint = match &error {
-            CountersFileError::Io(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                "; does the server run, and does it write counters there?"
-            }
-            _ => "",
-        };
-        Failure::new(format!("can't read the counters in {}: {error}{hint}", path.display()))
-    })
+    CountersFile::open(path).map_err(|error| Failure::new(unread(path, &error)))
 }
 
-/// This user's files that can be read.
-fn all() -> Result<Vec<CountersFile>, Failure> {
-    let paths = CountersFile::list().map_err(|error| {
-        Failure::new(format!("can't look into {}: {error}", CountersFile::folder().display()))
-    })?;
-    Ok(paths.iter().filter_map(|path| CountersFile::open(path).ok()).collect())
+/// Why a file was not read, and what to do.
+fn unread(path: &Path, error: &CountersFileError) -> String {
+    let hint = match error {
+        CountersFileError::Io(error) => match error.kind() {
+            io::ErrorKind::NotFound => "; does the server run, and does it write counters there?",
+            io::ErrorKind::PermissionDenied => "; whoever runs the server may read it, so do it as that user",
+            _ => "",
+        },
+        CountersFileError::Version(_) => "; take the `zerio` of the server's version",
+        _ => "",
+    };
+    format!("can't read the counters in {}: {error}{hint}", path.display())
+}
+
+/// This user's files.
+struct Files {
+    read: Vec<CountersFile>,
+    /// Why others were not.
+    unread: Vec<String>,
+}
+
+impl Files {
+    fn all() -> Result<Files, Failure> {
+        let paths = CountersFile::list().map_err(|error| {
+            Failure::new(format!("can't look into {}: {error}", CountersFile::folder().display()))
+        })?;
+        let mut files = Files { read: Vec::new(), unread: Vec::new() };
+        for path in paths {
+            match CountersFile::open(&path) {
+                Ok(file) => files.read.push(file),
+                // It has ended since.
+                Err(CountersFileError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => files.unread.push(unread(&path, &error)),
+            }
+        }
+        Ok(files)
+    }
+
+    fn running(&self) -> impl Iterator<Item = &CountersFile> {
+        self.read.iter().filter(|file| file.state() == WriterState::Running)
+    }
+
+    /// A line for each that runs, and for each that was not read.
+    fn list(&self) -> String {
+        let name = |file: &CountersFile| file.path().file_name().map(|name| name.display().to_string());
+        let running = self.running().map(|file| {
+            format!("\n  {}, file {}", describe(file), harmless(&name(file).unwrap_or_default()))
+        });
+        running.chain(self.unread.iter().map(|why| format!("\n  {why}"))).collect()
+    }
 }
 
 fn named(which: &str) -> Result<CountersFile, Failure> {
@@ -45,37 +82,44 @@ fn named(which: &str) -> Result<CountersFile, Failure> {
         let name = file.path().file_name().and_then(|name| name.to_str());
         name == Some(which) || writer.address == which || writer.process.to_string() == which
     };
-    let mut meant: Vec<CountersFile> = all()?.into_iter().filter(is_meant).collect();
+    let mut files = Files::all()?;
+    let list = files.list();
+    files.read.retain(is_meant);
     // One that runs is meant before one that has died, and a server before its clients.
-    meant.sort_by_key(|file| (file.state() != WriterState::Running, !file.writer().is_server));
-    match meant.into_iter().next() {
-        Some(file) => Ok(file),
-        None => Err(Failure::new(format!(
-            "nobody writes counters as {which:?}: give an address, a process id, or a path; `zerio stat` lists who does"
-        ))),
-    }
+    files.read.sort_by_key(|file| (file.state() != WriterState::Running, !file.writer().is_server));
+    files.read.into_iter().next().ok_or_else(|| {
+        let there = if list.is_empty() { "there are none of this user's" } else { "there are:" };
+        Failure::new(format!(
+            "nobody writes counters as {which:?}: give an address, a process id, a file's name or a path; {there}{list}"
+        ))
+    })
 }
 
 fn only() -> Result<CountersFile, Failure> {
-    let mut running: Vec<CountersFile> =
-        all()?.into_iter().filter(|file| file.state() == WriterState::Running).collect();
-    match running.len() {
-        1 => Ok(running.remove(0)),
-        0 => Err(Failure::new(
-            "no server of this user's runs that writes counters: start `zerio serve`, or give the path of a file",
-        )),
-        _ => {
-            let list: Vec<String> = running.iter().map(|file| format!("\n  {}", describe(file))).collect();
-            Err(Failure::new(format!("which one?{}\nsay it: zerio stat ADDRESS", list.concat())))
+    let mut files = Files::all()?;
+    let list = files.list();
+    files.read.retain(|file| file.state() == WriterState::Running);
+    match (files.read.pop(), files.read.len()) {
+        (Some(only), 0) => Ok(only),
+        (Some(_), _) => {
+            Err(Failure::new(format!("which one?{list}\nsay which: its address, process id or file")))
         }
+        (None, _) => Err(Failure::new(format!(
+            "no server of this user's runs that writes counters: start `zerio serve`, or give the path of a file{list}"
+        ))),
     }
 }
 
 /// Who writes a file, in a line.
 pub(crate) fn describe(file: &CountersFile) -> String {
+    format!("{}, process {}", role(file), file.writer().process)
+}
+
+/// The same without its process.
+pub(crate) fn role(file: &CountersFile) -> String {
     let writer = file.writer();
     let role = if writer.is_server { "server" } else { "client to" };
-    format!("{role} {}, process {}", writer.address, writer.process)
+    format!("{role} {}", writer.address)
 }
 
 /// How long ago a moment was, in nanoseconds since 1970.
@@ -209,6 +253,16 @@ mod tests {
         ] {
             assert_eq!(short_time(time), text);
         }
+    }
+
+    #[test]
+    fn a_file_that_is_not_read_says_why_and_what_to_do() {
+        let why = |kind: io::ErrorKind| unread(Path::new("x"), &CountersFileError::Io(kind.into()));
+        assert!(why(io::ErrorKind::NotFound).ends_with("does it write counters there?"));
+        assert!(why(io::ErrorKind::PermissionDenied).ends_with("do it as that user"));
+        assert!(
+            unread(Path::new("x"), &CountersFileError::Version(9)).contains("x: its layout is version 9")
+        );
     }
 
     #[test]

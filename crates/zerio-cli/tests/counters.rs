@@ -114,6 +114,42 @@ fn a_server_writes_its_counters_on_its_own_accord() {
     assert!(!run(&format!("stat {address}"), b"").status.success());
 }
 
+/// Two servers at once, neither of them the only one; and a file that a server of another version might write.
+#[test]
+fn who_is_meant_is_asked_with_all_that_tells_one_from_another() {
+    let (first, second) = (support::server(""), support::server(""));
+    if !run(&format!("stat {}", first.1), b"").status.success() {
+        return eprintln!("SKIPPED: a machine without shared memory");
+    }
+    let asked = run("stat", b"");
+    assert_eq!(asked.status.code(), Some(1));
+    let why = text(&asked.stderr);
+    for (_, address, _) in [&first, &second] {
+        let file = format!("server {address}, process ");
+        let name = format!(", file serve-127.0.0.1-{}", address.port());
+        assert!(why.lines().any(|line| line.contains(&file) && line.ends_with(&name)), "{why}");
+        assert!(run(&format!("stat serve-127.0.0.1-{}", address.port()), b"").status.success());
+    }
+    assert!(
+        why.contains("which one?") && why.contains("say which: its address, process id or file"),
+        "{why}"
+    );
+    assert!(!why.contains("ADDRESS"), "{why}");
+    let nobody = text(&run("stat nobody-is-called-so", b"").stderr);
+    assert!(nobody.contains("there are:") && nobody.contains(&first.1.to_string()), "{nobody}");
+
+    let folder = zerio::CountersFile::folder();
+    let mut bytes = std::fs::read(folder.join(format!("serve-127.0.0.1-{}", first.1.port()))).unwrap();
+    // Its second word is the layout's version.
+    bytes[8..16].copy_from_slice(&99_u64.to_ne_bytes());
+    let newer = folder.join(format!("zerio-cli-test-{}-newer", std::process::id()));
+    std::fs::write(&newer, bytes).unwrap();
+    let why = text(&run("stat nobody-is-called-so", b"").stderr);
+    std::fs::remove_file(&newer).unwrap();
+    let told = format!("can't read the counters in {}: its layout is version 99", newer.display());
+    assert!(why.contains(&told) && why.contains("the `zerio` of the server's version"), "{why}");
+}
+
 #[test]
 fn a_watch_tells_rates_and_ends_with_the_server() {
     let mut served = Served::start("watch");
@@ -156,12 +192,19 @@ mod in_a_terminal {
 
     impl Terminal {
         fn start(arguments: &str, columns: u16, rows: u16) -> Terminal {
+            Terminal::with(("LANG", "C.UTF-8"), arguments, columns, rows)
+        }
+
+        /// With this in its environment.
+        fn with((name, value): (&str, &str), arguments: &str, columns: u16, rows: u16) -> Terminal {
             let size = |len| NonZero::new(len).expect("a terminal has some");
             let tool = env!("CARGO_BIN_EXE_zerio");
             let command = format!("stty cols {columns} rows {rows}; exec {tool} {arguments}");
             let mut child = Command::new("script")
                 .args(["--quiet", "--return", "--command", &command, "/dev/null"])
                 .env("TERM", "xterm-256color")
+                .env_remove("NO_COLOR")
+                .env(name, value)
                 .stdin(Stdio::piped())
                 .stdout(Stdio::piped())
                 .spawn()
@@ -180,6 +223,17 @@ mod in_a_terminal {
 
         fn text(&self) -> String {
             self.screen.lock().unwrap().screen().contents()
+        }
+
+        fn has_colours(&self) -> bool {
+            let shown = self.screen.lock().unwrap();
+            let (rows, columns) = shown.screen().size();
+            let mut cells =
+                (0..rows.get()).flat_map(|row| (0..columns.get()).map(move |column| (row, column)));
+            cells.any(|(row, column)| {
+                let cell = shown.screen().cell(row, column);
+                cell.is_some_and(|cell| cell.fgcolor() != vt100::Color::Default)
+            })
         }
 
         #[track_caller]
@@ -257,6 +311,38 @@ mod in_a_terminal {
         for part in ["ADDRESS", "RECEIVED", "127.0.0.1:", "open"] {
             top.shows(part);
         }
+    }
+
+    #[test]
+    fn top_and_stat_have_no_colours_where_somebody_wants_none() {
+        let served = Served::start("colours");
+        let _ping = served.ping("me");
+        let file = served.file.display();
+        for (name, has_colours) in [("LANG", true), ("NO_COLOR", false)] {
+            let top = Terminal::with((name, "1"), &format!("top {file} -i 100ms"), 80, 24);
+            top.shows("me ");
+            top.shows("up ");
+            assert_eq!(top.has_colours(), has_colours, "{name}:\n{}", top.text());
+        }
+        let stat = Terminal::with(("NO_COLOR", "1"), &format!("stat {file} --watch 100ms"), 80, 40);
+        stat.shows("me ");
+        assert!(!stat.has_colours());
+    }
+
+    #[test]
+    fn stat_watches_in_eighty_columns_until_it_is_interrupted() {
+        let served = Served::start("news");
+        let _ping = served.ping("me");
+        let mut stat = Terminal::start(&format!("stat {} --watch 100ms", served.file.display()), 80, 40);
+        for part in ["per second", "messages received", "to kernel", "me "] {
+            stat.shows(part);
+        }
+        println!("{}", stat.text());
+        // Each look takes the place of the last one: there is one title, however many there were.
+        let seconds = format!("server {}", served.address);
+        assert_eq!(stat.text().matches(&seconds).count(), 1, "{}", stat.text());
+        stat.press("\x03");
+        assert!(stat.child.wait().unwrap().success());
     }
 
     #[test]

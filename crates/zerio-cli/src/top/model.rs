@@ -8,7 +8,7 @@ use std::time::Duration;
 use zerio::{CountersFile, CountersRow, CountersSnapshot, Histogram, WriterState};
 
 use crate::args::SortBy;
-use crate::counters::{ago, describe, key, rate, state_name, total_rate};
+use crate::counters::{ago, key, rate, role, state_name, total_rate};
 
 /// An engine that runs and has not told anything for so long does not: a handler keeps it.
 const SILENCE: Duration = Duration::from_secs(3);
@@ -116,9 +116,9 @@ impl Model {
         self.first = self.first.saturating_add_signed(by).min(last);
     }
 
-    /// Who it is.
-    pub(super) fn who(&self) -> String {
-        describe(&self.file)
+    /// Who it is, and what tells it from others at the same address.
+    pub(super) fn who(&self) -> (String, u32) {
+        (role(&self.file), self.file.writer().process)
     }
 
     pub(super) fn driver(&self) -> &str {

@@ -24,12 +24,12 @@ const OLD: u64 = 100_000_000;
 pub(super) fn draw(frame: &mut Frame, model: &Model) {
     let areas = Layout::vertical([Constraint::Length(6), Constraint::Min(2), Constraint::Length(1)]);
     let [head, sessions, foot] = areas.areas(frame.area());
-    frame.render_widget(Paragraph::new(summary(model)), head);
+    frame.render_widget(Paragraph::new(summary(model, head.width)), head);
     draw_sessions(frame, model, sessions);
     frame.render_widget(Paragraph::new(keys(model)), foot);
 }
 
-fn summary(model: &Model) -> Vec<TextLine<'static>> {
+fn summary(model: &Model, width: u16) -> Vec<TextLine<'static>> {
     let rates = |messages: &str, bytes: &str| {
         format!("{} msg/s {}B/s", short(model.rate(messages)), short(model.rate(bytes)))
     };
@@ -43,18 +43,9 @@ fn summary(model: &Model) -> Vec<TextLine<'static>> {
             short_time(model.longest(label)),
         )
     };
-    let engines = if model.engines() > 1 { format!(" ×{}", model.engines()) } else { String::new() };
-    let mut first = vec![
-        Span::from("zerio top ").bold(),
-        Span::from(format!("{}, {}{engines}, ", model.who(), model.driver())),
-        state(model),
-    ];
-    if model.paused {
-        first.push(Span::styled("  PAUSED", Style::new().fg(Color::Yellow).bold()));
-    }
     let sessions = format!("{} of {}", model.total("sessions"), model.sessions_max());
-    vec![
-        TextLine::from(first),
+    let mut lines = vec![
+        title(model, width),
         labelled(
             "sessions",
             format!(
@@ -73,8 +64,31 @@ fn summary(model: &Model) -> Vec<TextLine<'static>> {
             ),
         ),
         labelled("to kernel", percentiles("to_kernel_ns")),
-        trouble(model),
-    ]
+    ];
+    lines.extend(trouble(|label| model.total(label), width));
+    lines
+}
+
+/// Whether it lives, and who it is.
+fn title(model: &Model, width: u16) -> TextLine<'static> {
+    let (who, process) = model.who();
+    let engines = if model.engines() > 1 { format!(" ×{}", model.engines()) } else { String::new() };
+    let more = format!(", process {process}, {}{engines}", model.driver());
+    arranged(state(model), model.paused, who, more, width)
+}
+
+/// What matters most stands first, and what has no room is left out.
+fn arranged(state: Span<'static>, paused: bool, who: String, more: String, width: u16) -> TextLine<'static> {
+    let mut line = TextLine::from(vec![Span::from("zerio top ").bold(), state]);
+    if paused {
+        line.push_span(Span::styled("  PAUSED", Style::new().fg(Color::Yellow).bold()));
+    }
+    line.push_span(format!("  {who}"));
+    let more = Span::from(more);
+    if line.width() + more.width() <= usize::from(width) {
+        line.push_span(more);
+    }
+    line
 }
 
 fn labelled(label: &str, text: String) -> TextLine<'static> {
@@ -95,28 +109,35 @@ fn state(model: &Model) -> Span<'static> {
     }
 }
 
-/// What went wrong so far.
-fn trouble(model: &Model) -> TextLine<'static> {
-    let mut spans = vec![Span::from(format!("{:<10}", "trouble")).dim()];
+/// What went wrong so far, losses first: a line, or two where they need it.
+fn trouble(count: impl Fn(&str) -> u64, width: u16) -> Vec<TextLine<'static>> {
+    let mut line = labelled("trouble", String::new());
+    let mut lines = Vec::new();
     let mut none = true;
     for (label, name) in [
+        ("messages_undelivered", "undelivered"),
         ("refused", "refused"),
         ("failed_handshakes", "failed"),
         ("bad_frames", "bad frames"),
         ("full_rings", "full rings"),
-        ("messages_undelivered", "undelivered"),
         ("accept_errors", "accept errors"),
     ] {
-        let count = model.total(label);
+        let count = count(label);
         if count > 0 {
             none = false;
-            spans.push(Span::from(format!("{name} {}  ", short(count as f64))).fg(Color::Yellow));
+            let text = format!("{name} {}", short(count as f64));
+            if line.width() + text.len() > usize::from(width) && lines.is_empty() {
+                lines.push(std::mem::replace(&mut line, labelled("", String::new())));
+            }
+            line.push_span(Span::styled(text, Style::new().fg(Color::Yellow).bold()));
+            line.push_span("  ");
         }
     }
     if none {
-        spans.push(Span::from("no refusals, failed handshakes, bad frames, full rings or losses").dim());
+        line.push_span(Span::from("no losses, refusals, failed handshakes, bad frames or full rings").dim());
     }
-    TextLine::from(spans)
+    lines.push(line);
+    lines
 }
 
 fn keys(model: &Model) -> TextLine<'static> {
@@ -253,7 +274,8 @@ fn draw_sessions(frame: &mut Frame, model: &Model, area: Rect) {
             let text = (column.text)(line);
             let is_peer = column.sort == Some(SortBy::Peer);
             let text = aligned(if is_peer { fit(&text, peer_width) } else { text }, column.right);
-            Cell::from(if (column.alarms)(line) { text.fg(Color::Yellow) } else { text })
+            // Bold, too: some see no colours, and some want none.
+            Cell::from(if (column.alarms)(line) { text.fg(Color::Yellow).bold() } else { text })
         }))
     });
     let widths = columns.iter().map(|column| column.width);
@@ -269,6 +291,40 @@ fn draw_sessions(frame: &mut Frame, model: &Model, area: Rect) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn text(line: &TextLine<'_>) -> String {
+        line.spans.iter().map(|span| span.content.as_ref()).collect()
+    }
+
+    #[test]
+    fn in_eighty_columns_the_state_of_a_server_had_been_cut_off() {
+        let state = || Span::from("died; waiting for it");
+        let line = |paused, width| {
+            let (who, more) =
+                ("server 192.168.100.10:7000".to_owned(), ", process 4123456, uring ×16".to_owned());
+            text(&arranged(state(), paused, who, more, width))
+        };
+        for paused in [false, true] {
+            let narrow = line(paused, 80);
+            assert!(narrow.starts_with("zerio top died; waiting for it"), "{narrow}");
+            assert!(narrow.ends_with("server 192.168.100.10:7000") && narrow.len() <= 80, "{narrow}");
+            assert_eq!(narrow.contains("PAUSED"), paused);
+            assert!(line(paused, 100).ends_with(", process 4123456, uring ×16"));
+        }
+    }
+
+    #[test]
+    fn all_that_can_be_wrong_at_once_fits_eighty_columns_and_losses_stand_first() {
+        let all = trouble(|_| 123_456, 80);
+        let all: Vec<String> = all.iter().map(text).collect();
+        assert!(all[0].starts_with("trouble   undelivered 123k  "), "{all:?}");
+        assert!(all.len() == 2 && all.iter().all(|line| line.trim_end().len() <= 80), "{all:?}");
+        assert!(all[1].trim_end().ends_with("accept errors 123k"), "{all:?}");
+        let one = trouble(|label| u64::from(label == "full_rings"), 80);
+        assert_eq!(one.iter().map(text).collect::<Vec<_>>(), ["trouble   full rings 1  "]);
+        let none = trouble(|_| 0, 80);
+        assert!(none.len() == 1 && none[0].width() <= 80, "{none:?}");
+    }
 
     #[test]
     fn long_ids_keep_their_start_and_their_end() {
