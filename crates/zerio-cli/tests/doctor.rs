@@ -5,9 +5,11 @@
 mod support;
 
 use serde_json::Value;
+#[cfg(target_os = "linux")]
+use support::{Tool, line};
 use support::{run, text};
 
-const CHECKS: [&str; 18] = [
+const CHECKS: [&str; 19] = [
     "driver",
     "descriptors",
     "locked memory",
@@ -23,6 +25,7 @@ const CHECKS: [&str; 18] = [
     "frequency",
     "idle states",
     "isolation",
+    "priority",
     "huge pages",
     "busy polling",
     "virtual machine",
@@ -87,6 +90,31 @@ fn in_a_pipe_there_is_a_line_for_each_finding_and_no_colours() {
     assert_eq!(output.status.code(), Some(1), "{out}");
     let why = text(&output.stderr);
     assert!(why.contains("wrong; what to do stands beside"), "{why}");
+}
+
+/// A core that is there and kept from it, and a priority: which of the two it gets, a server shows.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_core_and_a_priority_that_no_server_would_get_had_been_called_fine() {
+    let zerio = env!("CARGO_BIN_EXE_zerio");
+    let allowed: Vec<usize> = core_affinity::get_core_ids().unwrap().iter().map(|core| core.id).collect();
+    let has_taskset = std::process::Command::new("taskset").arg("--version").output().is_ok();
+    let command = match allowed[..] {
+        [first, other, ..] if has_taskset => {
+            format!("taskset -c {first} {zerio} doctor --json --core {other}")
+        }
+        _ => format!("{zerio} doctor --json --core 1000"),
+    };
+    let doctor = |command: &str| -> Value {
+        let output = std::process::Command::new("sh").args(["-c", command]).output().unwrap();
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", text(&output.stderr)))
+    };
+    let cores = finding(&doctor(&command), "cores").clone();
+    assert_eq!(cores["verdict"], "wrong", "{cores}");
+    let priority = finding(&doctor(&format!("{zerio} doctor --json --priority 50")), "priority").clone();
+    let mut serve = Tool::start("serve 127.0.0.1:0 --priority 50 --wait park --no-counters");
+    let serves = line(&mut serve.stdout()).contains("listening on");
+    assert_eq!(priority["verdict"], if serves { "fine" } else { "wrong" }, "{priority}");
 }
 
 #[test]

@@ -26,6 +26,7 @@ fn on_a_terminal(arguments: &str) -> Command {
     let tool = format!("{} {arguments}", env!("CARGO_BIN_EXE_zerio"));
     let mut command = Command::new("script");
     command.args(["--quiet", "--return", "--command", &tool, "/dev/null"]).env("TERM", "xterm");
+    command.env_remove("NO_COLOR");
     command
 }
 
@@ -78,6 +79,9 @@ fn the_doctor_shows_how_far_it_is() {
     let seen = shown("doctor");
     assert!(seen.contains("4/6") && seen.contains("round trips"), "{seen}");
     assert!(seen.contains("\u{1b}[38;5;10m"), "{seen}");
+    let none = on_a_terminal("doctor").env("NO_COLOR", "1").stdin(Stdio::null()).output().unwrap();
+    let none = text(&none.stdout);
+    assert!(none.contains("fine") && !none.contains("\u{1b}[38;"), "{none}");
     says_nothing_of("/6", &run("doctor", b""));
 }
 

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fs::{read_dir, read_to_string};
 use std::path::Path;
 
+pub(super) const ALLOWED: &str = "proc/sys/net/ipv4/tcp_allowed_congestion_control";
 pub(super) const AVAILABLE: &str = "proc/sys/net/ipv4/tcp_available_congestion_control";
 pub(super) const BUSY_POLL: &str = "proc/sys/net/core/busy_poll";
 pub(super) const BUSY_READ: &str = "proc/sys/net/core/busy_read";
@@ -13,7 +14,6 @@ pub(super) const CLOCK: &str = "sys/devices/system/clocksource/clocksource0/curr
 pub(super) const CLOCKS: &str = "sys/devices/system/clocksource/clocksource0/available_clocksource";
 pub(super) const CPUINFO: &str = "proc/cpuinfo";
 pub(super) const HUGE_PAGES: &str = "sys/kernel/mm/transparent_hugepage/enabled";
-pub(super) const IDLE_DRIVER: &str = "sys/devices/system/cpu/cpuidle/current_driver";
 pub(super) const ISOLATED: &str = "sys/devices/system/cpu/isolated";
 pub(super) const KERNEL: &str = "proc/sys/kernel/osrelease";
 pub(super) const LIMITS: &str = "proc/self/limits";
@@ -31,6 +31,7 @@ pub(super) const VENDOR: &str = "sys/class/dmi/id/sys_vendor";
 pub(super) const QUOTAS: &str = "quotas";
 
 const FILES: [&str; 20] = [
+    ALLOWED,
     AVAILABLE,
     BUSY_POLL,
     BUSY_READ,
@@ -38,7 +39,6 @@ const FILES: [&str; 20] = [
     CLOCKS,
     CPUINFO,
     HUGE_PAGES,
-    IDLE_DRIVER,
     ISOLATED,
     KERNEL,
     LIMITS,

@@ -15,7 +15,7 @@ mod report;
 
 use std::time::{Duration, Instant};
 
-use zerio::{Config, DriverInfo, Server};
+use zerio::{Config, DriverInfo, Server, WaitStrategy};
 
 use crate::args;
 use crate::failure::Failure;
@@ -29,6 +29,8 @@ use report::Report;
 /// What was measured; where it could not be, why.
 struct Measured {
     driver: Result<DriverInfo, String>,
+    /// Whether an engine's thread gets the priority that is asked for.
+    priority: Result<(), String>,
     clock_ns: f64,
     /// `None` where std has no system call that is one and nothing else.
     system_call_ns: Option<f64>,
@@ -69,7 +71,7 @@ fn measure(config: &Config) -> Measured {
     };
     let before = facts::ticks();
     step(0, "driver");
-    let driver = driver(config);
+    let (driver, priority) = (driver(config), priority(config));
     step(1, "clock and system calls");
     let (clock_ns, system_call_ns) = (measure::clock(), measure::system_call());
     step(2, "wake-ups");
@@ -82,7 +84,7 @@ fn measure(config: &Config) -> Measured {
     let lanes = loopback::lanes(config.congestion.as_deref()).map_err(|why| why.to_string());
     let steal = before.zip(facts::ticks()).and_then(|(before, after)| after.steal_since(&before));
     bar.finish_and_clear();
-    Measured { driver, clock_ns, system_call_ns, wake_ups, interruptions, trips, lanes, steal }
+    Measured { driver, priority, clock_ns, system_call_ns, wake_ups, interruptions, trips, lanes, steal }
 }
 
 /// Which driver a server of one engine gets here.
@@ -94,7 +96,19 @@ fn driver(config: &Config) -> Result<DriverInfo, String> {
         config.congestion = None;
     }
     let server = Server::bind("127.0.0.1:0").and_then(|server| server.config(config).start_polled());
-    server.map(|server| server.driver().clone()).map_err(|error| error.to_string())
+    server.map(|server| server.driver().clone()).map_err(|error| Failure::from(error).text().to_owned())
+}
+
+/// Whether the priority can be had that is asked for, by an engine that has it for a moment.
+fn priority(config: &Config) -> Result<(), String> {
+    let mut wanted = Config::default();
+    (wanted.sessions_max, wanted.wait, wanted.priority) = (1, WaitStrategy::Park, config.priority);
+    if wanted.priority.is_none() {
+        return Ok(());
+    }
+    let server =
+        Server::bind("127.0.0.1:0").and_then(|server| server.config(wanted).on_message(|_, _| {}).start());
+    server.map(drop).map_err(|error| Failure::from(error).text().to_owned())
 }
 
 /// All findings, in the order in which they are printed: what a server needs to work, what it can reach, what
@@ -115,7 +129,7 @@ fn findings(facts: &Facts, config: &Config, measured: &Measured) -> Vec<Finding>
         processor::system_call(measured.system_call_ns),
         processor::wake_up(config, &measured.wake_ups),
         network::round_trip(&measured.trips),
-        network::congestion(config, &measured.lanes),
+        network::congestion(facts, config, &measured.lanes),
         linux("frequency", "see the system's power plan", &|| {
             processor::frequency(facts, &measured.wake_ups)
         }),
@@ -123,6 +137,7 @@ fn findings(facts: &Facts, config: &Config, measured: &Measured) -> Vec<Finding>
             processor::idle_states(facts, &measured.wake_ups)
         }),
         processor::interruptions(facts, config, &measured.interruptions),
+        processor::priority(config, &measured.priority),
         linux("huge pages", "what Linux does with memory that is mapped", &|| {
             processor::huge_pages(facts, config)
         }),

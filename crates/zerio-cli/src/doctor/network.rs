@@ -56,12 +56,12 @@ pub(super) fn round_trip(trips: &Result<Trips, String>) -> Finding {
             .advice("more cores, a quieter machine, or --wait park")
     } else {
         Finding::fine(check, found)
-            .cost(format!("to sleep in between costs {} a round trip", micros(blocking - spinning)))
+            .cost(format!("{} a round trip, to sleep in between", micros(blocking - spinning)))
     };
     finding.figure("spinning_p50_us", spinning).figure("blocking_p50_us", blocking)
 }
 
-pub(super) fn congestion(config: &Config, lanes: &Result<Lanes, String>) -> Finding {
+pub(super) fn congestion(facts: &Facts, config: &Config, lanes: &Result<Lanes, String>) -> Finding {
     let check = "congestion control";
     let lanes = match lanes {
         Ok(lanes) => lanes,
@@ -69,7 +69,7 @@ pub(super) fn congestion(config: &Config, lanes: &Result<Lanes, String>) -> Find
             return match &config.congestion {
                 Some(name) => Finding::wrong(check, format!("{name} was refused: {why}"))
                     .cost("no server starts")
-                    .advice("one of net.ipv4.tcp_available_congestion_control"),
+                    .advice(others(facts, name)),
                 None => Finding::unknown(check, format!("it could not be measured: {why}")),
             };
         }
@@ -99,6 +99,18 @@ pub(super) fn congestion(config: &Config, lanes: &Result<Lanes, String>) -> Find
         }
     };
     finding.figure("bytes_per_second", rate)
+}
+
+/// What to ask for in place of a congestion control that was refused: where the system has it, it is for the privileged.
+fn others(facts: &Facts, refused: &str) -> String {
+    let allowed = facts.text(facts::ALLOWED).unwrap_or("net.ipv4.tcp_allowed_congestion_control");
+    let available = facts.text(facts::AVAILABLE).unwrap_or_default();
+    if available.split(' ').any(|name| name == refused) {
+        return format!(
+            "one of {allowed}; or add {refused} to net.ipv4.tcp_allowed_congestion_control, or CAP_NET_ADMIN"
+        );
+    }
+    format!("one of {allowed}; or load its module (modprobe tcp_{refused}), if the kernel has it")
 }
 
 pub(super) fn busy_polling(facts: &Facts, config: &Config) -> Finding {
@@ -146,8 +158,10 @@ mod tests {
 
     #[test]
     fn a_congestion_control_is_held_against_cubic() {
-        let config = Config::default();
-        let of = |here: f64, usual| congestion(&config, &Ok(Lanes { here: ("bbr".to_owned(), here), usual }));
+        let (none, config) = (Facts::of(&[]), Config::default());
+        let of = |here: f64, usual| {
+            congestion(&none, &config, &Ok(Lanes { here: ("bbr".to_owned(), here), usual }))
+        };
         assert_eq!(of(8e8, Some(Ok(1e9))).verdict, Verdict::Fine);
         let short = of(7.9e8, Some(Ok(1e9)));
         assert_eq!(short.verdict, Verdict::Costs);
@@ -155,10 +169,18 @@ mod tests {
         assert_eq!(short.figures["ratio"], 0.79);
         assert_eq!(of(1e9, None).verdict, Verdict::Fine);
         assert_eq!(of(1e9, Some(Err("EPERM".into()))).verdict, Verdict::Unknown);
-        assert_eq!(congestion(&config, &Err("no sockets".into())).verdict, Verdict::Unknown);
+        assert_eq!(congestion(&none, &config, &Err("no sockets".into())).verdict, Verdict::Unknown);
         let mut named = Config::default();
-        named.congestion = Some("none-such".into());
-        assert_eq!(congestion(&named, &Err("not found".into())).verdict, Verdict::Wrong);
+        let facts = Facts::of(&[(facts::ALLOWED, "reno cubic"), (facts::AVAILABLE, "reno cubic bbr")]);
+        for (name, advice) in [
+            ("none-such", "one of reno cubic; or load its module (modprobe tcp_none-such)"),
+            ("bbr", "one of reno cubic; or add bbr to net.ipv4.tcp_allowed_congestion_control"),
+        ] {
+            named.congestion = Some(name.into());
+            let refused = congestion(&facts, &named, &Err("refused".into()));
+            assert_eq!(refused.verdict, Verdict::Wrong);
+            assert!(refused.advice.as_ref().unwrap().starts_with(advice), "{refused:?}");
+        }
     }
 
     #[test]
@@ -167,7 +189,7 @@ mod tests {
         let good = of(8.0, 19.5);
         assert_eq!(
             (good.verdict, &*good.cost.unwrap()),
-            (Verdict::Fine, "to sleep in between costs 11.5 µs a round trip")
+            (Verdict::Fine, "11.5 µs a round trip, to sleep in between")
         );
         assert_eq!(of(4000.0, 30.0).verdict, Verdict::Costs);
         assert_eq!(round_trip(&Err("no sockets".into())).verdict, Verdict::Unknown);

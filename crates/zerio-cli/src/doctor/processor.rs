@@ -30,22 +30,35 @@ const LONGEST: f64 = 100.0;
 pub(super) fn cores(facts: &Facts, config: &Config) -> Finding {
     let check = "cores";
     let count = std::thread::available_parallelism().map_or(1, usize::from);
-    with_cores(check, count, facts, config).figure("cores", count as f64)
+    // Those that `--core` may name, as the library goes by.
+    let allowed = core_affinity::get_core_ids().unwrap_or_default();
+    let allowed: Vec<usize> = allowed.iter().map(|core| core.id).collect();
+    with_cores(check, count, &allowed, facts, config).figure("cores", count as f64)
 }
 
-fn with_cores(check: &'static str, count: usize, facts: &Facts, config: &Config) -> Finding {
+fn with_cores(
+    check: &'static str,
+    count: usize,
+    allowed: &[usize],
+    facts: &Facts,
+    config: &Config,
+) -> Finding {
     let load = facts.text(facts::LOAD).and_then(|text| text.split(' ').next()?.parse::<f64>().ok());
     let mut found =
         format!("{count} for {} {}", config.engines, if config.engines == 1 { "engine" } else { "engines" });
     if let Some(load) = load {
         found += &format!("; load {load:.1}");
     }
-    let online = facts.text(facts::ONLINE).and_then(facts::cores);
-    let absent = |core: &&usize| online.as_ref().is_some_and(|online| !online.contains(core));
-    if let Some(core) = config.cores.iter().find(absent) {
-        return Finding::wrong(check, format!("{found}; core {core} is not there"))
+    if let Some(core) = config.cores.iter().find(|core| !allowed.contains(core)) {
+        let online = facts.text(facts::ONLINE).and_then(facts::cores);
+        let why = match online {
+            Some(online) if online.contains(core) => "is kept from this process (taskset, or a cpuset)",
+            _ => "is not there",
+        };
+        let names: Vec<_> = allowed.iter().map(usize::to_string).collect();
+        return Finding::wrong(check, format!("{found}; core {core} {why}"))
             .cost("no server starts")
-            .advice(format!("--core with one of {}", facts.text(facts::ONLINE).unwrap_or_default()));
+            .advice(format!("--core with one of {}", names.join(",")));
     }
     let spins = matches!(config.wait, WaitStrategy::BusySpin | WaitStrategy::Yield);
     if spins && config.engines >= count {
@@ -230,6 +243,19 @@ pub(super) fn interruptions(facts: &Facts, config: &Config, seen: &Interruptions
     finding.figure("interruptions", count as f64).figure("longest_us", longest).figure("lost", lost)
 }
 
+pub(super) fn priority(config: &Config, outcome: &Result<(), String>) -> Finding {
+    let check = "priority";
+    match (config.priority, outcome) {
+        (None, _) => Finding::fine(check, "none asked for"),
+        (Some(priority), Ok(())) => {
+            Finding::fine(check, format!("{priority} is allowed")).figure("priority", priority.into())
+        }
+        (Some(_), Err(why)) => {
+            Finding::wrong(check, why).cost("no server starts").advice("what it takes, or no --priority")
+        }
+    }
+}
+
 pub(super) fn huge_pages(facts: &Facts, config: &Config) -> Finding {
     let check = "huge pages";
     match facts.chosen(facts::HUGE_PAGES) {
@@ -244,6 +270,11 @@ pub(super) fn huge_pages(facts: &Facts, config: &Config) -> Finding {
                 ))
                 .advice("echo madvise > /sys/kernel/mm/transparent_hugepage/enabled")
                 .figure("rings_and_buffers_bytes", bill as f64)
+        }
+        Some("never") if config.huge_pages => {
+            Finding::costs(check, "transparent huge pages never, and --huge-pages asks for some")
+                .cost("it brings nothing")
+                .advice("echo madvise > /sys/kernel/mm/transparent_hugepage/enabled, or leave it out")
         }
         Some(choice) => Finding::fine(check, format!("transparent huge pages {choice}")),
     }

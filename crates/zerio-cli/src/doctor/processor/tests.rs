@@ -17,7 +17,7 @@ fn woken(p50_us: f64, speed_after_idling: f64) -> Result<WakeUps, String> {
 #[test]
 fn cores_are_counted_against_engines_that_never_sleep() {
     let mut config = Config::default();
-    let of = |count, config: &Config| with_cores("cores", count, &nothing(), config).verdict;
+    let of = |count, config: &Config| with_cores("cores", count, &[0, 1, 2], &nothing(), config).verdict;
     assert_eq!(of(1, &config), Verdict::Fine);
     config.wait = WaitStrategy::BusySpin;
     assert_eq!(of(2, &config), Verdict::Fine);
@@ -32,11 +32,17 @@ fn cores_are_counted_against_engines_that_never_sleep() {
 fn a_core_that_is_not_there_a_quota_and_a_load_are_told() {
     let mut config = Config::default();
     let facts =
-        Facts::of(&[(facts::ONLINE, "0-1"), (facts::LOAD, "2.00 1 1 1/1 1"), (facts::QUOTAS, "max 100000")]);
-    let of = |facts: &Facts, config: &Config| with_cores("cores", 2, facts, config);
+        Facts::of(&[(facts::ONLINE, "0-2"), (facts::LOAD, "2.00 1 1 1/1 1"), (facts::QUOTAS, "max 100000")]);
+    let of = |facts: &Facts, config: &Config| with_cores("cores", 2, &[0, 1], facts, config);
     assert_eq!(of(&facts, &config).verdict, Verdict::Fine);
+    config.cores = vec![3];
+    let absent = of(&facts, &config);
+    assert!(absent.found.ends_with("core 3 is not there"), "{absent:?}");
+    assert_eq!(absent.advice.as_deref(), Some("--core with one of 0,1"));
     config.cores = vec![2];
-    assert!(of(&facts, &config).found.ends_with("core 2 is not there"));
+    let kept = of(&facts, &config);
+    assert!(kept.found.contains("core 2 is kept from this process"), "{kept:?}");
+    assert_eq!((kept.verdict, of(&nothing(), &config).verdict), (Verdict::Wrong, Verdict::Wrong));
     config.cores = vec![1];
     assert_eq!(of(&facts, &config).verdict, Verdict::Fine);
     let busy = of(&Facts::of(&[(facts::LOAD, "2.10 1 1 1/1 1")]), &config);
@@ -136,6 +142,22 @@ fn huge_pages_cost_where_they_come_unasked() {
     assert_eq!(always.verdict, Verdict::Costs);
     assert!(always.cost.unwrap().contains("132 MiB"));
     assert_eq!(huge_pages(&nothing(), &Config::default()).verdict, Verdict::Unknown);
+    let never = Facts::of(&[(facts::HUGE_PAGES, "always madvise [never]")]);
+    let mut config = Config::default();
+    assert_eq!(huge_pages(&never, &config).verdict, Verdict::Fine);
+    config.huge_pages = true;
+    assert_eq!(huge_pages(&never, &config).verdict, Verdict::Costs);
+    assert_eq!(of("always [madvise] never").verdict, Verdict::Fine);
+}
+
+#[test]
+fn a_priority_is_fine_unless_it_is_asked_for_and_refused() {
+    let mut config = Config::default();
+    assert_eq!(priority(&config, &Ok(())).verdict, Verdict::Fine);
+    config.priority = Some(50);
+    assert_eq!(priority(&config, &Ok(())).figures["priority"], 50.0);
+    let refused = priority(&config, &Err("the system refused it".into()));
+    assert!(refused.verdict == Verdict::Wrong && refused.advice.is_some(), "{refused:?}");
 }
 
 #[test]
