@@ -1,9 +1,9 @@
 //! The fixed table of an engine's sessions: which slots are free, and which has a peer's session.
 #![forbid(unsafe_code)]
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 
-use hashbrown::HashTable;
+use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::{Session, State};
 use crate::driver::SlotId;
@@ -24,7 +24,7 @@ pub(crate) struct Table {
     /// peers is written to memory that no cache has, and with a lock before each one such wait came after the other.
     known: HashTable<u32>,
     /// Peers choose their ids, so where an id stands is another in each table.
-    hasher: RandomState,
+    hasher: DefaultHashBuilder,
 }
 
 impl Table {
@@ -34,7 +34,7 @@ impl Table {
         let free = (0..slots as u32).rev().collect();
         // As in the directory: with so much room it never grows.
         let known = HashTable::with_capacity(2 * slots + 16);
-        Table { sessions, free, handshaking: 0, known, hasher: RandomState::new() }
+        Table { sessions, free, handshaking: 0, known, hasher: DefaultHashBuilder::default() }
     }
 
     /// A session begins, in a slot that was taken.
