@@ -304,7 +304,10 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         }
         self.conclude(Err(Failure::Ended(Reason::Tls(fault))));
         self.core.shared.slots[index].send.mark();
-        if self.core.table.sessions[index].state == State::Draining {
+        // One that drains has no more time for it than it has left: whoever is to go can't stay by what he says.
+        let before = self.core.table.sessions[index].deadline;
+        let drains = self.core.table.sessions[index].state == State::Draining;
+        if drains {
             // One whose connection is lost is read on, and may have no reason yet.
             self.core.table.sessions[index].reason.get_or_insert(Reason::Tls(fault));
             self.go_on(index);
@@ -313,6 +316,8 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         }
         if self.core.table.sessions[index].state == State::Draining {
             self.core.set_deadline(index, REFUSAL_TIMEOUT.min(self.core.limits.drain_timeout));
+            let session = &mut self.core.table.sessions[index];
+            session.deadline = if drains { session.deadline.min(before) } else { session.deadline };
         }
     }
 }

@@ -236,3 +236,16 @@ fn a_fault_of_tls_on_a_connection_that_was_lost_was_told_as_its_end() {
     assert!(world.run_until(LONG, || server.handler().ended.is_some()));
     assert_eq!(server.handler().ended.unwrap().reason, Reason::Tls(TlsFault::EmptyRecords));
 }
+
+#[test]
+fn who_was_refused_stayed_for_another_deadline_by_saying_something_that_is_no_tls() {
+    let (handshake, drain) = (Duration::from_millis(100), Duration::from_millis(500));
+    let config = Config { handshake_timeout: handshake, drain_timeout: drain, ..Config::default() };
+    let (mut world, server) = secure_world(1, config);
+    let far = Far::begin(&world.net, server.address());
+    world.run_for(handshake + drain - Duration::from_millis(50));
+    assert_eq!(server.handler().rejected, None, "it has its time to hear why");
+    assert!(far.try_write(b"GET / HTTP/1.1").unwrap() > 0);
+    world.run_for(Duration::from_millis(100));
+    assert_eq!(server.handler().rejected, Some(Rejection::Refused(RefusalCode::TooLate)));
+}
