@@ -70,6 +70,7 @@ mod ledger;
 mod member;
 mod party;
 mod raw;
+mod reach;
 mod script;
 #[cfg(feature = "tls")]
 mod secure;
@@ -80,6 +81,7 @@ mod witness;
 
 pub use crate::driver::sim::{Faults, allocated};
 pub use party::{Client, Server};
+pub use reach::Reach;
 #[cfg(feature = "tls")]
 pub use secure::storm_under_tls;
 #[doc(hidden)]

@@ -35,8 +35,8 @@ use net::Waits;
 /// A ring that is full takes at most so many requests in a turn.
 const TRICKLE: u64 = 2;
 
-/// A driver that is to fail does so within this time, in nanoseconds.
-const FAILS_WITHIN: u64 = 20_000_000;
+/// A driver that is to fail does so within this time, in nanoseconds: at once, or when all has long been going on.
+const FAILS_WITHIN: u64 = 2_000_000_000;
 
 pub(crate) struct Sim {
     net: Net,
@@ -90,7 +90,7 @@ impl Driver for Sim {
     }
 
     fn listen(&mut self, listener: Socket) -> io::Result<()> {
-        self.may_fail(|faults| faults.listen_errors)?;
+        self.may_fail("listen error", |faults| faults.listen_errors)?;
         self.listener = Some(listener);
         Ok(())
     }
@@ -108,7 +108,7 @@ impl Driver for Sim {
         let end = self.net.connect(address);
         self.made = Some(end.connection);
         let socket = Socket::of(&self.net, end);
-        self.may_fail(|faults| faults.connect_errors)?;
+        self.may_fail("connect error", |faults| faults.connect_errors)?;
         self.install(id, socket);
         self.connections[id.index as usize].connect = Request::Asked(());
         Ok(())
@@ -116,7 +116,7 @@ impl Driver for Sim {
 
     fn adopt(&mut self, id: SlotId, socket: Socket, _: &Options) -> io::Result<()> {
         let end = socket.end();
-        self.may_fail(|faults| faults.adopt_errors).inspect_err(|_| self.net.spoil(end))?;
+        self.may_fail("adopt error", |faults| faults.adopt_errors).inspect_err(|_| self.net.spoil(end))?;
         self.install(id, socket);
         Ok(())
     }
@@ -163,6 +163,8 @@ impl Driver for Sim {
 
     fn turn(&mut self, wait: Duration, done: &mut Vec<Completion<Socket>>) -> io::Result<()> {
         if self.fails_at.is_some_and(|at| at <= self.net.now()) {
+            // It fails once: a certain fault is counted as any other.
+            self.net.strikes("driver failure", |_| 1000);
             return Err(ErrorKind::Other.into());
         }
         let until = after(self.net.now(), wait);
@@ -236,8 +238,8 @@ impl Sim {
     }
 
     /// Fails as often as the faults say, as for want of memory.
-    fn may_fail(&self, often: impl FnOnce(&Faults) -> u32) -> io::Result<()> {
-        match self.net.with_faults(|faults, random| random.happens(often(faults))) {
+    fn may_fail(&self, what: &'static str, often: impl FnOnce(&Faults) -> u32) -> io::Result<()> {
+        match self.net.strikes(what, often) {
             true => Err(ErrorKind::OutOfMemory.into()),
             false => Ok(()),
         }
@@ -253,8 +255,8 @@ impl Sim {
     /// Goes once over all that was asked for, as a kernel would at this time.
     fn pass(&mut self, done: &mut Vec<Completion<Socket>>) {
         let now = self.net.now();
+        let full = self.net.strikes("full ring", |faults| faults.full_rings);
         let (full, first) = self.net.with_faults(|faults, random| {
-            let full = random.happens(faults.full_rings);
             let burst = after(now, faults.delay);
             (full.then_some(burst), random.below(self.connections.len() as u64) as usize)
         });
@@ -294,10 +296,10 @@ impl Sim {
         let closing = connection.closing;
         // When the outcome of something that was done now is told.
         let told = || {
-            let late = net.with_faults(|faults, random| match random.happens(faults.late_completions) {
-                true => random.between(1, faults.delay.as_nanos().max(1) as u64),
+            let late = match net.strikes("late completion", |faults| faults.late_completions) {
+                true => net.late_by(),
                 false => 0,
-            });
+            };
             if late > 0 {
                 net.rouse_at(now + late, me);
             }

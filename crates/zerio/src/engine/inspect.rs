@@ -10,6 +10,9 @@ use crate::driver::Driver;
 use crate::handler::Handler;
 use crate::session::State;
 
+/// An engine may wake up so late for a deadline: the world lets it, and a user's loop comes by when it likes.
+const LATE: Duration = Duration::from_millis(20);
+
 impl<D: Driver, H: Handler> Engine<D, H> {
     /// Whether all that belongs to its start is done: from now on it allocates nothing.
     pub(crate) fn has_started(&self) -> bool {
@@ -37,6 +40,12 @@ impl<D: Driver, H: Handler> Engine<D, H> {
             let send = &self.core.shared.slots[index].send;
             if let Some(cursors) = send.fault() {
                 return Some(format!("slot {index}, {:?}: the ring's cursors: {cursors}", session.state));
+            }
+            if matches!(session.state, State::Draining | State::Closing) && !send.is_closed() {
+                return Some(format!("slot {index}, {:?}: it accepts messages", session.state));
+            }
+            if self.core.shared.clock.now().since(session.deadline) > LATE {
+                return Some(format!("slot {index}, {:?}: its deadline is over", session.state));
             }
             // What a lost connection does not take stays, and is counted at its end.
             let sends = matches!(session.state, State::Open | State::Draining) && session.lost.is_none();

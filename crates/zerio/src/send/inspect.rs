@@ -19,6 +19,11 @@ impl SendPath {
         (!orderly || !consistent).then(what)
     }
 
+    /// Whether it accepts no more messages.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.ring.word().sole_position().is_none()
+    }
+
     /// Whether something of the ring is sealed, and waits for room: it is submitted, and nothing is in flight.
     fn has_sealed(&self) -> bool {
         #[cfg(feature = "tls")]

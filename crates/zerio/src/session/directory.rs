@@ -141,6 +141,12 @@ impl Directory {
         self.read().len() >= self.sessions_max
     }
 
+    /// Whether nobody has an id.
+    #[cfg(feature = "sim")]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.read().is_empty()
+    }
+
     /// How many are connected.
     pub(crate) fn len(&self) -> usize {
         self.read().values().filter(|entry| !entry.gone).count()

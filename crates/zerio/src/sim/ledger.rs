@@ -13,15 +13,20 @@ use crate::wire::HEADER;
 
 mod admission;
 mod books;
+mod deadlines;
 mod ends;
 mod outcomes;
 mod reading;
+mod sends;
 
 pub(super) use admission::Limits;
 use admission::Passed;
 use books::Book;
+use deadlines::SLACK;
 pub(super) use outcomes::NOT_TODAY;
 use reading::Reading;
+use sends::Ring;
+pub(super) use sends::Rings;
 
 /// What is said of a session that should not have come so far, and of everything else that is not as it must be.
 pub(super) struct Ledger {
@@ -53,6 +58,7 @@ pub(super) struct Ledger {
     /// What refused clients were told, until the end.
     refusals: Vec<(End, RefusalCode, String)>,
     pub(super) limits: Limits,
+    pub(super) rings: Rings,
     /// Of each server.
     passed: Vec<Passed>,
 }
@@ -75,8 +81,15 @@ pub(super) struct Session {
     asked_to_end: bool,
     /// What its handler has said when it was asked whether it may come in.
     admitted: Option<bool>,
-    /// When a sender has first found its ring full.
-    full_since: Option<u64>,
+    ring: Ring,
+    /// Somebody wants it to hear nothing, and nobody has resumed it.
+    held_back: bool,
+    /// Since when somebody wants it to end.
+    to_end_since: Option<u64>,
+    /// When its handler was asked whether it may come in, when it was told that it is in, and that it is not any more.
+    admitted_at: Option<u64>,
+    opened_at: Option<u64>,
+    over_at: Option<u64>,
     /// Why it did not, as its handler was told.
     rejected: Option<Rejection>,
     /// When it began to connect.
@@ -140,6 +153,7 @@ impl Ledger {
             turned_away: Vec::new(),
             refusals: Vec::new(),
             limits: Limits::default(),
+            rings: Rings::default(),
             passed: Vec::new(),
         }
     }
@@ -178,9 +192,10 @@ impl Ledger {
     // What handlers hear.
 
     pub(super) fn connected(&mut self, end: End, node: usize, id: &str) {
+        let now = self.net.now();
         let session = self.session(end);
         let phase = std::mem::replace(&mut session.phase, Phase::Open);
-        (session.node, session.id) = (node, id.to_owned());
+        (session.node, session.id, session.opened_at) = (node, id.to_owned(), Some(now));
         self.check(phase == Phase::New, || format!("{end:?} connected, and it was {phase:?}"));
         let said = self.session(End { side: 0, ..end }).id == id;
         self.check(said, || format!("{end:?} connected as {id}, which it did not say"));
@@ -227,8 +242,10 @@ impl Ledger {
     }
 
     pub(super) fn disconnected(&mut self, end: End, node: usize, why: &Disconnection) {
+        let now = self.net.now();
         let session = self.session(end);
         let phase = std::mem::replace(&mut session.phase, Phase::Ended);
+        session.over_at = Some(now);
         let of = session.node;
         self.check(phase == Phase::Open && of == node, || {
             format!("{end:?} disconnected, {phase:?}: {why:?}")
@@ -239,21 +256,33 @@ impl Ledger {
         book.undelivered.messages += undelivered.messages;
         book.undelivered.bytes += undelivered.bytes;
         self.figures.undelivered += undelivered.messages;
+        self.figures.reach.note("ended", &why.reason);
         self.check_undelivered(end, node, why);
         self.check_reason(end, node, why.reason);
+        self.check_all_heard(end, node, why.reason);
+        self.check_ended_in_time(end, node);
     }
 
     pub(super) fn rejected(&mut self, end: End, node: usize, why: Rejection) {
         let phase = self.session(end).phase;
         self.check(phase == Phase::New, || format!("{end:?} rejected, and it was {phase:?}"));
+        match why {
+            Rejection::Refused(code) => self.figures.reach.note("refused", &code),
+            Rejection::Ended(reason) => self.figures.reach.note("no session", &reason),
+        }
         self.check_rejection(end, node, why);
+        self.check_rejected_in_time(end);
     }
 
     /// The handler of an engine panics: its sessions end, and it hears nothing more.
     pub(super) fn silence(&mut self, node: usize) {
+        self.figures.reach.add("handler", "panic", 1);
         self.book(node).silent = true;
+        let now = self.net.now();
         let its = |session: &&mut Session| session.node == node && session.phase == Phase::Open;
-        self.sessions.iter_mut().flatten().filter(its).for_each(|session| session.phase = Phase::Silenced);
+        for session in self.sessions.iter_mut().flatten().filter(its) {
+            (session.phase, session.over_at) = (Phase::Silenced, Some(now));
+        }
         let said = |sides: &&[Session; 2]| sides[0].script.as_ref().is_some_and(Script::is_faulty);
         self.book(node).bad_frames_unseen += self.sessions.iter().filter(said).count() as u64;
     }
@@ -269,6 +298,12 @@ impl Ledger {
         Some(End { connection: at as u32, side: 1 })
     }
 
+    /// Whether a server has had a session with an id.
+    pub(super) fn has_been(&self, server: usize, id: &str) -> bool {
+        let mut sessions = self.sessions.iter().map(|sides| &sides[1]);
+        sessions.any(|session| session.id == id && self.books[session.node].server == server)
+    }
+
     pub(super) fn is_open(&self, end: End) -> bool {
         let sides = self.sessions.get(end.connection as usize);
         sides.is_some_and(|sides| sides[end.side].phase == Phase::Open)
@@ -281,7 +316,7 @@ impl Ledger {
 
     /// What became of an attempt to send the next message of a side.
     pub(super) fn sent(&mut self, end: End, len: usize, outcome: Result<(), SendError>) {
-        let now = self.net.now();
+        self.look_at_ring(end);
         let session = self.session(end);
         let (phase, node) = (session.phase, session.node);
         match outcome {
@@ -291,24 +326,29 @@ impl Ledger {
                 self.book(node).accepted += 1;
                 self.check(phase == Phase::Open, || format!("{end:?} accepted a message {phase:?}"));
             }
-            Err(SendError::TimedOut) => self.fail(format!("{end:?}: a send that does not wait timed out")),
-            Err(SendError::TooLarge { .. }) => self.fail(format!("{end:?}: {len} bytes were too large")),
-            Err(SendError::Full) => _ = self.session(end).full_since.get_or_insert(now),
-            Err(SendError::Closed | SendError::UnknownPeer) => {}
+            Err(error) => self.check_send_error(end, len, error),
         }
     }
 
     pub(super) fn pause(&mut self, end: End, paused: bool) {
-        self.session(end).paused = paused;
+        let session = self.session(end);
+        (session.paused, session.held_back) = (paused, paused);
+    }
+
+    /// Somebody wants this side to hear nothing, which its engine will see to.
+    pub(super) fn hold_back(&mut self, end: End) {
+        self.session(end).held_back = true;
     }
 
     /// This side's handler ends the session: from now on it hears nothing.
     pub(super) fn mute(&mut self, end: End) {
+        self.is_to_end(end);
         self.session(end).muted = true;
     }
 
     /// Somebody asks this side to end the session.
     pub(super) fn ask_to_end(&mut self, end: End) {
+        self.is_to_end(end);
         self.session(end).asked_to_end = true;
     }
 

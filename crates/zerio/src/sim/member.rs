@@ -187,10 +187,10 @@ impl Member {
         };
         if let Some(ends) = ends {
             self.phase = ends;
-            let late = net.with_faults(|faults, random| match random.happens(faults.late_wake_ups) {
-                true => random.between(1, faults.delay.as_nanos().max(1) as u64),
+            let late = match net.strikes("late wake-up", |faults| faults.late_wake_ups) {
+                true => net.late_by(),
                 false => 0,
-            });
+            };
             self.turn_after(TURN + late, index, net);
         }
     }
@@ -267,10 +267,8 @@ impl Member {
             Some(bound) => {
                 let quiet = machine.doze()?;
                 self.phase = if quiet { Phase::Asleep } else { Phase::Waking };
-                let idly = net.with_faults(|faults, random| {
-                    let wakes = random.happens(faults.idle_wake_ups);
-                    wakes.then(|| random.between(1, faults.delay.as_nanos().max(1) as u64))
-                });
+                let wakes = net.strikes("idle wake-up", |faults| faults.idle_wake_ups);
+                let idly = wakes.then(|| net.late_by());
                 let bound = u64::try_from(bound.as_nanos()).unwrap_or(u64::MAX);
                 let bound = bound.min(idly.unwrap_or(u64::MAX)).max(1);
                 self.turn_after(if quiet { bound } else { TURN }, index, net);

@@ -82,7 +82,8 @@ impl Raw {
             }
             return true;
         }
-        !random.happens(if waits { 30 } else { 200 }) || self.leave(random)
+        // Who never reads stays until somebody has had enough of him.
+        !random.happens(if waits || self.deaf { 30 } else { 200 }) || self.leave(random)
     }
 
     /// Whether it waits for a handshake's rest before it says what it has to.

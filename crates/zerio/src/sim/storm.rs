@@ -10,11 +10,10 @@ use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
-use super::ledger::{Ledger, Limits};
-use super::member::Pace;
+use super::ledger::{Ledger, Limits, Rings};
 use super::raw::Raw;
+use super::reach::Reach;
 use super::witness::{Habits, Witness};
 use super::{FREE_TOKEN, Shareable, World};
 use crate::config::{Config, SameId};
@@ -27,18 +26,10 @@ use crate::wire::PeerId;
 
 mod acts;
 mod drawn;
+mod ending;
 
 use acts::ACTIONS;
 use drawn::draw_config;
-
-/// A calm in which something is still missing after so long is no calm.
-const CALM: Duration = Duration::from_secs(2);
-
-/// How long the end may take, where nothing is in its way: less than any deadline.
-const END: Duration = Duration::from_secs(3);
-
-/// So many steps of calm and end are a machine that does not come to rest.
-const REST_STEPS: u64 = 400_000;
 
 /// What a storm did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,6 +45,8 @@ pub struct Figures {
     pub undelivered: u64,
     /// A number that is given by everything that happened.
     pub trace: u64,
+    /// What of all that can happen did.
+    pub reach: Reach,
 }
 
 /// What went wrong in a storm, and how to see it again.
@@ -170,6 +163,8 @@ struct Storm {
     handles: Vec<(End, Peer)>,
     /// An action's time came while another one was being done.
     acts: bool,
+    /// Somebody keeps a claim.
+    holds: bool,
     scratch: Vec<u8>,
 }
 
@@ -193,7 +188,7 @@ impl Storm {
     fn new(seed: u64, tls: bool) -> Storm {
         let mut random = Random::new(seed);
         let faults = Faults::draw(&mut random);
-        let listen_errors = if random.happens(200) { random.of_any_size(1, 500) as u32 } else { 0 };
+        let listen_errors = if random.happens(400) { random.of_any_size(1, 500) as u32 } else { 0 };
         let faults = Faults { listen_errors, ..faults };
         let world = World::with(random.fork(), faults.clone());
         let ledger = Rc::new(RefCell::new(Ledger::new(world.net.clone())));
@@ -225,13 +220,15 @@ impl Storm {
             ledger.handshake_timeout = config.handshake_timeout;
             ledger.connects_fail = faults.connect_errors > 0;
             ledger.limits = Limits::new(&config);
+            ledger.rings = Rings::new(&config);
             ledger.under_tls = tls;
         }
         Storm {
             address: world.net.free_address(),
             gap: random.of_any_size(1_000, 200_000),
             ids: random.between(2, 10),
-            clients_max: random.between(1, 8) as usize,
+            clients_max: if random.happens(100) { random.between(9, 40) } else { random.between(1, 8) }
+                as usize,
             world,
             tls,
             ledger,
@@ -247,6 +244,7 @@ impl Storm {
             paused_ids: Vec::new(),
             handles: Vec::new(),
             acts: false,
+            holds: false,
             scratch: Vec::new(),
         }
     }
@@ -256,18 +254,28 @@ impl Storm {
         self.world.net.alarm(0, FREE_TOKEN);
         while self.world.steps < steps {
             self.step()?;
-            if std::mem::take(&mut self.acts) {
-                self.act()?;
-                let later = self.random.of_any_size(100, self.gap);
-                self.world.net.alarm(self.world.net.now() + later, FREE_TOKEN);
-            }
+            self.act_if_it_is_time()?;
         }
         self.calm_down()?;
         self.let_one_in()?;
         self.end()?;
         let mut figures = self.ledger.borrow().figures;
         (figures.steps, figures.trace) = (self.world.steps, self.world.trace);
+        self.world
+            .net
+            .happened()
+            .into_iter()
+            .for_each(|(what, often)| figures.reach.add("fault", what, often));
         Ok(figures)
+    }
+
+    fn act_if_it_is_time(&mut self) -> Result<(), String> {
+        if std::mem::take(&mut self.acts) {
+            self.act()?;
+            let later = self.random.of_any_size(100, self.gap);
+            self.world.net.alarm(self.world.net.now() + later, FREE_TOKEN);
+        }
+        Ok(())
     }
 
     /// One step of the world, checked.
@@ -284,6 +292,12 @@ impl Storm {
             Some(index) => self.look_at(index)?,
             None => {}
         }
+        // A client's user is told when there is something to tell.
+        if let Some(node) = self.world.turned
+            && let Some(at) = self.clients.iter().position(|client| client.node == node)
+        {
+            self.hear_outcome(at);
+        }
         match self.ledger.borrow_mut().failure.take().or_else(take_allocations) {
             Some(what) => Err(what),
             None => Ok(()),
@@ -296,6 +310,7 @@ impl Storm {
             return Err(what);
         }
         (0..self.world.members.len()).try_for_each(|index| self.look_at(index))?;
+        self.ledger.borrow_mut().check_slow_peers();
         self.bury()
     }
 
@@ -397,6 +412,9 @@ impl Storm {
             if !server.directory.gate.is_empty() {
                 return Err("a server has ended, and counts connections as there".into());
             }
+            if !server.directory.is_empty() {
+                return Err("a server has ended, and keeps ids".into());
+            }
             self.server = None;
         }
         for (node, engine, server) in gone {
@@ -417,116 +435,6 @@ impl Storm {
             self.world.members[node].bury();
         }
         Ok(())
-    }
-
-    // The end.
-
-    /// Nothing goes wrong any more, and nobody says anything new: what was accepted must come.
-    fn calm_down(&mut self) -> Result<(), String> {
-        let room = self.world.faults().room;
-        self.world.set_faults(Faults { room, ..Faults::none() });
-        self.ledger.borrow_mut().calm = true;
-        for member in &mut self.world.members {
-            member.heal();
-            member.pace = match member.pace {
-                Pace::Polled { .. } => Pace::Polled { every: 40_000 },
-                Pace::Thread { spin, .. } => Pace::Thread { spin, naps: 0 },
-            };
-        }
-        for raw in &mut self.raws {
-            raw.close();
-        }
-        while !self.paused.borrow().is_empty() || !self.paused_ids.is_empty() {
-            self.resume_one();
-        }
-        let quiet = |storm: &Storm| storm.ledger.borrow().missing().is_none();
-        // To go over all sessions takes its time.
-        match self.rest(CALM, 16, quiet)? {
-            true => Ok(()),
-            false => Err(self.ledger.borrow().missing().unwrap_or_default()),
-        }
-    }
-
-    /// Somebody who comes now, when there is room, gets in, and can send the longest message at once.
-    fn let_one_in(&mut self) -> Result<(), String> {
-        // Connections of peers that are gone have their places until their deadlines.
-        let deadlines = self.config.handshake_timeout + self.config.drain_timeout;
-        self.rest(2 * deadlines, 1, |_| false)?;
-        if let Some(what) = self.ledger.borrow().forgotten() {
-            return Err(what);
-        }
-        let Some(server) = &self.server else { return Ok(()) };
-        let fit = |node: &usize| {
-            let member = &self.world.members[*node];
-            !member.is_finished() && !self.ledger.borrow_mut().book(*node).stopped
-        };
-        let crowded = server.directory.is_full() || self.ledger.borrow().may_be_crowded();
-        if crowded || !server.nodes.iter().all(fit) {
-            return Ok(());
-        }
-        let end = self.client_joins("late".into());
-        let is_in =
-            |storm: &Storm| storm.ledger.borrow().is_open(end) && storm.ledger.borrow().is_open(end.other());
-        if !self.rest(CALM, 1, is_in)? {
-            return Err(format!("{end:?} came to a server with room, in a calm, and did not get in"));
-        }
-        self.send_longest(end)?;
-        match self.rest(CALM, 16, |storm| storm.ledger.borrow().missing().is_none())? {
-            true => Ok(()),
-            false => Err(self.ledger.borrow().missing().unwrap_or_default()),
-        }
-    }
-
-    /// Everybody stops, and must come to an end.
-    fn end(&mut self) -> Result<(), String> {
-        let begun = self.world.now();
-        self.stop_server();
-        (0..self.clients.len()).for_each(|at| self.stop_client(at));
-        let over = |storm: &Storm| storm.world.members.iter().all(|member| member.is_finished());
-        if !self.rest(END, 1, over)? {
-            return Err(self.unfinished());
-        }
-        let took = self.world.now() - begun;
-        if took >= self.config.drain_timeout {
-            return Err(format!("a stop with nothing in its way took {took:?}"));
-        }
-        let mut ledger = self.ledger.borrow_mut();
-        ledger.check_refusals();
-        let what = ledger.failure.take().or_else(|| ledger.unended());
-        what.map_or(Ok(()), Err)
-    }
-
-    /// An engine that was stopped and did not end, and what is left in it.
-    fn unfinished(&self) -> String {
-        let clients = self.clients.iter().map(|client| (client.node, &client.engine));
-        let server = self.server.iter().flat_map(|server| server.nodes.iter().copied().zip(&server.engines));
-        let mut left = clients.chain(server).filter(|(node, _)| !self.world.members[*node].is_finished());
-        let what = left.next().map(|(node, engine)| {
-            let slot = engine.borrow().fault_at_rest(self.config.receive_buffer);
-            format!("engine {node} was stopped and did not end: {}", slot.unwrap_or_default())
-        });
-        what.unwrap_or_default()
-    }
-
-    /// Goes on until it is `done`, which it looks at every so many steps, for so long at the most.
-    fn rest(&mut self, bound: Duration, every: u64, done: impl Fn(&Storm) -> bool) -> Result<bool, String> {
-        let (end, most) = (self.world.now() + bound, self.world.steps + REST_STEPS);
-        loop {
-            self.world.rouse();
-            let over = self.world.now() >= end || self.world.net.next_at().is_none();
-            if (over || self.world.steps.is_multiple_of(every)) && done(self) {
-                self.look_around()?;
-                return Ok(true);
-            }
-            if over {
-                return Ok(false);
-            }
-            self.step()?;
-            self.acts = false;
-            if self.world.steps >= most {
-                return Err(format!("{REST_STEPS} steps without anything new, and no rest"));
-            }
-        }
     }
 }
 

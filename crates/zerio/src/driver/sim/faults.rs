@@ -50,7 +50,7 @@ pub struct Faults {
     pub adopt_errors: u32,
     /// Attempts to listen that fail. No seed draws it for a [`World`](crate::sim::World): it would have no server.
     pub listen_errors: u32,
-    /// Engines whose driver fails at some time within their first 20 ms.
+    /// Engines whose driver fails at some time within their first two seconds.
     pub driver_failures: u32,
     /// Whether senders may send without the driver, as on sockets; without it, as on Registered I/O.
     pub direct_sends: bool,
@@ -103,7 +103,7 @@ impl Faults {
             full_rings: some(300, 30),
             accept_errors: some(300, 300),
             adopt_errors: some(200, 200),
-            driver_failures: some(200, 1000),
+            driver_failures: some(300, 1000),
             ..Faults::none()
         };
         Faults {

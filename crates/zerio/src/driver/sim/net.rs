@@ -4,20 +4,22 @@
 #![forbid(unsafe_code)]
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::address::{address_of, listening_address};
 use super::faults::Faults;
 use super::pipe::Pipe;
 use super::random::Random;
 use super::whose::Others;
 use crate::cursor::Cursor;
 
+mod listening;
 mod seen;
+
+use seen::Befallen;
 
 /// So many connections wait at a listener to be accepted.
 const BACKLOG: usize = 16;
@@ -58,6 +60,8 @@ struct State {
     /// Somebody takes the events one by one. Otherwise whoever waits lets time go on.
     driven: bool,
     misuse: Option<String>,
+    /// How often each kind of fault has happened.
+    happened: BTreeMap<&'static str, u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -102,8 +106,7 @@ struct Side {
     /// What its driver waits for.
     waits: Waits,
     reset: bool,
-    /// The network has shut what this side sends.
-    cut: bool,
+    befallen: Befallen,
 }
 
 /// What a driver waits for on one of its sockets.
@@ -153,6 +156,7 @@ impl Net {
             faults,
             driven,
             misuse: None,
+            happened: BTreeMap::new(),
         };
         Net { state: Arc::new(Mutex::new(state)), hand: Arc::new(Cursor::new(0)) }
     }
@@ -242,59 +246,6 @@ impl Net {
         self.state().plan(at, Event::Rouse { driver });
     }
 
-    // Listening.
-
-    /// Listens on an address that nobody listens on.
-    pub(crate) fn listen(&self, address: SocketAddr, silent: bool) -> usize {
-        let mut state = self.state();
-        let (driver, backlog) = (None, VecDeque::with_capacity(BACKLOG));
-        let listener = Listener { address, driver, open: true, silent, waits: false, backlog, errors: 0 };
-        state.listeners.push(listener);
-        state.listeners.len() - 1
-    }
-
-    /// An address on which nobody has ever listened.
-    pub(crate) fn free_address(&self) -> SocketAddr {
-        listening_address(self.state().listeners.len())
-    }
-
-    #[cfg(test)]
-    pub(crate) fn is_listened_on(&self, address: SocketAddr) -> bool {
-        self.state().listeners.iter().any(|listener| listener.open && listener.address == address)
-    }
-
-    /// A driver waits for connections, or not any more.
-    pub(crate) fn wait_to_accept(&self, listener: usize, driver: usize, waits: bool) {
-        let listener = &mut self.state().listeners[listener];
-        (listener.driver, listener.waits) = (Some(driver), waits);
-    }
-
-    /// A connection that waits at a listener.
-    pub(crate) fn accept(&self, listener: usize) -> Option<io::Result<(End, SocketAddr)>> {
-        let state = &mut *self.state();
-        let connection = *state.listeners[listener].backlog.front()?;
-        if state.random.happens(state.faults.accept_errors) {
-            state.listeners[listener].errors += 1;
-            if state.random.happens(500) {
-                // For want of descriptors: it stays where it is.
-                return Some(Err(ErrorKind::Other.into()));
-            }
-            state.listeners[listener].backlog.pop_front();
-            state.close(End { connection, side: 1 }, true);
-            return Some(Err(ErrorKind::ConnectionAborted.into()));
-        }
-        state.listeners[listener].backlog.pop_front();
-        Some(Ok((End { connection, side: 1 }, address_of(connection))))
-    }
-
-    pub(crate) fn stop_listening(&self, listener: usize) {
-        let state = &mut *self.state();
-        state.listeners[listener].open = false;
-        while let Some(connection) = state.listeners[listener].backlog.pop_front() {
-            state.close(End { connection, side: 1 }, true);
-        }
-    }
-
     // Connections.
 
     /// Begins to connect.
@@ -315,7 +266,10 @@ impl Net {
 
     /// Whose socket it is.
     pub(crate) fn own(&self, end: End, driver: usize) {
-        self.state().side(end).driver = Some(driver);
+        let state = &mut *self.state();
+        let now = state.now;
+        let side = state.side(end);
+        (side.driver, side.befallen.taken_at) = (Some(driver), Some(now));
     }
 
     /// Its driver can't take it.
@@ -353,7 +307,9 @@ impl Net {
                 (false, false) => Err(ErrorKind::WouldBlock.into()),
             };
         }
-        let short = state.random.happens(state.faults.short_receives);
+        let short = state.strikes("short receive", state.faults.short_receives);
+        let connection = &mut state.connections[end.connection as usize];
+        let pipe = &mut connection.pipes[1 - end.side];
         let bytes = if short { state.random.of_any_size(1, most as u64) as usize } else { most };
         pipe.read(&mut into[..bytes]);
         let writer = &connection.sides[1 - end.side];
@@ -371,22 +327,23 @@ impl Net {
             return Err(error);
         }
         let connection = &mut state.connections[end.connection as usize];
-        if connection.sides[end.side].phase == Phase::Refused {
-            return Err(ErrorKind::NotConnected.into());
-        }
-        if connection.sides[end.side].reset {
-            return Err(ErrorKind::ConnectionReset.into());
-        }
         let deaf = connection.sides[1 - end.side].phase == Phase::Closed;
-        let pipe = &mut connection.pipes[end.side];
-        if pipe.shut_since().is_some() {
-            return Err(ErrorKind::BrokenPipe.into());
+        let (side, pipe) = (&mut connection.sides[end.side], &mut connection.pipes[end.side]);
+        let failure = match side.phase {
+            Phase::Refused => Some(ErrorKind::NotConnected),
+            _ if side.reset => Some(ErrorKind::ConnectionReset),
+            _ => pipe.shut_since().map(|_| ErrorKind::BrokenPipe),
+        };
+        if let Some(kind) = failure {
+            side.befallen.failed_at.get_or_insert(state.now);
+            return Err(kind.into());
         }
         let most = pipe.room().min(bytes.len());
         if most == 0 {
             return Err(ErrorKind::WouldBlock.into());
         }
-        let short = state.random.happens(state.faults.short_sends);
+        let short = state.strikes("short send", state.faults.short_sends);
+        let pipe = &mut state.connections[end.connection as usize].pipes[end.side];
         let taken = if short { state.random.of_any_size(1, most as u64) as usize } else { most };
         if deaf {
             pipe.lose(&bytes[..taken])
@@ -395,8 +352,8 @@ impl Net {
         }
         let upto = pipe.sent();
         state.deliver(end.other(), upto, false);
-        if state.random.happens(state.faults.half_closes) {
-            state.side(end).cut = true;
+        if state.strikes("half close", state.faults.half_closes) {
+            state.side(end).befallen.cut = true;
             state.shut(end);
         }
         Ok(taken)
@@ -429,7 +386,7 @@ impl Net {
 
 impl Side {
     fn new(phase: Phase) -> Side {
-        Side { phase, driver: None, waits: Waits::default(), reset: false, cut: false }
+        Side { phase, driver: None, waits: Waits::default(), reset: false, befallen: Befallen::default() }
     }
 }
 
@@ -480,9 +437,9 @@ impl State {
     fn asked(&mut self, connection: u32) {
         let Connection { to, sides, .. } = &self.connections[connection as usize];
         let (to, gone) = (*to, sides[0].phase == Phase::Closed);
+        let refused = self.strikes("refusal", self.faults.refusals);
+        let lost = self.strikes("silence", self.faults.silences);
         let listener = self.listeners.iter_mut().find(|listener| listener.open && listener.address == to);
-        let refused = self.random.happens(self.faults.refusals);
-        let lost = self.random.happens(self.faults.silences);
         let accepted = match listener {
             _ if gone => return,
             Some(_) if refused => false,
@@ -510,7 +467,7 @@ impl State {
     }
 
     fn arrived(&mut self, at: End, upto: u64, last: bool) {
-        let reset = !last && self.random.happens(self.faults.resets);
+        let reset = !last && self.strikes("reset", self.faults.resets);
         let connection = &mut self.connections[at.connection as usize];
         let (own, pipe) = (&connection.sides[at.side], &mut connection.pipes[1 - at.side]);
         if own.phase == Phase::Closed {
@@ -579,13 +536,14 @@ impl State {
     fn close(&mut self, end: End, reset: bool) {
         let connection = &mut self.connections[end.connection as usize];
         let phase = std::mem::replace(&mut connection.sides[end.side].phase, Phase::Closed);
-        let unread = connection.pipes[1 - end.side].readable() > 0;
+        let unread = connection.pipes[1 - end.side].readable();
+        connection.sides[end.side].befallen.unread = unread;
         connection.pipes[1 - end.side].forget();
         let silent = phase != Phase::Open || connection.sides[end.side].reset;
         if silent {
             return;
         }
-        if reset || unread {
+        if reset || unread > 0 {
             // Bytes that nobody has received are an answer's loss, which the other side has to hear of.
             connection.whole = false;
             let at = self.now + self.latency();

@@ -15,6 +15,8 @@ pub(crate) struct Pipe {
     received: u64,
     arrived: u64,
     sent: u64,
+    /// How many the receiver was given: of those that it lost it was not.
+    given: u64,
     /// When the last of them arrives: nothing that is sent later arrives before.
     last: u64,
     /// Since when its sender sends nothing more.
@@ -32,6 +34,7 @@ impl Pipe {
             received: 0,
             arrived: 0,
             sent: 0,
+            given: 0,
             last: 0,
             shut: None,
             ended: false,
@@ -51,6 +54,10 @@ impl Pipe {
 
     pub(crate) fn sent(&self) -> u64 {
         self.sent
+    }
+
+    pub(crate) fn read_so_far(&self) -> u64 {
+        self.given
     }
 
     pub(crate) fn arrived(&self) -> u64 {
@@ -132,6 +139,7 @@ impl Pipe {
         let rest = into.len() - first;
         into[first..].copy_from_slice(&self.bytes[..rest]);
         self.received += into.len() as u64;
+        self.given += into.len() as u64;
     }
 
     /// The receiver is gone, or has lost what it had not received.

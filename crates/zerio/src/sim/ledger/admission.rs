@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::{Ledger, Phase, Session};
-use crate::config::Config;
+use crate::config::{Config, SPARE_SLOTS};
 use crate::driver::sim::{End, address_of};
 use crate::error::{RefusalCode, Rejection};
 use crate::handler::Rejections;
@@ -16,7 +16,15 @@ pub(in crate::sim) struct Limits {
     per_address: Option<usize>,
     per_second: Option<u32>,
     burst: u32,
+    /// So many others there are at the least where somebody hears that the server is full.
+    full_from: usize,
 }
+
+/// A token may be looked for so much later than its connection was accepted: by an engine that naps.
+const TOKEN_SLACK: i64 = 5_000_000;
+
+/// So many slots are not free, though their sessions are over, because somebody has a claim there.
+const CLAIMED: usize = 2;
 
 /// What has passed a server's gate.
 #[derive(Clone, Copy)]
@@ -31,6 +39,11 @@ impl Limits {
             per_address: config.connections_per_address,
             per_second: config.connections_per_second,
             burst: config.connection_burst,
+            full_from: {
+                let handshakes = (0..config.engines).map(|engine| config.handshakes_of(engine));
+                let slots = config.slots_per_engine() - SPARE_SLOTS / 2 - 1 - CLAIMED;
+                handshakes.chain([slots, config.sessions_max]).min().unwrap_or(0)
+            },
         }
     }
 }
@@ -44,7 +57,9 @@ impl Ledger {
 
     /// A server's handler is asked whether somebody may come in, and what it says.
     pub(in crate::sim) fn asked(&mut self, end: End, node: usize, id: &str, let_in: bool) {
+        let now = self.net.now();
         let session = self.session(end);
+        session.admitted_at = Some(now);
         let (phase, before) = (session.phase, session.admitted.replace(let_in));
         session.node = node;
         self.check(phase == Phase::New && before.is_none(), || {
@@ -102,16 +117,58 @@ impl Ledger {
                 });
                 others.count() >= most
             }),
-            RefusalCode::TooManyPerSecond => {
-                self.limits.per_second.is_some() && self.sessions.len() > self.limits.burst as usize
+            RefusalCode::TooManyPerSecond => self.had_no_token(end),
+            RefusalCode::ServerFull => {
+                let Some((listener, accepted)) = self.net.accepted(end) else { return false };
+                let there = |(other, sides): &(usize, &[Session; 2])| {
+                    let its = self.net.accepted(End { connection: *other as u32, side: 1 });
+                    let alive = sides[1].over_at.is_none_or(|over| over >= accepted);
+                    *other != at && its.is_some_and(|(its, _)| its == listener) && alive
+                };
+                let others = self.sessions.iter().enumerate().filter(there).count();
+                others >= self.limits.full_from && self.sessions[at][1].admitted != Some(false)
+            }
+            RefusalCode::TooLate => {
+                // What it was told ends with its side of the connection, if it has come to that.
+                let told = self.net.shut_since(end).unwrap_or_else(|| self.net.now());
+                let waited = self.net.taken_at(end).map_or(0, |since| told - since);
+                u128::from(waited) >= self.handshake_timeout.as_nanos()
+                    && self.sessions[at][1].admitted != Some(false)
             }
             // Once it was said that it may not come in, nothing else is said.
             _ => self.sessions[at][1].admitted != Some(false),
         }
     }
 
+    /// Whether a server's bucket can have been empty just now: by those who have passed before, each as early as can be.
+    fn had_no_token(&self, end: End) -> bool {
+        let (Some(rate), Some((listener, accepted))) = (self.limits.per_second, self.net.accepted(end))
+        else {
+            return false;
+        };
+        let gate = [RefusalCode::TooManyFromAddress, RefusalCode::TooManyPerSecond].map(Rejection::Refused);
+        let passed = |(at, sides): (usize, &[Session; 2])| {
+            let other = End { connection: at as u32, side: 1 };
+            let (its, when) = self.net.accepted(other)?;
+            let kept_out = sides[1].rejected.is_some_and(|why| gate.contains(&why));
+            (other != end && its == listener && when <= accepted && !kept_out).then_some(when)
+        };
+        let mut passed: Vec<u64> = self.sessions.iter().enumerate().filter_map(passed).collect();
+        passed.sort_unstable();
+        let token = 1_000_000_000 / i64::from(rate);
+        let most = token * i64::from(self.limits.burst);
+        let (mut credit, mut last) = (most, 0);
+        for when in passed {
+            credit = most.min(credit + (when - last) as i64) - token;
+            last = when;
+        }
+        most.min(credit + (self.net.now() - last) as i64) < token + TOKEN_SLACK
+    }
+
     pub(super) fn note_rejected(&mut self, end: End, node: usize, why: Rejection) {
-        self.session(end).rejected = Some(why);
+        let now = self.net.now();
+        let session = self.session(end);
+        (session.rejected, session.over_at) = (Some(why), Some(now));
         let gate = [RefusalCode::TooManyFromAddress, RefusalCode::TooManyPerSecond].map(Rejection::Refused);
         if !gate.contains(&why) {
             self.pass(node);

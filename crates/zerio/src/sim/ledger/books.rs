@@ -17,6 +17,7 @@ pub(in crate::sim) struct Book {
     /// Of which server it is an engine.
     pub(in crate::sim) server: usize,
     pub(in crate::sim) stopped: bool,
+    pub(super) stopped_at: Option<u64>,
     /// Its handler has panicked, and hears nothing any more.
     pub(super) silent: bool,
     pub(super) connected: u64,

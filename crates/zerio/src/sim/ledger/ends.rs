@@ -4,7 +4,7 @@
 
 use std::io::ErrorKind;
 
-use super::{End, Ledger, Session};
+use super::{End, Ledger};
 use crate::error::{Disconnection, Reason, RefusalCode, Rejection, TlsFault, Undelivered};
 use crate::wire::PeerId;
 
@@ -41,7 +41,7 @@ impl Ledger {
         let late = self.net.now() - since >= self.drain_timeout.as_nanos() as u64;
         let drains = matches!(why.reason, Reason::PeerClosed | Reason::Truncated { .. });
         // A newer session takes the id of one that drains, too.
-        let excused = lost || late || self.replaces;
+        let excused = lost || late || self.replaces && self.has_a_successor(end);
         if drains && !excused && !why.undelivered.is_empty() {
             let what =
                 format!("{end:?} did not send all to a peer that sends nothing more and reads on: {why:?}");
@@ -96,18 +96,58 @@ impl Ledger {
         }
     }
 
-    /// Whether it may be that a side's ring was full for as long as is too long.
-    fn was_full_for_long(&mut self, end: End) -> bool {
-        let (limit, now) = (self.hurries, self.net.now());
-        let since = self.session(end).full_since;
-        since.zip(limit).is_some_and(|(since, limit)| u128::from(now - since) >= limit.as_nanos())
+    /// What had come before a connection was lost was heard before its end, as far as its handler wanted to and there
+    /// was time.
+    pub(super) fn check_all_heard(&mut self, end: End, node: usize, reason: Reason) {
+        let Reason::Connection(_) = reason else { return };
+        let (now, patience) = (self.net.now(), self.drain_timeout.as_nanos() as u64);
+        let late = self.net.failed_at(end).is_some_and(|since| now - since >= patience);
+        let replaced = self.replaces && self.has_a_successor(end);
+        let (received, unread) = (self.received(end.other()), self.net.received(end).1);
+        let session = self.session(end);
+        let (heard, excused) = (session.heard, session.muted || session.held_back || late || replaced);
+        let came = self.session(end.other()).ends.iter().filter(|&&position| position <= received).count();
+        if !excused && (heard < came || unread > 0) {
+            let what = format!(
+                "{end:?} ended because \"{reason}\", having heard {heard} of {came} messages that it has received, \
+                 and {unread} bytes more had come"
+            );
+            self.book(node).unless_failed.get_or_insert(what);
+        }
     }
 
-    /// Whether another connection with the same id was let in, which may have been made before.
-    fn has_a_successor(&mut self, end: End) -> bool {
-        let id = self.session(end).id.clone();
+    /// Whether another connection with the same id was let in while this one was there, which may have been made before.
+    pub(super) fn has_a_successor(&mut self, end: End) -> bool {
+        let session = self.session(end);
+        let (id, opened, over) = (session.id.clone(), session.opened_at, session.over_at);
+        let server = self.server_of(end);
         let others = self.sessions.iter().enumerate().filter(|(at, _)| *at != end.connection as usize);
-        others.into_iter().any(|(_, sides)| sides[0].id == id && sides[1].admitted == Some(true))
+        others.into_iter().any(|(at, sides)| {
+            let other = &sides[1];
+            let is_there = other.over_at >= opened || other.over_at.is_none();
+            let is_let_in =
+                other.admitted == Some(true) && over.is_none_or(|over| other.admitted_at <= Some(over));
+            sides[0].id == id
+                && is_let_in
+                && is_there
+                && self.server_of(End { connection: at as u32, side: 1 }) == server
+        })
+    }
+
+    /// The listener by which a connection came, of which each server has one.
+    fn server_of(&self, end: End) -> Option<usize> {
+        self.net.accepted(End { side: 1, ..end }).map(|(listener, _)| listener)
+    }
+
+    /// Whether another session of the same server had this id while a connection was there.
+    fn was_taken(&self, id: &str, end: End) -> bool {
+        let (server, since) = (self.server_of(end), self.net.taken_at(end));
+        self.sessions.iter().enumerate().any(|(at, sides)| {
+            let (other, session) = (End { connection: at as u32, side: 1 }, &sides[1]);
+            let was_there = session.over_at.is_none() || session.over_at >= since;
+            let has_it = session.opened_at.is_some() && session.id == id;
+            other != end && has_it && was_there && self.server_of(other) == server
+        })
     }
 
     /// Whether a connection has failed in a way that may be told so. It may also have been reset after that, by the
@@ -135,7 +175,7 @@ impl Ledger {
         let id = other.hello(taken);
         let (hello, nobody) = (id.is_some(), id.is_some_and(|id| PeerId::from_bytes(id).is_err()));
         let (fault, text) = (other.fault(taken), other.id.clone());
-        let taken_id = self.sessions.iter().any(|sides: &[Session; 2]| sides[1].id == text);
+        let taken_id = self.was_taken(&text, end);
         // One that waits for an older session with its id to end may do something wrong meanwhile.
         let may_wait = taken_id && self.session(end).admitted == Some(true);
         let right = match rejection {
@@ -145,7 +185,7 @@ impl Ledger {
                 RefusalCode::BadPeerId => nobody,
                 RefusalCode::BadFrame => fault.is_some() && !hello,
                 RefusalCode::Stopping => stopped,
-                // How full it was, and whether the first frame had come by then, is not seen from outside.
+                // Whether the first frame had come by then, is not seen from outside.
                 RefusalCode::ServerFull | RefusalCode::TooLate => true,
                 RefusalCode::NotAllowed => hello && !nobody,
                 // These are told before it is read.

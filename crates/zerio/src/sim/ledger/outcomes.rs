@@ -32,7 +32,9 @@ impl Ledger {
         self.check((phase == Phase::New) == failure.is_some(), || {
             format!("{end:?} is {phase:?}, and its user was told {failure:?}")
         });
+        self.check_concluded_in_time(end);
         let Some(failure) = failure else { return };
+        self.figures.reach.note("told", &failure);
         let right = match &failure {
             Failure::Connect(error) => match error.kind() {
                 ErrorKind::ConnectionRefused => !self.net.was_taken(end.other()),

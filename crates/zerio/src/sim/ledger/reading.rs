@@ -9,6 +9,9 @@ use crate::error::TlsFault;
 /// it says in one go.
 const SHAKES: usize = 1;
 
+/// A type, a version, a length.
+const RECORD_HEADER: usize = 5;
+
 /// What a protected record has beside what it carries: its type, and the tag.
 const BESIDE: usize = 1 + 16;
 
@@ -25,6 +28,10 @@ pub(super) struct Reading {
     protected: usize,
     /// How many bytes of messages they carry.
     plain: u64,
+    /// For each record that carries some: where it ends on its way, and how many bytes of messages there are up to there.
+    places: Vec<(u64, u64)>,
+    /// How long all of them are.
+    len: u64,
     /// Behind them stand so many that carry none. Of zerio's own there is one, which says that nothing more comes.
     beyond: usize,
 }
@@ -42,6 +49,18 @@ impl Ledger {
             Some(script) => session.reading.plain.min(script.bytes().len() as u64),
             None => session.reading.plain,
         }
+    }
+
+    /// The same of what the other side has received.
+    pub(super) fn received(&mut self, end: End) -> u64 {
+        let (received, _) = self.net.received(end.other());
+        let taken = self.taken(end);
+        if !self.under_tls {
+            return received;
+        }
+        let places = &self.session(end).reading.places;
+        let whole = places.iter().rev().find(|(place, _)| *place <= received);
+        whole.map_or(0, |(_, plain)| *plain).min(taken)
     }
 
     /// Whether a side has said that nothing more comes.
@@ -93,6 +112,7 @@ impl Ledger {
             let session = self.session(end);
             let reading = &mut session.reading;
             reading.records += 1;
+            reading.len += (RECORD_HEADER + record.len) as u64;
             if !record.protected {
                 let (late, ours) = (reading.protected > 0, session.script.is_none());
                 reading.beyond += usize::from(late);
@@ -112,6 +132,7 @@ impl Ledger {
             };
             if !over {
                 session.reading.plain += carries;
+                session.reading.places.push((session.reading.len, session.reading.plain));
             }
             let (late, ours) = (session.reading.beyond > 0, session.script.is_none());
             session.reading.beyond += usize::from(over);

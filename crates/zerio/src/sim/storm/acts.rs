@@ -19,6 +19,7 @@ pub(super) enum Action {
     ClientSends,
     ServerSends,
     Burst,
+    Flood,
     Hold,
     Resume,
     Pause,
@@ -32,11 +33,12 @@ pub(super) enum Action {
 }
 
 /// Each action, how likely it is to exist at all, in a thousand, and how often it is done at the most.
-pub(super) const ACTIONS: [(Action, u32, u64); 14] = [
+pub(super) const ACTIONS: [(Action, u32, u64); 15] = [
     (Action::Join, 1000, 40),
     (Action::ClientSends, 900, 200),
     (Action::ServerSends, 900, 200),
     (Action::Burst, 400, 40),
+    (Action::Flood, 600, 40),
     (Action::Hold, 400, 40),
     (Action::Resume, 900, 60),
     (Action::Pause, 400, 10),
@@ -48,6 +50,9 @@ pub(super) const ACTIONS: [(Action, u32, u64); 14] = [
     (Action::RawActs, 1000, 100),
     (Action::ServerStops, 200, 2),
 ];
+
+/// So many messages are enough to fill most rings.
+const FLOOD: usize = 200;
 
 impl Storm {
     pub(super) fn act(&mut self) -> Result<(), String> {
@@ -79,7 +84,15 @@ impl Storm {
                     if self.random.happens(500) { self.client_sends() } else { self.server_sends() }
                 }
             }
-            Action::Hold => return self.hold(),
+            Action::Flood => self.flood(),
+            // Nobody who has a claim already takes another.
+            Action::Hold if self.holds => {}
+            Action::Hold => {
+                self.holds = true;
+                let outcome = self.hold();
+                self.holds = false;
+                return outcome;
+            }
             Action::Resume => self.resume_one(),
             Action::Pause => self.pause_one(),
             Action::Disconnect => {
@@ -223,6 +236,22 @@ impl Storm {
         Some(outcome)
     }
 
+    /// One sends to another until there is no room.
+    fn flood(&mut self) {
+        let handle = self.handle();
+        let Some(at) = self.pick_client() else { return };
+        for _ in 0..FLOOD {
+            let len = self.len().max(self.config.message_max / 2);
+            let outcome = match &handle {
+                Some((end, peer)) => self.send_on(*end, peer, len),
+                None => self.send_from(at, len),
+            };
+            if let Some(Err(_)) = outcome {
+                return;
+            }
+        }
+    }
+
     fn server_sends(&mut self) {
         let id = format!("c{}", self.random.below(self.ids));
         let Some(server) = &self.server else { return };
@@ -270,9 +299,12 @@ impl Storm {
                 return Ok(());
             }
         };
+        self.ledger.borrow_mut().claims(end);
         for _ in 0..self.random.of_any_size(1, 60) {
             self.step()?;
+            self.act_if_it_is_time()?;
         }
+        self.ledger.borrow_mut().lets_go(end);
         if self.random.happens(700) {
             let n = self.ledger.borrow_mut().accepted(end);
             compose(end, n, len, &mut self.scratch);
@@ -286,9 +318,14 @@ impl Storm {
     fn pause_one(&mut self) {
         if let Some((end, peer)) = self.handle() {
             let _ = in_library(|| peer.pause());
+            self.ledger.borrow_mut().hold_back(end);
             self.paused.borrow_mut().push((end, peer));
         } else if self.habits.sole {
             let id = format!("c{}", self.random.below(self.ids));
+            let found = self.ledger.borrow().find(self.servers, &id);
+            if let Some(end) = found {
+                self.ledger.borrow_mut().hold_back(end);
+            }
             self.request_by_id(&id, request::PAUSE, 0);
             self.paused_ids.push(id);
         }
@@ -324,6 +361,7 @@ impl Storm {
         let too_long = vec![0; self.config.message_max + 1];
         if let Some((end, peer)) = self.handle() {
             let outcome = in_library(|| peer.try_send(&too_long));
+            self.ledger.borrow_mut().figures.reach.add("send", "TooLarge", 1);
             if !matches!(outcome, Err(SendError::TooLarge { .. })) {
                 self.ledger.borrow_mut().fail(format!("{end:?} took a message over the limit: {outcome:?}"));
             }
@@ -336,19 +374,20 @@ impl Storm {
             if outcome != Err(error) {
                 self.ledger.borrow_mut().fail(format!("a message for nobody: {outcome:?}"));
             }
+            self.ledger.borrow_mut().figures.reach.note("send", &error);
         }
     }
 
     pub(super) fn stop_client(&mut self, at: usize) {
         let client = &self.clients[at];
-        self.ledger.borrow_mut().book(client.node).stopped = true;
+        self.ledger.borrow_mut().stop(client.node);
         in_library(|| client.engine.borrow().shared().stop());
     }
 
     pub(super) fn stop_server(&mut self) {
         let Some(server) = &self.server else { return };
         for (engine, node) in server.engines.iter().zip(&server.nodes) {
-            self.ledger.borrow_mut().book(*node).stopped = true;
+            self.ledger.borrow_mut().stop(*node);
             in_library(|| engine.borrow().shared().stop());
         }
     }

@@ -45,7 +45,7 @@ pub(super) fn draw_config(random: &mut Random, tls: bool) -> Config {
         handshakes_max: random.happens(300).then(|| random.between(engines as u64, 8) as usize),
         handshake_timeout: millis(random, 5, 200),
         drain_timeout: millis(random, 200, 1000),
-        slow_peer_timeout: random.happens(300).then(|| millis(random, 2, 100)),
+        slow_peer_timeout: random.happens(500).then(|| millis(random, 2, 30)),
         // Far away: its looks would wake engines that nobody else has woken.
         peer_timeout: Duration::from_secs(10_000),
         same_id,

@@ -1,11 +1,54 @@
 //! What an oracle sees of a network, and nobody who is on it does: what it has taken, and what has befallen whom.
 #![forbid(unsafe_code)]
 
+use super::super::faults::Faults;
 use super::super::pipe::Pipe;
 use super::super::records::{Record, Records};
-use super::{Connection, End, Net};
+use super::{Connection, End, Net, State};
+
+/// What has befallen one side.
+#[derive(Debug, Default)]
+pub(super) struct Befallen {
+    /// The network has shut what it sends.
+    pub(super) cut: bool,
+    /// By which listener it was accepted, and when.
+    pub(super) accepted: Option<(usize, u64)>,
+    /// Since when a driver has it.
+    pub(super) taken_at: Option<u64>,
+    /// Since when it can't send.
+    pub(super) failed_at: Option<u64>,
+    /// How many bytes had arrived and were not received when it was closed.
+    pub(super) unread: usize,
+}
+
+impl State {
+    /// Whether a kind of fault happens now, which does so many times in a thousand.
+    pub(super) fn strikes(&mut self, what: &'static str, in_a_thousand: u32) -> bool {
+        let strikes = self.random.happens(in_a_thousand);
+        if strikes {
+            *self.happened.entry(what).or_default() += 1;
+        }
+        strikes
+    }
+}
 
 impl Net {
+    /// The same for a driver, and for who drives engines.
+    pub(crate) fn strikes(&self, what: &'static str, in_a_thousand: impl FnOnce(&Faults) -> u32) -> bool {
+        let state = &mut *self.state();
+        state.strikes(what, in_a_thousand(&state.faults))
+    }
+
+    /// How much later something comes that comes late.
+    pub(crate) fn late_by(&self) -> u64 {
+        self.with_faults(|faults, random| random.between(1, faults.delay.as_nanos().max(1) as u64))
+    }
+
+    /// How often each kind of fault has happened.
+    pub(crate) fn happened(&self) -> Vec<(&'static str, u64)> {
+        self.state().happened.iter().map(|(what, often)| (*what, *often)).collect()
+    }
+
     /// The first time that somebody did with a socket what must not be done.
     pub(crate) fn misuse(&self) -> Option<String> {
         self.state().misuse.clone()
@@ -57,11 +100,32 @@ impl Net {
 
     /// Whether the network has shut what this side sends.
     pub(crate) fn is_cut(&self, end: End) -> bool {
-        self.state().side(end).cut
+        self.state().side(end).befallen.cut
     }
 
     /// Since when a side sends nothing more, if so.
     pub(crate) fn shut_since(&self, end: End) -> Option<u64> {
         self.state().connections[end.connection as usize].pipes[end.side].shut_since()
+    }
+
+    /// By which listener a side was accepted, and when.
+    pub(crate) fn accepted(&self, end: End) -> Option<(usize, u64)> {
+        self.state().side(end).befallen.accepted
+    }
+
+    /// Since when a driver has had this side.
+    pub(crate) fn taken_at(&self, end: End) -> Option<u64> {
+        self.state().side(end).befallen.taken_at
+    }
+
+    /// Since when a side's attempts to send have failed.
+    pub(crate) fn failed_at(&self, end: End) -> Option<u64> {
+        self.state().side(end).befallen.failed_at
+    }
+
+    /// How many bytes a side has received, and how many more it could have when it was closed.
+    pub(crate) fn received(&self, end: End) -> (u64, usize) {
+        let connection = &self.state().connections[end.connection as usize];
+        (connection.pipes[1 - end.side].read_so_far(), connection.sides[end.side].befallen.unread)
     }
 }
