@@ -65,6 +65,16 @@ impl Model {
         }
     }
 
+    /// When the kernel has taken all, and a quarter of the lap was used, the next frame goes to the start; not while
+    /// somebody has a claim.
+    fn rewind(&mut self, claimed: bool) {
+        let used = self.committed % CAPACITY as u64;
+        if self.frames.is_empty() && !claimed && !self.closed && used >= CAPACITY as u64 / 4 {
+            self.committed = self.committed.next_multiple_of(CAPACITY as u64);
+            self.reached = self.committed;
+        }
+    }
+
     /// A request begins with the oldest byte that is not taken, past what the last lap left empty.
     fn begin(&mut self) {
         if let (Some((start, _)), 0) = (self.frames.front(), self.taken) {
@@ -166,6 +176,7 @@ pub fn ring(data: &[u8]) {
                 model.take(&path.ring.bytes(&span)[..bytes]);
                 let outcome = if fails { Err(io::Error::from(ErrorKind::BrokenPipe)) } else { Ok(bytes) };
                 assert_eq!(path.sent(span, outcome).is_err(), fails);
+                model.rewind(claim.is_some());
                 model.failed |= fails;
             }
             // Who is not told of each message looks once more when he is again.

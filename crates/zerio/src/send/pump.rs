@@ -224,6 +224,7 @@ impl SendPath {
             self.tallies.bytes_sent.add(bytes as u64);
         }
         self.give_back(pump, span, bytes);
+        self.ring.rewind_if_empty(&mut pump.reader);
         self.unstick(pump);
         self.lobby.tell();
         match outcome {

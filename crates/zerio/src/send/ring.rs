@@ -16,6 +16,8 @@
 //!   its first frame, what is left can be counted when a session ends.
 //! - A frame is never broken at the ring's end: it goes to the start, and `skip` says where the
 //!   bytes of that lap end. There is at most one skip between `acked` and `committed`.
+//! - When everything is acked, and some of the lap is used, the reader skips the rest of it: the next frame goes to
+//!   the start again. So a ring takes no more of the processor's cache than what lies in it at a time.
 #![allow(unsafe_code)]
 
 use std::sync::{Arc, OnceLock};
@@ -38,6 +40,8 @@ pub(crate) struct Ring {
     capacity: u64,
     /// A block's size, as a power of two.
     block_bits: u32,
+    /// From so many bytes of a lap on the reader goes back to the start.
+    rewind_from: u32,
     /// Where somebody reads it: how full it has been, and how long messages waited in it.
     observed: OnceLock<Box<Observed>>,
 }
@@ -76,6 +80,11 @@ impl Reader {
     }
 }
 
+/// A server that sends 64 bytes to each of a hundred clients 64 times, before it polls, was measured at 0.47 × the control
+/// with rings of 256 KiB that it went through from end to end, and at 0.60 to 0.69 × with rings of 16 KiB: all of a
+/// hundred rings fit no cache. It takes a locked instruction, so not for each message.
+const REWIND_FROM: u64 = 4096;
+
 const NO_SKIP: u64 = u64::MAX;
 const NO_MARK: u64 = u64::MAX;
 
@@ -99,6 +108,7 @@ impl Ring {
             memory,
             capacity,
             block_bits: (capacity / RING_BLOCKS as u64).trailing_zeros(),
+            rewind_from: REWIND_FROM.min(capacity / 4) as u32,
             observed: OnceLock::new(),
         }
     }
@@ -366,6 +376,31 @@ impl Ring {
         assert!(to <= reader.submitted, "the kernel took more than it was given");
         self.ack(reader, to);
         self.check(reader, self.senders.word.position());
+    }
+
+    /// For the reader, when something was acked: if that was all, the next frame may go to the start.
+    #[inline]
+    pub(crate) fn rewind_if_empty(&self, reader: &mut Reader) {
+        let used = reader.acked as u32 & (self.capacity - 1) as u32;
+        if used >= self.rewind_from && self.is_caught_up(reader) {
+            self.rewind(reader);
+        }
+    }
+
+    #[cold]
+    fn rewind(&self, reader: &mut Reader) {
+        // Where a sender has it there will be more in a moment.
+        let Hold::Held(committed) = self.hold() else { return };
+        if committed != reader.acked {
+            return self.word().let_go(committed);
+        }
+        let start = (committed | (self.capacity - 1)) + 1;
+        self.senders.skip.set(committed);
+        // Before the word, or there would seem to be no room.
+        self.released.publish(start);
+        self.word().commit(start);
+        self.ack(reader, start);
+        reader.seen = start as u32;
     }
 
     #[inline]

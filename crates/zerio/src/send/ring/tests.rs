@@ -80,6 +80,16 @@ impl Model {
         }
     }
 
+    /// The reader goes back to the start, if there is nothing, and a quarter of the lap was used.
+    fn rewind(&mut self) -> bool {
+        let rewinds = self.frames.is_empty() && self.committed % CAPACITY as u64 >= CAPACITY as u64 / 4;
+        if rewinds {
+            self.committed = self.committed.next_multiple_of(CAPACITY as u64);
+            self.taken_to = self.committed;
+        }
+        rewinds
+    }
+
     fn left(&self) -> (u64, u64) {
         let bytes: usize = self.frames.iter().map(|(_, frame)| frame.len()).sum();
         (self.frames.len() as u64, (bytes - self.head_taken) as u64)
@@ -180,6 +190,19 @@ impl Pair {
         self.check_left();
     }
 
+    /// What the pump does when the kernel has taken something.
+    fn rewind(&mut self) -> bool {
+        let Real { ring, reader, .. } = &mut self.real;
+        let before = reader.acked;
+        ring.rewind_if_empty(reader);
+        let rewinds = self.model.rewind();
+        assert_eq!(reader.acked != before, rewinds);
+        assert_eq!(reader.acked, self.model.taken_to);
+        assert_eq!(ring.word().position(), self.model.committed);
+        self.check_left();
+        rewinds
+    }
+
     fn check_left(&self) {
         assert_eq!(self.real.left(), self.model.left(), "acked {}", self.real.reader.acked);
     }
@@ -201,6 +224,7 @@ enum Step {
     Read(u8),
     /// Reads everything.
     Drain,
+    Rewind,
     Reopen,
 }
 
@@ -218,6 +242,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => any::<u8>().prop_map(Step::Read),
         3 => Just(Step::Read(255)),
         1 => Just(Step::Drain),
+        3 => Just(Step::Rewind),
         1 => Just(Step::Reopen),
     ]
 }
@@ -238,12 +263,61 @@ proptest! {
                 Step::Drain => while !pair.model.frames.is_empty() {
                     pair.read(|len| len);
                 },
+                Step::Rewind => { pair.rewind(); }
                 Step::Reopen => pair.reopen(),
             }
         }
         pair.real.ring.word().try_close();
         pair.check_left();
     }
+}
+
+#[test]
+fn an_empty_ring_goes_back_to_its_start_once_enough_of_the_lap_was_used() {
+    let mut pair = Pair::new();
+    pair.claim(CAPACITY / 4 - HEADER - 1, true);
+    assert!(!pair.rewind(), "it is not empty");
+    pair.read(|len| len);
+    assert!(!pair.rewind(), "a byte too few");
+    pair.claim(0, true);
+    pair.read(|len| len);
+    assert!(pair.rewind());
+    assert_eq!(pair.real.ring.place(CAPACITY as u64, 40), Some(CAPACITY as u64), "all of it is free");
+    pair.claim(40, true);
+    pair.read(|_| 7);
+    assert!(!pair.rewind(), "something is left");
+    assert_eq!(pair.real.left(), (1, 37));
+    // Neither while a sender has it, nor when it is closed.
+    pair.read(|len| len);
+    pair.claim(CAPACITY / 4, true);
+    pair.read(|len| len);
+    let Real { ring, reader, .. } = &mut pair.real;
+    let Hold::Held(committed) = ring.hold() else { panic!("nobody else holds it") };
+    ring.rewind_if_empty(reader);
+    assert_eq!(reader.acked, committed);
+    ring.word().let_go(committed);
+    assert!(ring.word().try_close());
+    ring.rewind_if_empty(reader);
+    assert_eq!((reader.acked, ring.word().position()), (committed, committed));
+}
+
+#[test]
+fn what_was_committed_since_the_reader_looked_is_not_skipped() {
+    let mut pair = Pair::new();
+    pair.claim(CAPACITY / 3, true);
+    let Real { ring, reader, .. } = &mut pair.real;
+    let span = ring.next(reader).unwrap();
+    let frame = frame_of(3, 9);
+    let len = span.len();
+    ring.taken(reader, span, len);
+    let Hold::Held(committed) = ring.hold() else { panic!("nobody else holds it") };
+    let start = ring.place(committed, frame.len() as u64).unwrap();
+    ring.write(start, &frame[HEADER..]);
+    ring.note(committed, start);
+    ring.word().commit(start + frame.len() as u64);
+    ring.rewind_if_empty(reader);
+    let span = ring.next(reader).expect("it was committed");
+    assert_eq!(ring.bytes(&span), frame);
 }
 
 #[test]
