@@ -105,7 +105,9 @@ impl Ledger {
         let replaced = self.replaces && self.has_a_successor(end);
         let (received, unread) = (self.received(end.other()), self.net.received(end).1);
         let session = self.session(end);
-        let (heard, excused) = (session.heard, session.muted || session.held_back || late || replaced);
+        // Who is asked to end a session hands nothing out any more.
+        let ends = session.muted || session.asked_to_end;
+        let (heard, excused) = (session.heard, ends || session.held_back || late || replaced);
         let came = self.session(end.other()).ends.iter().filter(|&&position| position <= received).count();
         if !excused && (heard < came || unread > 0) {
             let what = format!(
