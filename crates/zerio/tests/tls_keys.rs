@@ -40,8 +40,8 @@ fn after(case: &Case, updates: usize) -> (Reason, Vec<String>) {
 
 drivers! {
     fn key_updates_without_a_message_between_them_kept_an_engine_at_work_without_end(case) {
-        assert_eq!(after(&case, 32), (Reason::PeerClosed, vec!["behind them".to_owned()]));
-        assert_eq!(after(&case, 33), (Reason::Tls(TlsFault::Unexpected), vec![]));
+        assert_eq!(after(case, 32), (Reason::PeerClosed, vec!["behind them".to_owned()]));
+        assert_eq!(after(case, 33), (Reason::Tls(TlsFault::Unexpected), vec![]));
     }
 
     fn what_came_behind_more_new_keys_than_are_taken_in_one_turn_is_heard(case) {

@@ -175,7 +175,10 @@ impl SendPath {
         }
         let greeting = pump.greeting.next();
         pump.greets = greeting.is_some();
-        greeting.or_else(|| self.ring.next(&mut pump.reader))
+        if pump.greets {
+            return greeting;
+        }
+        self.ring.next(&mut pump.reader)
     }
 
     /// It comes back, and the kernel has taken so many of its bytes.

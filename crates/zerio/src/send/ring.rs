@@ -379,7 +379,7 @@ impl Ring {
     }
 
     /// For the reader, when something was acked: if that was all, the next frame may go to the start.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn rewind_if_empty(&self, reader: &mut Reader) {
         let used = reader.acked as u32 & (self.capacity - 1) as u32;
         if used >= self.rewind_from && self.is_caught_up(reader) {
@@ -388,6 +388,7 @@ impl Ring {
     }
 
     #[cold]
+    #[inline(never)]
     fn rewind(&self, reader: &mut Reader) {
         // Where a sender has it there will be more in a moment.
         let Hold::Held(committed) = self.hold() else { return };
