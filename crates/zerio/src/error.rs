@@ -276,7 +276,8 @@ pub enum Reason {
     Replaced,
     /// This side's server or client was stopped.
     Stopped,
-    /// A handler panicked, which ended the engine.
+    /// A handler panicked, which ended the engine. A handle on the session says [`SendError::Closed`] from then on; a send
+    /// by its id, where other engines of the server go on, [`SendError::UnknownPeer`].
     HandlerPanicked,
     /// The engine's driver failed.
     DriverFailed(io::ErrorKind),

@@ -107,7 +107,12 @@ pub(crate) fn memory(config: &Config) -> Result<Memory, Error> {
             let why = "this system has no transparent huge pages";
             ConfigError::new("huge_pages", true, why, "false would do").into()
         }
-        _ => Error::System { what: "memory for rings and buffers", why },
+        // Each value is one that can be, and all of them together are more than there is.
+        _ => Error::System {
+            what: "memory for rings and buffers (`Config::memory` has the bill; less of sessions_max, send_ring or \
+                   receive_buffer would do)",
+            why,
+        },
     })
 }
 

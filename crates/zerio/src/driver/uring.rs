@@ -1,6 +1,10 @@
 //! The `uring` driver: io_uring, on Linux 6.1 and later. Requests go to the kernel in one ring, all of a
 //! turn's together, and their completions come back in another.
 //!
+//! Each receive is asked for by itself, into the session's own buffer, where the framer reads it: a multishot one would
+//! bring bytes in buffers that all sessions share, to be copied out of them where a message is not whole. Neither that, nor
+//! sends without a copy (`SEND_ZC`), nor a thread of the kernel's that polls were measured.
+//!
 //! The ring belongs to one thread, and the kernel puts its work on completions off until that thread
 //! enters it (single issuer, deferred task work): looking at the completion queue alone brings
 //! nothing. The kernel says in shared memory when there is such work, so a turn that does not wait
