@@ -23,11 +23,18 @@ fn a_short_torture_loses_nothing_and_tells_what_was_done() {
             (run["messages_lost"].as_u64(), run["faults"].as_array().map(Vec::len)),
             (Some(0), Some(0))
         );
-        for some in ["messages_checked", "came_and_went", "kills", "stops", "to_stopped_victim"] {
+        for some in
+            ["messages_checked", "came_and_went", "kills", "stops", "to_stopped_victim", "to_departed"]
+        {
             assert!(run[some].as_u64().unwrap() > 0, "{some} in {run:#}");
         }
         let done = run["misbehaved"].as_object().unwrap();
         assert!(done.len() >= 10, "{done:?}");
+        for some in
+            ["a client to an address where nobody listens", "a client to an address that says nothing"]
+        {
+            assert!(done.contains_key(some), "{some} in {done:?}");
+        }
     }
 }
 

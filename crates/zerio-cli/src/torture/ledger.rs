@@ -2,15 +2,15 @@
 //! number, and writes down who came, who left, and what was wrong.
 #![forbid(unsafe_code)]
 
-use std::collections::BTreeMap;
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use zerio::{Context, Disconnection, Handler, Peer, Reason, Rejection};
+use zerio::{Context, Disconnection, EngineTotals, Handler, Peer, Reason, Rejection};
 
-use super::misbehave::{self, DEEDS};
+use super::misbehave::{self, COMER, DEEDS};
 use super::{VICTIM_KILLED, VICTIM_STOPPED, numbered};
 
 /// So many faults are written down.
@@ -28,6 +28,12 @@ pub(super) struct Ledger {
     pub(super) ends: [AtomicU64; DEEDS.len()],
     /// Connections that were lost in their handshakes.
     pub(super) lost_in_handshake: AtomicU64,
+    /// Sessions that began, those of them that came to go again at once, and those that ended.
+    connected: AtomicU64,
+    comers: AtomicU64,
+    disconnected: AtomicU64,
+    /// Whose session has begun and not ended.
+    present: Mutex<HashSet<String>>,
     /// The clients may leave now.
     pub(super) ending: AtomicBool,
     faults: Mutex<Vec<String>>,
@@ -41,21 +47,61 @@ impl Ledger {
         }
     }
 
-    /// Holds what was done by those that misbehave against what was told of it.
-    pub(super) fn compare(&self, done: &BTreeMap<String, u64>) {
+    fn came(&self, id: &str) {
+        self.connected.fetch_add(1, Ordering::Relaxed);
+        self.comers.fetch_add(u64::from(id.starts_with(COMER)), Ordering::Relaxed);
+        if !self.present().insert(id.to_owned()) {
+            self.fault(format!("{id}: told to be there once more before its end"));
+        }
+    }
+
+    fn left(&self, id: &str) {
+        self.disconnected.fetch_add(1, Ordering::Relaxed);
+        if !self.present().remove(id) {
+            self.fault(format!("{id}: its end was told when it was not there"));
+        }
+    }
+
+    fn present(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.present.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Holds what was done by those that misbehave, or came and went, against what was told of it; and that
+    /// against what the engine has counted, when nobody is left.
+    pub(super) fn compare(&self, bads: &misbehave::Outcome, counted: &EngineTotals) {
+        let told = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        // What did not come to what it should is a fault of its own, and may have been told or not.
+        let exactly = bads.faults.is_empty();
         for (deed, ended) in DEEDS.iter().zip(&self.ends) {
-            let done = done.get(deed.name).copied().unwrap_or(0);
-            let (told, least) = match deed.name {
+            let done = bads.done.get(deed.name).copied().unwrap_or(0);
+            let (told, is_right) = match deed.name {
                 // It has no id yet. And the server may have become full just as it came: then that is told.
-                misbehave::RESET_IN_HANDSHAKE => (&self.lost_in_handshake, done / 2),
-                misbehave::NEVER_READS => (&self.slow_peers, done),
-                _ if deed.ends.is_some() => (ended, done),
+                misbehave::RESET_IN_HANDSHAKE => {
+                    let told = told(&self.lost_in_handshake);
+                    (told, told >= done / 2)
+                }
+                // One that is still at it when all ends leaves by itself.
+                misbehave::NEVER_READS => (told(&self.slow_peers), told(&self.slow_peers) >= done),
+                _ if deed.ends.is_some() => (told(ended), !exactly || told(ended) == done),
                 _ => continue,
             };
-            let told = told.load(Ordering::Relaxed);
-            if told < least {
+            if !is_right {
                 self.fault(format!("{}: {done} times, of which {told} were told", deed.name));
             }
+        }
+        let (went, told_of) = (bads.came_and_went, told(&self.comers));
+        if exactly && went != told_of {
+            self.fault(format!("{went} came and went, and {told_of} were told"));
+        }
+        let (began, ended) = (told(&self.connected), told(&self.disconnected));
+        if (began, ended) != (counted.connected, counted.disconnected) || began != ended {
+            let (connected, disconnected) = (counted.connected, counted.disconnected);
+            self.fault(format!(
+                "{began} sessions were told to begin and {ended} to end; {connected} and {disconnected} are counted"
+            ));
+        }
+        for id in self.present().iter().take(FAULTS_MAX) {
+            self.fault(format!("{id}: its end was never told"));
         }
     }
 
@@ -73,6 +119,7 @@ pub(super) struct Echo {
 
 impl Handler for Echo {
     fn on_connected(&mut self, peer: &mut Context<'_>) {
+        self.ledger.came(peer.id());
         if peer.id().starts_with("victim-") {
             let _ = self.victims.try_send(peer.peer());
         }
@@ -104,6 +151,7 @@ impl Handler for Echo {
     }
 
     fn on_disconnected(&mut self, peer: &mut Context<'_>, why: &Disconnection) {
+        self.ledger.left(peer.id());
         let ending = self.ledger.ending.load(Ordering::Acquire);
         let in_order = ending && why.reason == Reason::PeerClosed && why.undelivered.is_empty();
         match peer.id() {

@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, SockRef, Socket, Type};
-use zerio::Reason;
+use zerio::{Config, Reason};
 
+use super::nowhere::{self, Nowhere};
 use super::{HANDSHAKE, MESSAGE_MAX, PATIENCE, SPARE, child};
 use crate::failure::Failure;
 
@@ -24,7 +25,7 @@ const STACK: usize = 128 * 1024;
 const COMERS: u64 = 8;
 
 /// Their ids begin so.
-const COMER: &str = "comer-";
+pub(super) const COMER: &str = "comer-";
 
 /// What the server says to whom it does not let in.
 const TAKEN: u8 = 1;
@@ -121,7 +122,7 @@ const MORE: usize = 20;
 
 /// The names of all that is done.
 pub(super) fn deeds() -> impl Iterator<Item = &'static str> {
-    DEEDS.iter().map(|deed| deed.name).chain([FULL_TABLE])
+    DEEDS.iter().map(|deed| deed.name).chain([FULL_TABLE, nowhere::DEAD, nowhere::SILENT])
 }
 
 /// Why a deed did not come to what it should.
@@ -404,11 +405,12 @@ fn come_and_go(bad: &mut Bad, (comer, churn): (u64, u32), begun: Instant, outcom
 }
 
 /// Runs so many of them, and `churn` connections a second that come and go, until standard input ends.
-pub(super) fn run(server: SocketAddr, peers: usize, churn: u32) -> Result<(), Failure> {
+pub(super) fn run(server: SocketAddr, peers: usize, churn: u32, config: &Config) -> Result<(), Failure> {
     let stops = child::until_input_ends();
     let outcome = Mutex::new(Outcome::default());
     let bad = |id: String| Bad { server, id, stops: Box::new(stops.clone()) };
     touch(&mut bad(String::new()), peers + SPARE)?;
+    let nowhere = Nowhere::new(config)?;
     child::say("ready")?;
     std::thread::scope(|scope| -> Result<(), Failure> {
         for number in 0..peers {
@@ -444,6 +446,14 @@ pub(super) fn run(server: SocketAddr, peers: usize, churn: u32) -> Result<(), Fa
             }
         };
         std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, fill)?;
+        let (nowhere, ends) = (&nowhere, stops.clone());
+        scope.spawn(move || {
+            while !ends() {
+                book(outcome, nowhere::DEAD, nowhere.dead());
+                book(outcome, nowhere::SILENT, nowhere.silent());
+                std::thread::sleep(Duration::from_millis(200));
+            }
+        });
         let begun = Instant::now();
         for comer in (0..COMERS).filter(|_| churn > 0) {
             let mut bad = bad(String::new());

@@ -7,6 +7,7 @@ mod child;
 mod clients;
 mod ledger;
 mod misbehave;
+mod nowhere;
 mod numbered;
 mod report;
 mod scene;
@@ -45,7 +46,7 @@ pub(crate) fn run(args: &args::Torture) -> Result<(), Failure> {
     if let (Some(role), Some(server)) = (args.role, args.server) {
         return match role {
             Role::Clients => clients::run(server, args.clients(), &config),
-            Role::Peers => misbehave::run(server, args.misbehaving(), args.churn),
+            Role::Peers => misbehave::run(server, args.misbehaving(), args.churn, &config),
             Role::Stopped => victims::run(server, VICTIM_STOPPED, &config),
             Role::Killed => victims::run(server, VICTIM_KILLED, &config),
         };

@@ -16,7 +16,13 @@ use crate::failure::Failure;
 const FLAT_FROM: usize = 9;
 
 /// By so much it may: what the allocator and the kernel round up.
-const TOLERANCE_KIB: u64 = 2048;
+const TOLERANCE_KIB: u64 = 1024;
+
+/// In the text memory stands once in so many seconds.
+const SAMPLES_EVERY: usize = 10;
+
+/// From so many seconds on, what the clock alone decides has been done at least once, also by a slow machine.
+const STOPS_FROM: u64 = 10;
 
 /// From so many seconds on, everything that can be done has been done at least once, and as often as it should.
 const EVERYTHING_FROM: u64 = 30;
@@ -58,6 +64,8 @@ pub(super) struct Run {
     pub(super) longest_start_ms: u64,
     pub(super) stops: u64,
     pub(super) to_stopped_victim: u64,
+    /// Messages to victims that were gone, each refused.
+    pub(super) to_departed: u64,
     pub(super) full_rings: u64,
     pub(super) exhaustions: u64,
     pub(super) accept_errors: u64,
@@ -72,6 +80,13 @@ fn growth(resident: &[u64]) -> Option<(u64, u64)> {
     let from = FLAT_FROM.min(resident.len() / 2);
     let base = *resident.get(from)?;
     Some((base, resident[from..].iter().max()? - base))
+}
+
+/// What was resident each ten seconds, as text.
+fn samples(resident: &[u64]) -> String {
+    let each = resident.iter().skip(SAMPLES_EVERY - 1).step_by(SAMPLES_EVERY);
+    let each: Vec<String> = each.map(u64::to_string).collect();
+    if each.is_empty() { "too short".into() } else { each.join(", ") }
 }
 
 impl Run {
@@ -90,14 +105,28 @@ impl Run {
             }
         }
         let (rate, meant) = (self.churn_per_second(), f64::from(args.churn));
-        let long = self.lasted_ms >= 1000 * EVERYTHING_FROM;
+        let lasted = |seconds| self.lasted_ms >= 1000 * seconds;
+        let long = lasted(EVERYTHING_FROM);
         if long && rate < meant * CHURN_MIN {
             self.faults.push(format!("{rate:.1} connections a second came and went, {meant} were to"));
         }
         if self.kills_heard > self.kills {
             self.faults.push(format!("{} victims killed, {} ends told", self.kills, self.kills_heard));
         }
-        if long && args.misbehaving() >= misbehave::deeds().count() {
+        let all_misbehave = args.misbehaving() >= misbehave::deeds().count();
+        let must = [
+            (self.stops, lasted(STOPS_FROM), "no peer was stopped and continued"),
+            (self.exhaustions, lasted(STOPS_FROM), "never were there no descriptors left"),
+            (self.accept_errors, long && args.churn > 0, "no accept failed, not even without descriptors"),
+            (self.kills, long, "no peer was killed"),
+            (self.to_departed, long, "nothing was sent to a peer that was gone"),
+            (self.full_rings, long, "no ring was ever full"),
+            (self.slow_peers, long && all_misbehave, "no peer was disconnected because it did not read"),
+        ];
+        for (_, _, what) in must.into_iter().filter(|&(count, must, _)| must && count == 0) {
+            self.faults.push(what.into());
+        }
+        if long && all_misbehave {
             for name in misbehave::deeds().filter(|name| !self.misbehaved.contains_key(*name)) {
                 self.faults.push(format!("{name}: it never came to what it should"));
             }
@@ -147,6 +176,7 @@ impl Run {
         line(self.longest_start_ms, "ms from the start of such a process until it was let in, at the most")?;
         line(self.stops, "times a peer was stopped and continued")?;
         line(self.full_rings, "times its ring was full meanwhile")?;
+        line(self.to_departed, "messages to peers that were gone, refused")?;
         line(self.exhaustions, "times no descriptors were left")?;
         line(self.accept_errors, "connections that could not be accepted then")?;
         line(self.too_long, "messages too long to be sent, refused")?;
@@ -159,10 +189,11 @@ impl Run {
             [("the server", &self.resident_kib), ("the clients", &self.clients_resident_kib)]
         {
             if let Some((base, more)) = growth(resident) {
-                line(
-                    base,
-                    &format!("KiB resident in the process of {whose}, later {more} more at the most"),
-                )?;
+                let what = format!(
+                    "KiB resident in the process of {whose}, later {more} more at the most; each {SAMPLES_EVERY} s: {}",
+                    samples(resident)
+                );
+                line(base, &what)?;
             }
         }
         for fault in &self.faults {
@@ -174,7 +205,70 @@ impl Run {
 
 #[cfg(test)]
 mod tests {
-    use super::growth;
+    use clap::Parser;
+
+    use super::{Run, growth, samples};
+    use crate::args::Torture;
+
+    /// What a run of so many seconds is judged to be, in which everything was done and `change` was not.
+    fn judged(seconds: u64, change: impl Fn(&mut Run)) -> Vec<String> {
+        #[derive(Parser)]
+        struct Line {
+            #[command(flatten)]
+            torture: Torture,
+        }
+        let args = Line::parse_from(["torture", "--misbehaving=30", "--churn=10"]).torture;
+        let done = |name: &str| (name.to_owned(), 1);
+        let mut run = Run {
+            lasted_ms: 1000 * seconds,
+            misbehaved: super::misbehave::deeds().map(done).collect(),
+            came_and_went: 10 * seconds,
+            churned_ms: 1000 * seconds,
+            stops: 1,
+            exhaustions: 1,
+            accept_errors: 1,
+            kills: 1,
+            to_departed: 1,
+            full_rings: 1,
+            slow_peers: 1,
+            ..Run::default()
+        };
+        change(&mut run);
+        run.judge(&args);
+        run.faults
+    }
+
+    #[test]
+    fn what_must_have_happened_by_then_and_has_not_is_a_fault() {
+        let changes: [(u64, fn(&mut Run), &str); 9] = [
+            (10, |run| run.stops = 0, "no peer was stopped"),
+            (10, |run| run.exhaustions = 0, "no descriptors"),
+            (30, |run| run.accept_errors = 0, "no accept failed"),
+            (30, |run| run.kills = 0, "no peer was killed"),
+            (30, |run| run.to_departed = 0, "to a peer that was gone"),
+            (30, |run| run.full_rings = 0, "no ring was ever full"),
+            (30, |run| run.slow_peers = 0, "because it did not read"),
+            (30, |run| _ = run.misbehaved.remove("silent"), "silent: it never"),
+            (30, |run| run.came_and_went = 0, "connections a second"),
+        ];
+        for (from, change, fault) in changes {
+            let faults = judged(from, change);
+            assert!(matches!(&faults[..], [one] if one.contains(fault)), "{fault}: {faults:?}");
+            assert_eq!(judged(from - 1, change), [""; 0], "{fault}: too early to say");
+        }
+        assert_eq!(judged(3600, |_| {}), [""; 0]);
+    }
+
+    #[test]
+    fn memory_may_grow_by_what_is_rounded_up_and_stands_there_each_ten_seconds() {
+        let grown = |by: u64| {
+            judged(30, |run| run.resident_kib = [vec![1000u64; 25], vec![1000u64 + by; 5]].concat())
+        };
+        assert_eq!(grown(1024), [""; 0]);
+        assert_eq!(grown(1025), ["the server's memory grew by 1025 KiB from 1000 KiB on"]);
+        assert_eq!(samples(&(1..=35).collect::<Vec<_>>()), "10, 20, 30");
+        assert_eq!(samples(&[1; 9]), "too short");
+    }
 
     #[test]
     fn memory_is_held_against_the_tenth_second() {

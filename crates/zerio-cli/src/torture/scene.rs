@@ -9,7 +9,7 @@ use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
-use zerio::{Config, SendError, Server};
+use zerio::{Config, EngineTotals, SendError, Server};
 
 use super::child::Process;
 use super::ledger::{Echo, Ledger};
@@ -78,10 +78,11 @@ pub(super) fn play(args: &args::Torture, config: &Config, bar: &ProgressBar) -> 
     let goods: clients::Outcome = parse(&goods.finish("the clients")?)?;
     let streamed = streaming.finish();
     let stopped = stopped.finish("the victim that was stopped")?;
+    let counted = all_have_left(&server);
     let report = server.stop();
 
     let checked = ledger.checked.load(Ordering::Relaxed);
-    ledger.compare(&bads.done);
+    ledger.compare(&bads, &counted);
     run.faults.extend(ledger.take_faults());
     run.faults.extend(goods.faults);
     run.faults.extend(bads.faults);
@@ -101,6 +102,7 @@ pub(super) fn play(args: &args::Torture, config: &Config, bar: &ProgressBar) -> 
     run.too_long = goods.too_long;
     run.to_stopped_victim = streamed.to_stopped;
     run.full_rings = streamed.full;
+    run.to_departed = streamed.to_departed;
     run.misbehaved = bads.done;
     run.turned_away = bads.turned_away;
     (run.came_and_went, run.churned_ms) = (bads.came_and_went, bads.churned_ms);
@@ -113,6 +115,19 @@ pub(super) fn play(args: &args::Torture, config: &Config, bar: &ProgressBar) -> 
 
 fn parse<T: serde::de::DeserializeOwned>(line: &str) -> Result<T, Failure> {
     serde_json::from_str(line).map_err(|error| Failure::new(format!("{error}: {line:?}")))
+}
+
+/// What the engine has counted when its last session has ended, or nothing more is to be hoped for: by now every peer
+/// has closed its connection.
+fn all_have_left(server: &Server) -> EngineTotals {
+    let begun = Instant::now();
+    loop {
+        let counted = server.counters().engine;
+        if counted.connected == counted.disconnected || begun.elapsed() > PATIENCE {
+            return counted;
+        }
+        std::thread::sleep(TICK);
+    }
 }
 
 struct Scene<'a> {

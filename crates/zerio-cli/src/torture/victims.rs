@@ -17,6 +17,9 @@ use crate::failure::Failure;
 /// Bytes of each message.
 const LEN: usize = 1000;
 
+/// So many handles of victims that are gone are kept, and tried again and again: meanwhile others have their slots.
+const DEPARTED: usize = 16;
+
 /// So many messages at once, then a pause.
 const BURST: u64 = 16;
 const PAUSE: Duration = Duration::from_millis(2);
@@ -76,6 +79,8 @@ pub(super) struct Streamed {
     pub(super) to_stopped: u64,
     /// How often its ring was found full after it was not.
     pub(super) full: u64,
+    /// To those that were gone, each refused.
+    pub(super) to_departed: u64,
     pub(super) fault: Option<String>,
 }
 
@@ -92,13 +97,21 @@ impl Streaming {
         let over = ends.clone();
         let thread = std::thread::Builder::new().name("torture-stream".into()).spawn(move || {
             let (mut streams, mut streamed) = (Vec::<Stream>::with_capacity(64), Streamed::default());
+            let mut departed = Vec::with_capacity(DEPARTED);
             while !over.load(Ordering::Acquire) {
                 match victims.try_recv() {
                     Ok(peer) => streams.push(Stream { peer, next: 0, full: false }),
                     Err(TryRecvError::Disconnected) => break,
                     Err(TryRecvError::Empty) => std::thread::sleep(PAUSE),
                 }
-                streams.retain_mut(|stream| burst(stream, &mut streamed));
+                streams.retain_mut(|stream| {
+                    let lives = burst(stream, &mut streamed);
+                    if !lives && departed.len() < DEPARTED {
+                        departed.push(stream.peer.clone());
+                    }
+                    lives
+                });
+                departed.iter().for_each(|peer| too_late(peer, &mut streamed));
             }
             for stream in streams.iter().filter(|stream| stream.peer.id() == VICTIM_STOPPED) {
                 streamed.to_stopped = stream.next;
@@ -133,8 +146,23 @@ fn burst(stream: &mut Stream, streamed: &mut Streamed) -> bool {
                 streamed.full += u64::from(!std::mem::replace(&mut stream.full, true));
                 return true;
             }
-            Err(_) => return false,
+            Err(SendError::Closed) => return false,
+            Err(other) => {
+                streamed.fault.get_or_insert(format!("{}: a message came to {other:?}", stream.peer.id()));
+                return false;
+            }
         }
     }
     true
+}
+
+/// A message to who is gone is refused at once, also by the call that else waits for room.
+fn too_late(peer: &Peer, streamed: &mut Streamed) {
+    match peer.send(b"too late") {
+        Err(SendError::Closed) => streamed.to_departed += 1,
+        other => {
+            let fault = format!("{}: a message after it was gone came to {other:?}", peer.id());
+            streamed.fault.get_or_insert(fault);
+        }
+    }
 }
