@@ -8,10 +8,13 @@ use std::process::{Command, Output};
 
 use zerio::Server;
 
+#[path = "common/skip.rs"]
+mod skip;
+
 fn has_python() -> bool {
     let found = Command::new("python3").arg("--version").output().is_ok_and(|output| output.status.success());
     if !found {
-        eprintln!("SKIPPED: there is no python3 on this machine");
+        skip::skipped("python3", "there is no python3 on this machine");
     }
     found
 }

@@ -13,6 +13,7 @@ use std::sync::OnceLock;
 
 use common::certs::{Identity, shared};
 use common::raw::frame;
+use common::skip::skipped;
 use common::{Log, Recorder, eventually, texts};
 use zerio::{Builder, Client, Error, Listen, Reason, RefusalCode, Rejection, Server, TlsFault, Undelivered};
 
@@ -20,7 +21,7 @@ use zerio::{Builder, Client, Error, Listen, Reason, RefusalCode, Rejection, Serv
 fn has(program: &str, arguments: &[&str]) -> bool {
     let found = Command::new(program).args(arguments).output().is_ok_and(|output| output.status.success());
     if !found {
-        eprintln!("SKIPPED: there is no {program} on this machine that knows {arguments:?}");
+        skipped(program, format!("there is no {program} on this machine that knows {arguments:?}"));
     }
     found
 }

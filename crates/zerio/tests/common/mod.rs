@@ -19,6 +19,7 @@ mod drive;
 pub mod pattern;
 pub mod raw;
 mod record;
+pub mod skip;
 pub mod tls_peer;
 mod wine;
 
