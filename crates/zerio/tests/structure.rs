@@ -6,6 +6,7 @@
 mod source;
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use source::{code_of, files, is_name, line_of, name_in, places, read};
@@ -398,6 +399,44 @@ fn no_file_is_too_long_to_be_read_in_one_go() {
         let lines = text.lines().count();
         assert!(lines <= LINES_MAX, "{name} has {lines} lines; {LINES_MAX} are the most");
     }
+}
+
+/// The number that stands between two words.
+fn number(text: &str, before: &str, behind: &str) -> Option<f64> {
+    let (_, rest) = text.split_once(before)?;
+    rest.split_once(behind)?.0.trim().parse().ok()
+}
+
+#[test]
+fn what_waiting_costs_is_the_same_in_the_reference_and_where_it_was_measured() {
+    let report = fs::read_to_string(folder().join("../../../BENCHMARKS.md")).unwrap();
+    let (_, table) = report.split_once("## What waiting costs").expect("the section");
+    let wait = fs::read_to_string(folder().join("wait.rs")).unwrap();
+    let (_, strategies) = wait.split_once("pub enum WaitStrategy {").expect("the strategies");
+    let mut docs = String::new();
+    let mut compared = 0;
+    for line in strategies.lines().take_while(|line| *line != "}") {
+        if let Some(text) = line.trim().strip_prefix("///") {
+            docs.push_str(&text.to_lowercase());
+            continue;
+        }
+        let Some(name) =
+            line.trim().split(['(', ',']).next().filter(|name| !name.is_empty() && !name.starts_with('#'))
+        else {
+            continue;
+        };
+        let is_its =
+            |row: &&str| row.starts_with(&format!("| `{name}`")) || row.starts_with(&format!("| `{name}("));
+        let row = table.lines().find(is_its).unwrap_or_else(|| panic!("{name} is not in the table"));
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let measured = (number(cells[2], "", "%"), cells[3].parse().ok());
+        assert!(measured.0.is_some() && measured.1.is_some(), "{row}");
+        let (_, told) = docs.rsplit_once("idle ").expect("what it costs idle");
+        assert_eq!((number(told, "", "%"), number(told, "loaded ", "µs")), measured, "{name}: {docs}");
+        docs.clear();
+        compared += 1;
+    }
+    assert_eq!(compared, 5);
 }
 
 #[test]
