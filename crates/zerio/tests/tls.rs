@@ -13,7 +13,7 @@ use common::certs::{self, Authority, self_signed, shared};
 use common::raw::frame;
 use common::{Case, Log, PATIENCE, Recorder, TestClient, TestServer, drivers, matrix, texts, tls_peer};
 use rustls::pki_types::ServerName;
-use rustls::{ClientConnection, HandshakeKind};
+use rustls::{ClientConnection, HandshakeKind, ServerConnection};
 use zerio::tls::{TlsClient, TlsServer};
 use zerio::{
     Alert, CertificateFault, Client, Config, Error, Reason, RefusalCode, Rejection, Server, TlsFault,
@@ -322,6 +322,35 @@ drivers! {
             let again = tls_peer::Peer::connect_with(config, &server, "b");
             assert_eq!(again.tls.handshake_kind() == Some(HandshakeKind::Resumed), resumed);
         }
+    }
+
+    fn a_client_comes_again_by_the_ticket_of_a_server_that_is_not_ours(case) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let serving = std::thread::spawn(move || {
+            let config = tls_peer::giving(1);
+            [(); 2].map(|()| {
+                let (mut socket, _) = listener.accept().unwrap();
+                socket.set_read_timeout(Some(PATIENCE)).unwrap();
+                let mut tls = ServerConnection::new(config.clone()).unwrap();
+                let mut stream = rustls::Stream::new(&mut tls, &mut socket);
+                stream.read_exact(&mut [0; 5]).unwrap();
+                stream.write_all(&[frame(b"a"), frame(b"oui")].concat()).unwrap();
+                // Until it has left.
+                while stream.read(&mut [0; 64]).is_ok_and(|read| read > 0) {}
+                tls.handshake_kind().unwrap()
+            })
+        });
+        let tls = shared().0.trusting();
+        for _ in 0..2 {
+            let log = Log::new();
+            let client =
+                case.try_tls_client_at(address, "a", case.config(), Recorder::new(&log), tls.clone()).unwrap();
+            // The ticket is before it.
+            log.wait_messages("a", 1);
+            client.stop();
+        }
+        assert_eq!(serving.join().unwrap(), [HandshakeKind::Full, HandshakeKind::Resumed]);
     }
 
     fn who_shook_hands_before_certificates_were_required_was_let_in_without_one(case) {

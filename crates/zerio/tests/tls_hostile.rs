@@ -4,40 +4,103 @@
 mod common;
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::sync::Arc;
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use common::certs::shared;
 use common::raw::frame;
-use common::tls_peer::{Peer, trusting};
+use common::tls_peer::{Peer, extracting, giving, trusting};
 use common::{Case, Event, Log, PATIENCE, Recorder, drivers, texts};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConnection, ServerConfig, ServerConnection};
+use ring::aead;
+use rustls::pki_types::ServerName;
+use rustls::{AlertDescription, ClientConnection, ConnectionTrafficSecrets, ServerConnection};
 use zerio::{Error, Reason, RefusalCode, Rejection, TlsFault};
 
-/// What ends a session on which this was sent after a message.
-fn ended_by(case: &Case, bytes: impl FnOnce(&mut Peer) -> Vec<u8>) -> Reason {
+/// What ends a session on which this was done after a message, and the alert that its peer hears, where it hears one.
+/// `heard` is what the server's handler hears of it besides.
+fn ended_by(
+    case: &Case,
+    heard: &[&str],
+    misbehaves: impl FnOnce(&mut Peer),
+) -> (Reason, Option<AlertDescription>) {
     let log = Log::new();
     let server = case.tls_server(case.config(), Recorder::new(&log), shared().1.server());
     let mut other = Peer::connect(&server, "other");
     let mut peer = Peer::connect(&server, "a");
     peer.send(b"before");
-    let bytes = bytes(&mut peer);
-    peer.socket.write_all(&bytes).unwrap();
-    if bytes.is_empty() {
-        peer.socket.shutdown(std::net::Shutdown::Write).unwrap();
-    }
+    misbehaves(&mut peer);
+    let alert = alert_to(&mut peer);
     let reason = log.wait_disconnected("a").reason;
-    assert_eq!(texts(&log.of("a")), ["before"], "what came before it is heard");
+    assert_eq!(texts(&log.of("a")), [&["before"], heard].concat(), "what came before it is heard");
     other.send(b"untouched");
     log.wait_messages("other", 1);
-    reason
+    (reason, alert)
+}
+
+/// The alert that a peer is told before its connection ends.
+fn alert_to(peer: &mut Peer) -> Option<AlertDescription> {
+    loop {
+        match peer.tls.read_tls(&mut peer.socket) {
+            Ok(0) | Err(_) => return None,
+            Ok(_) => {}
+        }
+        match peer.tls.process_new_packets() {
+            Ok(_) => {}
+            Err(rustls::Error::AlertReceived(alert)) => return Some(alert),
+            Err(error) => panic!("the server breaks TLS itself: {error}"),
+        }
+    }
+}
+
+/// What ends a session on which these bytes are sent, and nothing more of it is heard.
+fn ended_by_bytes(
+    case: &Case,
+    bytes: impl FnOnce(&mut Peer) -> Vec<u8>,
+) -> (Reason, Option<AlertDescription>) {
+    ended_by(case, &[], |peer| {
+        let bytes = bytes(peer);
+        peer.socket.write_all(&bytes).unwrap();
+    })
+}
+
+/// A session's own keys in a test's hands, for records that rustls does not make.
+struct Sealer {
+    key: aead::LessSafeKey,
+    iv: [u8; aead::NONCE_LEN],
+    number: u64,
+}
+
+impl Sealer {
+    fn new((number, secrets): (u64, ConnectionTrafficSecrets)) -> Sealer {
+        let (algorithm, key, iv) = match secrets {
+            ConnectionTrafficSecrets::Aes128Gcm { key, iv } => (&aead::AES_128_GCM, key, iv),
+            ConnectionTrafficSecrets::Aes256Gcm { key, iv } => (&aead::AES_256_GCM, key, iv),
+            ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv } => (&aead::CHACHA20_POLY1305, key, iv),
+            _ => panic!("another cipher suite"),
+        };
+        let key = aead::LessSafeKey::new(aead::UnboundKey::new(algorithm, key.as_ref()).unwrap());
+        Sealer { key, iv: iv.as_ref().try_into().unwrap(), number }
+    }
+
+    /// A record of data (RFC 8446, 5.2).
+    fn seal(&mut self, plain: &[u8]) -> Vec<u8> {
+        let mut nonce = self.iv;
+        nonce[4..].iter_mut().zip(self.number.to_be_bytes()).for_each(|(iv, number)| *iv ^= number);
+        self.number += 1;
+        let len = (plain.len() + 1 + aead::MAX_TAG_LEN) as u16;
+        let header = [&[23, 3, 3][..], &len.to_be_bytes()].concat();
+        let mut sealed = [plain, &[23]].concat();
+        let nonce = aead::Nonce::assume_unique_for_key(nonce);
+        self.key.seal_in_place_append_tag(nonce, aead::Aad::from(&header), &mut sealed).unwrap();
+        [header, sealed].concat()
+    }
 }
 
 /// So many slow handshakes at once.
 const SLOW: usize = 1000;
+
+/// And so long they may take, which at a byte in 100 ms is too short.
+const DEADLINE: Duration = Duration::from_secs(3);
 
 /// What a client says first.
 fn client_hello() -> Vec<u8> {
@@ -82,39 +145,58 @@ fn tickets_from_a_server(case: &Case, tickets: usize) -> Option<Reason> {
     reason
 }
 
-/// A server of rustls' that gives so many tickets.
-fn giving(tickets: usize) -> Arc<ServerConfig> {
-    let identity = &shared().1;
-    let certificate = CertificateDer::from_pem_slice(identity.certificate.as_bytes()).unwrap();
-    let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes()).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let mut config = config.with_no_client_auth().with_single_cert(vec![certificate], key).unwrap();
-    config.send_tls13_tickets = tickets;
-    Arc::new(config)
-}
-
 drivers! {
-    fn a_record_that_was_changed_repeated_or_left_out_ends_the_session(case) {
-        let flipped = ended_by(case, |peer| {
+    fn a_record_that_was_changed_repeated_left_out_or_exchanged_ends_the_session(case) {
+        let does_not_open = (Reason::Tls(TlsFault::BadRecord), Some(AlertDescription::BadRecordMac));
+        let flipped = ended_by_bytes(case, |peer| {
             let mut record = peer.record(b"oui");
             *record.last_mut().unwrap() ^= 1;
             record
         });
-        assert_eq!(flipped, Reason::Tls(TlsFault::BadRecord));
-        let left_out = ended_by(case, |peer| {
+        assert_eq!(flipped, does_not_open);
+        let repeated = ended_by(case, &["once"], |peer| {
+            let record = peer.record(b"once");
+            peer.socket.write_all(&record.repeat(2)).unwrap();
+        });
+        assert_eq!(repeated, does_not_open);
+        let left_out = ended_by_bytes(case, |peer| {
             peer.record(b"left out");
             peer.record(b"oui")
         });
-        assert_eq!(left_out, Reason::Tls(TlsFault::BadRecord));
+        assert_eq!(left_out, does_not_open);
+        let exchanged = ended_by_bytes(case, |peer| {
+            let (first, second) = (peer.record(b"first"), peer.record(b"second"));
+            [second, first].concat()
+        });
+        assert_eq!(exchanged, does_not_open);
     }
 
     fn so_does_one_that_is_too_long_or_in_the_clear_or_of_no_length(case) {
-        let too_long = ended_by(case, |_| vec![23, 3, 3, 0x41, 0x01]);
-        assert_eq!(too_long, Reason::Tls(TlsFault::RecordTooLong));
-        let in_the_clear = ended_by(case, |_| vec![21, 3, 3, 0, 19, 1, 0]);
-        assert_eq!(in_the_clear, Reason::Tls(TlsFault::Unexpected));
-        assert_eq!(ended_by(case, |_| vec![23, 3, 3, 0, 0]), Reason::Tls(TlsFault::BadRecord));
+        let too_long = ended_by_bytes(case, |_| vec![23, 3, 3, 0x41, 0x01]);
+        assert_eq!(too_long, (Reason::Tls(TlsFault::RecordTooLong), Some(AlertDescription::RecordOverflow)));
+        let in_the_clear = ended_by_bytes(case, |_| vec![21, 3, 3, 0, 19, 1, 0]);
+        assert_eq!(in_the_clear, (Reason::Tls(TlsFault::Unexpected), Some(AlertDescription::UnexpectedMessage)));
+        let of_no_length = ended_by_bytes(case, |_| vec![23, 3, 3, 0, 0]);
+        assert_eq!(of_no_length, (Reason::Tls(TlsFault::BadRecord), Some(AlertDescription::BadRecordMac)));
+    }
+
+    fn records_with_nothing_in_them_end_the_session_when_they_are_too_many_in_a_row(case) {
+        for (count, is_too_many) in [(32, false), (33, true)] {
+            let log = Log::new();
+            let server = case.tls_server(case.config(), Recorder::new(&log), shared().1.server());
+            let Peer { tls, mut socket } = Peer::connect_with(extracting(), &server, "a");
+            let mut sealer = Sealer::new(tls.dangerous_extract_secrets().unwrap().tx);
+            let mut records: Vec<u8> = (0..count).flat_map(|_| sealer.seal(b"")).collect();
+            records.extend(sealer.seal(&frame(b"oui")));
+            socket.write_all(&records).unwrap();
+            if is_too_many {
+                assert_eq!(log.wait_disconnected("a").reason, Reason::Tls(TlsFault::EmptyRecords));
+                assert!(texts(&log.of("a")).is_empty());
+            } else {
+                log.wait_messages("a", 1);
+                assert_eq!(texts(&log.of("a")), ["oui"]);
+            }
+        }
     }
 
     fn an_empty_record_before_the_handshake_panicked_an_engine_in_builds_with_debug_assertions(case) {
@@ -151,19 +233,27 @@ drivers! {
     }
 
     fn an_end_without_close_notify_is_told_from_one_with_it(case) {
-        assert_eq!(ended_by(case, |_| Vec::new()), Reason::Tls(TlsFault::Truncated));
-        let in_order = ended_by(case, |peer| {
+        let cut_off = (Reason::Tls(TlsFault::Truncated), None);
+        let between_two = ended_by(case, &[], |peer| peer.socket.shutdown(Shutdown::Write).unwrap());
+        assert_eq!(between_two, cut_off);
+        let within_one = ended_by(case, &[], |peer| {
+            let record = peer.record(b"cut in half");
+            peer.socket.write_all(&record[..record.len() / 2]).unwrap();
+            peer.socket.shutdown(Shutdown::Write).unwrap();
+        });
+        assert_eq!(within_one, cut_off);
+        let in_order = ended_by_bytes(case, |peer| {
             peer.tls.send_close_notify();
             let mut record = Vec::new();
             peer.tls.write_tls(&mut record).unwrap();
             record
         });
-        assert_eq!(in_order, Reason::PeerClosed);
+        assert_eq!(in_order, (Reason::PeerClosed, None));
     }
 
     fn handshakes_byte_by_byte_end_at_their_deadline_and_nobody_else_notices(case) {
         let (mut config, log) = (case.config(), Log::new());
-        (config.sessions_max, config.handshake_timeout) = (SLOW + 1, Duration::from_secs(3));
+        (config.sessions_max, config.handshake_timeout) = (SLOW + 1, DEADLINE);
         // Its peers are the test's, which has to look at a thousand of them.
         (config.message_max, config.send_ring, config.receive_buffer) = (1024, 16_384, 20_480);
         let echo = Recorder::new(&log).on_message(|peer, message| peer.send(message).unwrap());
@@ -171,13 +261,18 @@ drivers! {
         let mut good = Peer::connect(&server, "good");
         let mut slow: Vec<TcpStream> = (0..SLOW).map(|_| TcpStream::connect(server.address()).unwrap()).collect();
         let hello = client_hello();
+        assert!(hello.len() > 100, "it must not be whole before the deadline");
         let begun = Instant::now();
-        for byte in hello.iter().take(2) {
+        for byte in hello {
             let round = Instant::now();
-            for socket in &mut slow {
-                socket.write_all(&[*byte]).unwrap();
+            if begun.elapsed() >= DEADLINE {
+                break;
             }
-            while round.elapsed() < Duration::from_millis(500) {
+            for socket in &mut slow {
+                // Those that came first may have been given up by now.
+                let _ = socket.write_all(&[byte]);
+            }
+            while round.elapsed() < Duration::from_millis(100) {
                 good.send(b"still here");
                 assert_eq!(good.receive(10), frame(b"still here"));
             }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use rustls::client::WantsClientCert;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, ConfigBuilder, RootCertStore};
+use rustls::{ClientConfig, ClientConnection, ConfigBuilder, RootCertStore, ServerConfig};
 
 use super::certs::{Identity, shared};
 use super::raw::frame;
@@ -60,7 +60,14 @@ pub fn trusting() -> Arc<ClientConfig> {
     Arc::new(trusts().with_no_client_auth())
 }
 
-/// The same, and it shows who it is.
+/// The same, and it gives its keys away.
+pub fn extracting() -> Arc<ClientConfig> {
+    let mut config = trusts().with_no_client_auth();
+    config.enable_secret_extraction = true;
+    Arc::new(config)
+}
+
+/// The same as the first, and it shows who it is.
 pub fn showing(identity: &Identity) -> Arc<ClientConfig> {
     let chain = vec![CertificateDer::from_pem_slice(identity.certificate.as_bytes()).unwrap()];
     let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes()).unwrap();
@@ -73,4 +80,16 @@ fn trusts() -> ConfigBuilder<ClientConfig, WantsClientCert> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
     config.with_root_certificates(roots)
+}
+
+/// A server of rustls' that gives so many tickets.
+pub fn giving(tickets: usize) -> Arc<ServerConfig> {
+    let identity = &shared().1;
+    let certificate = CertificateDer::from_pem_slice(identity.certificate.as_bytes()).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let mut config = config.with_no_client_auth().with_single_cert(vec![certificate], key).unwrap();
+    config.send_tls13_tickets = tickets;
+    Arc::new(config)
 }
