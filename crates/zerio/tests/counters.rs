@@ -213,6 +213,13 @@ drivers! {
         });
         let sent = parked.counters().sessions.sent;
         assert!(sent.direct_sends <= sent.batches_sent, "{sent:?}");
+        // The session's own handle tells the same, as does the server's on a session whose engine sleeps.
+        assert_eq!(parked.peer().counters().unwrap().sent.direct_sends, sent.direct_sends);
+        let peer = server.peer("parked").unwrap();
+        eventually("a sender has sent for the server's engine", || {
+            peer.send(b"x").unwrap();
+            peer.counters().unwrap().sent.direct_sends > 0 || alone
+        });
         let spinning = client("spinning", WaitStrategy::BusySpin);
         for _ in 0..100 {
             spinning.send(b"x").unwrap();
@@ -279,7 +286,7 @@ drivers! {
 fn every_counter_has_a_name_and_a_meaning() {
     let counters = Counters::default();
     let names: Vec<&str> = counters.table().map(|(name, ..)| name).collect();
-    for name in [
+    let all = [
         "messages_accepted",
         "bytes_sent",
         "batches_sent",
@@ -289,16 +296,24 @@ fn every_counter_has_a_name_and_a_meaning() {
         "messages_received",
         "bytes_received",
         "batches_received",
+        "turns",
+        "longest_turn_ns",
+        "parks",
         "wake_ups",
+        "connected",
+        "disconnected",
         "refused",
         "refused_by_admission",
         "refused_per_address",
         "refused_per_second",
         "refused_silent",
+        "failed_handshakes",
         "bad_frames",
-    ] {
-        assert_eq!(names.iter().filter(|it| **it == name).count(), 1, "{name} in {names:?}");
-    }
+        "messages_undelivered",
+        "bytes_undelivered",
+        "accept_errors",
+    ];
+    assert_eq!(names, all);
     assert!(counters.table().all(|(_, value, meaning)| value == 0 && meaning.ends_with('.')));
     assert_eq!(counters.to_string().lines().count(), names.len());
 }

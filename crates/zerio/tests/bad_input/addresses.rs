@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use zerio::{Builder, Client, Error, Listen, Reason, RefusalCode, Server};
 
-use crate::common_addresses::{Hole, Several};
+use crate::common_addresses::{Hole, Several, Unresolved};
 use crate::hostile::{PATIENCE, config, drivers, frame};
 
 #[test]
@@ -98,6 +98,17 @@ fn an_address_that_is_none_says_how_one_looks() {
     assert!(error.to_string().contains("give HOST:PORT"), "{error}");
     let error = Server::bind("127.0.0.1").expect_err("it has no port");
     assert!(matches!(&error, Error::Resolve { .. }), "{error:?}");
+}
+
+#[test]
+fn a_resolver_that_hangs_is_given_up_at_its_deadline() {
+    let (_hangs, until) = std::sync::mpsc::channel();
+    let begun = Instant::now();
+    let error = Client::connect(Unresolved(until), "client").expect_err("nobody knows the address");
+    // Which is 5 s, and no setting: there is no configuration yet.
+    assert!(begun.elapsed() >= Duration::from_secs(5), "{error}");
+    assert!(begun.elapsed() < PATIENCE, "{error}");
+    assert!(matches!(&error, Error::Resolve { why, .. } if why.kind() == ErrorKind::TimedOut), "{error:?}");
 }
 
 #[test]

@@ -19,6 +19,19 @@ impl ToSocketAddrs for Several {
     }
 }
 
+/// A name whose resolver hangs, as one does whose servers do not answer: for as long as somebody has the other end.
+#[derive(Debug)]
+pub struct Unresolved(pub std::sync::mpsc::Receiver<()>);
+
+impl ToSocketAddrs for Unresolved {
+    type Iter = std::vec::IntoIter<SocketAddr>;
+
+    fn to_socket_addrs(&self) -> io::Result<Self::Iter> {
+        let _ = self.0.recv();
+        Ok(vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 1))].into_iter())
+    }
+}
+
 /// An address that does not answer, as long as this is kept: a listener whose queue is full, which is the nearest to a
 /// black hole that loopback has.
 pub struct Hole {

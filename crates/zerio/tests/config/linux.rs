@@ -1,9 +1,14 @@
 //! Where and before whom the threads run, as Linux tells it: `engines`, `cores`, `priority`.
 #![forbid(unsafe_code)]
 
-use zerio::{Counters, Error, Server};
+use std::net::SocketAddr;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::ThreadId;
 
-use crate::hostile::{Echo, PATIENCE, RawPeer, config, until};
+use zerio::{Arrival, Client, Context, Counters, Disconnection, Error, Handler, Refusal, Rejection, Server};
+
+use crate::hostile::{Echo, PATIENCE, RawPeer, config, drivers, frame, until};
+use crate::memory::alone;
 use crate::threads::looking;
 
 /// The names of this process's threads.
@@ -57,6 +62,182 @@ fn cores_is_where_the_engines_run() {
     assert_eq!(error.setting, "cores");
     assert!(error.to_string().contains("100000"), "{error}");
     assert!(error.instead.contains(&first.to_string()), "it says which cores would do: {error}");
+}
+
+/// The cores that the calling thread may use.
+fn allowed() -> Vec<usize> {
+    let mut cores = Vec::new();
+    for range in status("Cpus_allowed_list").split(',') {
+        let mut ends = range.split('-').map(|core| core.parse::<usize>().unwrap());
+        let first = ends.next().unwrap();
+        cores.extend(first..=ends.next().unwrap_or(first));
+    }
+    cores
+}
+
+#[test]
+fn each_of_two_engines_has_its_own_core_in_the_order_that_was_given_and_so_has_a_client() {
+    let [first, second, ..] = allowed()[..] else { return eprintln!("SKIPPED: there is one core") };
+    for cores in [[second, first], [first, second]] {
+        let (sender, seen) = channel();
+        let config = config(|c| (c.engines, c.cores) = (2, cores.to_vec()));
+        let server = Server::bind("127.0.0.1:0").unwrap().config(config);
+        let server = server.start_each(|engine| Tells { engine, seen: sender.clone() }).unwrap();
+        let _peers = ["a", "b"].map(|id| RawPeer::welcome(server.local_addr(), id));
+        // Sessions are spread: each engine has one.
+        let mut told = [(); 2].map(|()| seen.recv_timeout(PATIENCE).unwrap());
+        told.sort();
+        assert_eq!(told, [(0, cores[0].to_string()), (1, cores[1].to_string())]);
+
+        let (sender, seen) = channel();
+        let client = Client::connect(server.local_addr(), "client").unwrap();
+        let client = client.config(crate::hostile::config(|c| c.cores = vec![cores[0]]));
+        let tells = Tells { engine: 7, seen: sender };
+        let _client = client.handler(tells).start().unwrap();
+        assert_eq!(seen.recv_timeout(PATIENCE).unwrap(), (7, cores[0].to_string()));
+    }
+}
+
+/// Tells where it runs when somebody comes.
+struct Tells {
+    engine: usize,
+    seen: Sender<(usize, String)>,
+}
+
+impl Handler for Tells {
+    fn on_connected(&mut self, _: &mut Context<'_>) {
+        let _ = self.seen.send((self.engine, status("Cpus_allowed_list")));
+    }
+}
+
+/// Who was called, by which thread, and what its name is.
+type Call = (&'static str, ThreadId, String);
+
+/// Tells of each call. It admits everybody but `stranger`.
+struct Calls(Sender<Call>);
+
+impl Calls {
+    fn note(&self, what: &'static str) {
+        let _ = self.0.send((what, std::thread::current().id(), status("Name")));
+    }
+}
+
+impl Handler for Calls {
+    fn admit(&mut self, arrival: &Arrival<'_>) -> Result<(), Refusal> {
+        self.note("admit");
+        if arrival.id() == "stranger" { Err(Refusal::new("a stranger")) } else { Ok(()) }
+    }
+
+    fn on_connected(&mut self, _: &mut Context<'_>) {
+        self.note("connected");
+    }
+
+    fn on_message(&mut self, _: &mut Context<'_>, _: &[u8]) {
+        self.note("message");
+    }
+
+    fn on_disconnected(&mut self, _: &mut Context<'_>, _: &Disconnection) {
+        self.note("disconnected");
+    }
+
+    fn on_rejected(&mut self, _: SocketAddr, _: &Rejection) {
+        self.note("rejected");
+    }
+}
+
+/// Waits for these calls, and sees that all come by one thread with that name, which is not the test's.
+#[track_caller]
+fn all_by_one(calls: &Receiver<Call>, mut expected: Vec<&'static str>, name: &str) {
+    let mut thread = None;
+    while !expected.is_empty() {
+        let (what, id, its) = calls.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("never: {expected:?}"));
+        expected.retain(|it| *it != what);
+        assert_eq!((its.as_str(), id), (name, *thread.get_or_insert(id)), "{what}");
+    }
+    assert_ne!(thread, Some(std::thread::current().id()));
+}
+
+#[test]
+fn every_call_of_a_handler_and_of_closures_comes_by_the_engines_own_thread_which_has_its_name() {
+    for driver in drivers() {
+        let config = config(|c| c.driver = driver);
+        let (sender, calls) = channel();
+        let server = Server::bind("127.0.0.1:0").unwrap().config(config.clone());
+        let server = server.handler(Calls(sender)).start().unwrap();
+        let (sender, by_client) = channel();
+        let client = Client::connect(server.local_addr(), "client").unwrap().config(config.clone());
+        let client = client.handler(Calls(sender)).start().unwrap();
+        client.send(b"oui").unwrap();
+        server.send("client", b"quoi").unwrap();
+        let stranger = Client::connect(server.local_addr(), "stranger").unwrap();
+        let stranger = stranger.config(config.clone()).start();
+        assert!(matches!(stranger, Err(Error::Refused { .. })), "{stranger:?}");
+        // It stops by another thread's word, and its handler hears so by its own.
+        client.stop();
+        let all = vec!["admit", "connected", "message", "disconnected", "rejected"];
+        all_by_one(&calls, all, "zerio-server-0");
+        all_by_one(&by_client, vec!["connected", "message", "disconnected"], "zerio-client-0");
+
+        let (sender, calls) = channel();
+        let note = |what| {
+            let calls = Calls(sender.clone());
+            move || calls.note(what)
+        };
+        let [admit, connected, message, disconnected] =
+            ["admit", "connected", "message", "disconnected"].map(note);
+        let server = Server::bind("127.0.0.1:0").unwrap().config(config.clone());
+        let server = server
+            .admit(move |_: &Arrival<'_>| {
+                admit();
+                Ok(())
+            })
+            .on_connected(move |_| connected())
+            .on_message(move |_, _| message())
+            .on_disconnected(move |_, _| disconnected());
+        let server = server.start().unwrap();
+        let mut peer = RawPeer::welcome(server.local_addr(), "peer");
+        peer.say(&frame(b"oui"));
+        drop(peer);
+        all_by_one(&calls, vec!["admit", "connected", "message", "disconnected"], "zerio-server-0");
+    }
+}
+
+#[test]
+fn a_started_server_has_one_thread_for_each_engine_and_a_polled_one_has_none() {
+    if !alone("linux::a_started_server_has_one_thread_for_each_engine_and_a_polled_one_has_none") {
+        return;
+    }
+    for driver in drivers() {
+        let config = config(|c| c.driver = driver);
+        let count = || std::fs::read_dir("/proc/self/task").unwrap().count();
+        // One that has been joined may be seen for a moment still.
+        let threads = |many| until(&format!("{many} threads"), || (count() == many).then_some(()));
+        let before = count();
+        for engines in [1, 3] {
+            let mut config = config.clone();
+            config.engines = engines;
+            let server = Server::bind("127.0.0.1:0").unwrap().config(config.clone());
+            let server = server.start_each(|_| Echo::default()).unwrap();
+            assert_eq!(count(), before + engines, "{driver}: {:?}", thread_names());
+            let mut peer = RawPeer::welcome(server.local_addr(), "peer");
+            peer.say(&frame(b"oui"));
+            assert_eq!(peer.hear(), b"oui");
+            assert_eq!(count(), before + engines, "{driver}, in use: {:?}", thread_names());
+            server.stop();
+            threads(before);
+        }
+        let mut server = Server::bind("127.0.0.1:0").unwrap().config(config.clone()).start_polled().unwrap();
+        let client = Client::connect(server.local_addr(), "client").unwrap().config(config);
+        // Whoever resolves the address is a thread for a moment, and gone.
+        threads(before);
+        let mut client = client.start_polled().unwrap();
+        until("a session", || {
+            server.poll().unwrap();
+            client.poll().unwrap();
+            client.is_connected().then_some(())
+        });
+        assert_eq!(count(), before, "{driver}, polled: {:?}", thread_names());
+    }
 }
 
 /// The policy (1 is SCHED_FIFO) and the real-time priority of the calling thread: the last fields but some of its

@@ -3,9 +3,9 @@
 
 use std::process::Command;
 
-use zerio::{Config, Error, Server};
+use zerio::{Config, DriverKind, Error, Server};
 
-use crate::hostile::{config, drivers};
+use crate::hostile::{Echo, RawPeer, config, drivers, frame};
 
 /// Set in a process that runs one test alone, so that nobody else maps memory meanwhile.
 const ALONE: &str = "ZERIO_TEST_ALONE";
@@ -18,17 +18,57 @@ fn mapped() -> usize {
     kib * 1024
 }
 
+/// Whether this process runs that test alone. Where it does not, one that does is started, and has to pass.
+#[track_caller]
+pub(crate) fn alone(test: &str) -> bool {
+    if std::env::var_os(ALONE).is_some() {
+        return true;
+    }
+    let mut process = Command::new(std::env::current_exe().unwrap());
+    let outcome = process.args([test, "--exact", "--nocapture"]).env(ALONE, "1").output().unwrap();
+    let (stdout, stderr) =
+        (String::from_utf8_lossy(&outcome.stdout), String::from_utf8_lossy(&outcome.stderr));
+    assert!(outcome.status.success() && stdout.contains("1 passed"), "{stdout}\n{stderr}");
+    false
+}
+
+/// How much memory of this process is there, in bytes: what was mapped and touched.
+fn resident() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    1024 * line.trim().strip_suffix(" kB").unwrap().trim().parse::<usize>().unwrap()
+}
+
+#[test]
+fn large_rings_are_not_touched_before_somebody_uses_them() {
+    /// Of each of 64 slots, a send ring and a receive buffer.
+    const LARGE: usize = 2 << 20;
+    /// What an engine has besides, with much room: a thread, tables, a driver's queues.
+    const BESIDES: usize = 16 << 20;
+    if !alone("memory::large_rings_are_not_touched_before_somebody_uses_them") {
+        return;
+    }
+    // The model of Registered I/O looks at all of it.
+    for driver in drivers().into_iter().filter(|&driver| driver != DriverKind::RioModel) {
+        let config = config(|c| {
+            (c.sessions_max, c.send_ring, c.receive_buffer) = (60, LARGE, LARGE);
+            c.driver = driver;
+        });
+        let before = resident();
+        let server = Server::bind("127.0.0.1:0").unwrap().config(config);
+        let server = server.handler(Echo::default()).start().unwrap();
+        // One peer uses the beginning of its own.
+        let mut peer = RawPeer::welcome(server.local_addr(), "peer");
+        peer.say(&frame(b"oui"));
+        assert_eq!(peer.hear(), b"oui");
+        let (grown, mapped) = (resident().saturating_sub(before), 128 * LARGE);
+        assert!(grown < BESIDES, "{driver}: {grown} bytes of some {mapped} are there");
+    }
+}
+
 #[test]
 fn the_bill_is_what_a_server_maps() {
-    if std::env::var_os(ALONE).is_none() {
-        let outcome = Command::new(std::env::current_exe().unwrap())
-            .args(["memory::the_bill_is_what_a_server_maps", "--exact", "--nocapture"])
-            .env(ALONE, "1")
-            .output()
-            .unwrap();
-        let (stdout, stderr) =
-            (String::from_utf8_lossy(&outcome.stdout), String::from_utf8_lossy(&outcome.stderr));
-        assert!(outcome.status.success() && stdout.contains("1 passed"), "{stdout}\n{stderr}");
+    if !alone("memory::the_bill_is_what_a_server_maps") {
         return;
     }
     for driver in drivers() {
