@@ -180,3 +180,13 @@ fn there_is_no_bill_for_what_can_not_work() {
     let error = config(|c| c.send_ring = 5000).memory().expect_err("no power of two");
     assert_eq!(error.setting, "send_ring");
 }
+
+/// Each value is one that can be; all of them together are more than any address has bits for.
+#[test]
+fn memory_that_no_machine_has_was_refused_without_a_word_of_what_to_change() {
+    let config = config(|c| (c.sessions_max, c.send_ring) = (1_000_000, 1 << 30));
+    assert!(config.memory().unwrap().total() > 1 << 49);
+    let error = Server::bind("127.0.0.1:0").unwrap().config(config).start_polled().map(drop).unwrap_err();
+    let text = error.to_string();
+    assert!(["sessions_max", "send_ring"].iter().all(|setting| text.contains(setting)), "{text}");
+}
