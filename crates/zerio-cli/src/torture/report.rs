@@ -240,7 +240,9 @@ mod tests {
 
     #[test]
     fn what_must_have_happened_by_then_and_has_not_is_a_fault() {
-        let changes: [(u64, fn(&mut Run), &str); 9] = [
+        /// From how many seconds on what must have happened, and what a fault would say of it.
+        type Change = (u64, fn(&mut Run), &'static str);
+        let changes: [Change; 9] = [
             (10, |run| run.stops = 0, "no peer was stopped"),
             (10, |run| run.exhaustions = 0, "no descriptors"),
             (30, |run| run.accept_errors = 0, "no accept failed"),
