@@ -344,6 +344,23 @@ fn a_peer_that_does_not_read_is_seen_to_fill_its_ring() {
     until("it has gone", || file.read().sessions.is_empty());
 }
 
+#[test]
+fn a_ring_that_was_never_full_had_been_so_by_its_high_water_once_it_was_empty() {
+    const MESSAGES: u64 = 500;
+    let place = Place::new();
+    let server = echo(place.config());
+    let client = Client::connect(server.local_addr(), "me").unwrap().start().unwrap();
+    let file = CountersFile::open(&place.0).unwrap();
+    // One by one, so that next to nothing is ever in the ring, and more than it takes to go back to the start.
+    for number in 1..=MESSAGES {
+        client.send(&[7; 60]).unwrap();
+        until("it came back", || client.counters().sessions.received.messages_received == number);
+    }
+    until("it is seen", || file.read().total("messages_accepted") == MESSAGES);
+    let most = file.read().sessions[0].get("bytes_unsent_max").unwrap();
+    assert!(most < file.writer().send_ring / 4, "{most} bytes");
+}
+
 /// A name alone is one in the user's folder.
 #[test]
 fn a_name_is_a_file_in_the_folder_of_its_user() {

@@ -397,11 +397,10 @@ impl Ring {
         }
         let start = (committed | (self.capacity - 1)) + 1;
         self.senders.skip.set(committed);
-        // Before the word, or there would seem to be no room.
-        self.released.publish(start);
-        self.word().commit(start);
+        // Before the word: after it there would seem to be no room, and the rest of the lap to be in use.
         self.ack(reader, start);
         reader.seen = start as u32;
+        self.word().commit(start);
     }
 
     #[inline]
