@@ -8,7 +8,8 @@
 //!
 //! - **One thread** makes the driver, turns it and drops it. Of the table only the waker leaves it.
 //! - **Sums**: a request queue holds one receive and one send, so the completion queue holds twice as many as
-//!   there are slots, and one more for each that can be refused at a time (`refusals.rs`). A slot has its next socket only after the last one's requests have been dequeued.
+//!   there are slots, and one more for each that can be refused at a time (`refusals.rs`). A slot has its next
+//!   socket only after the last one's requests have been dequeued.
 //! - **Defer, then commit**: a turn defers each request and then commits what its queue has, once for each
 //!   way: the last request without `RIO_MSG_DEFER` would complete "much slower than other requests"
 //!   (mswsock/nc-mswsock-lpfn_riosend). What was asked for and not handed over by a turn is not the kernel's.
@@ -461,8 +462,9 @@ impl<T: Table> Rio<T> {
         Ok(())
     }
 
-    /// Takes back what one completion is of, a session's if it is. There is none without its request, nor a stale one, as a slot ends when
-    /// nothing of it is outstanding: the queue that says otherwise is lost, and so is the count of what is left.
+    /// Takes back what one completion is of, a session's if it is. There is none without its request, nor a stale one, as
+    /// a slot ends when nothing of it is outstanding: the queue that says otherwise is lost, and so is the count of what
+    /// is left.
     fn take_back(&mut self, outcome: Outcome) -> io::Result<Option<(SlotId, Way, Span)>> {
         let (index, way) = whose(outcome.request_context);
         let Some(connection) = self.connections.get_mut(index as usize) else {

@@ -80,8 +80,8 @@ impl<D: Driver, H: Handler> Engine<D, H> {
     pub(super) fn make_room(&mut self) {
         let free = self.core.table.free();
         // Who waits for his older session to end has said who he is.
-        let silent = self.core.table.handshaking() - self.core.awaiting.len();
-        let crowded = silent >= self.core.limits.handshakes_max;
+        let unknown = self.core.table.handshaking() - self.core.awaiting.len();
+        let crowded = unknown >= self.core.limits.handshakes_max;
         if free > SPARE_SLOTS / 2 && !crowded {
             return;
         }

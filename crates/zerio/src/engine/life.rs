@@ -304,6 +304,8 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         if let Role::Server(_) = self.core.role {
             self.core.table.make_known(index);
         }
+        // Also where a round of looks has come past its slot already.
+        self.core.look_found = true;
         self.core.begin_looking();
         self.core.shared.tallies.connected.add(1);
         #[cfg(feature = "tracing")]

@@ -105,3 +105,18 @@ fn a_session_ended_twice_where_a_driver_failed_that_had_told_of_its_end_and_then
     }
     assert!(engine.is_finished());
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_session_that_began_behind_a_round_of_looks_was_looked_at_by_none() {
+    let mut engine = server_of(0, Waker::new(|| {}));
+    engine.driver.connects();
+    engine.turn(clock()).unwrap();
+    // A round is on its way, and has found nobody.
+    let slots = engine.core.table.sessions.len();
+    (engine.core.look_at, engine.core.look_from) = (clock(), slots - 1);
+    engine.driver.receives(0, &frame(b"a"));
+    engine.turn(clock()).unwrap();
+    assert_eq!((engine.core.table.sessions[0].state, engine.core.look_from), (State::Open, 0));
+    assert_ne!(engine.core.look_at, Time::NEVER);
+}
