@@ -27,7 +27,7 @@ const LOOKS: u32 = 4;
 /// The least time between two looks; the kernel's own timers are no finer.
 const LOOK_PAUSE: Duration = Duration::from_millis(50);
 
-/// At so many slots in one turn: at ten thousand sessions that all send, some ten milliseconds of system calls.
+/// At so many slots in one turn: each session that sends takes a system call, and there may be ten thousand.
 #[cfg(target_os = "linux")]
 const LOOKS_PER_TURN: usize = 32;
 

@@ -22,8 +22,8 @@ use crate::wire::RefusalFrame;
 /// No more can be said before there are keys.
 pub(super) const TURNED_DOWN: [u8; 7] = [21, 3, 3, 0, 2, 2, 49];
 
-/// After so many records that carried messages of the protocol the other sessions have their turn. New keys take some
-/// microseconds, where a record of data takes less than one, and a full buffer can have thousands of key updates.
+/// After so many records that carried messages of the protocol the other sessions have their turn: a full buffer can have
+/// thousands of key updates, for each of which a key is derived.
 const PROTOCOL_PER_TURN: u32 = 32;
 
 /// What an engine's sessions are under TLS.
