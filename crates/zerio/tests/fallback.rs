@@ -157,6 +157,39 @@ fn where_the_kernel_gives_a_ring_auto_takes_it() {
     exchange(server, client, &echoes);
 }
 
+/// Whether an echo comes back from a server whose engine may make no call to send: what it gives to its ring, the
+/// kernel sends.
+fn echoes_without_a_call_to_send(batch_from: usize) -> bool {
+    let server = std::thread::spawn(move || {
+        forbid(libc::SYS_sendto).expect("the filter");
+        let mut config = with(DriverKind::Uring);
+        config.batch_from = batch_from;
+        let server = Server::bind("127.0.0.1:0").unwrap().config(config);
+        server.on_message(|peer, message| peer.send(message).unwrap()).start().unwrap()
+    });
+    let server = server.join().unwrap();
+    let (sender, echoes) = channel();
+    let ended = sender.clone();
+    let client = Client::connect(server.local_addr(), "client-1")
+        .unwrap()
+        .on_message(move |_, message| sender.send(message == b"oui").unwrap())
+        .on_disconnected(move |_, _| ended.send(false).unwrap())
+        .start();
+    // What can't be sent is the answer to the client's hello.
+    let Ok(client) = client else { return false };
+    client.send(b"oui").is_ok() && echoes.recv_timeout(DEADLINE).unwrap()
+}
+
+#[test]
+fn batch_from_is_from_how_many_sessions_on_the_ring_sends_and_no_call_does() {
+    if let Some(error) = ring_error() {
+        eprintln!("SKIPPED: the kernel gives no ring here (error {error})");
+        return;
+    }
+    assert!(echoes_without_a_call_to_send(1));
+    assert!(!echoes_without_a_call_to_send(2), "one session is not two");
+}
+
 /// Streams of messages, and single ones, with nothing after them that could bring to light what was overlooked.
 fn bursts(server: Server, client: Client, echoes: &Receiver<Vec<u8>>) {
     for round in 0..100u8 {
