@@ -61,8 +61,10 @@ impl Tool {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn();
         // ERROR_INTERNAL_ERROR: on a busy machine Wine was seen to give up one start in some hundreds.
-        while is_wine() && child.as_ref().is_err_and(|error| error.raw_os_error() == Some(1359)) {
-            child = command.spawn();
+        for _ in 0..5 {
+            if is_wine() && child.as_ref().is_err_and(|error| error.raw_os_error() == Some(1359)) {
+                child = command.spawn();
+            }
         }
         Tool { child: Some(child.expect("the tool starts")) }
     }

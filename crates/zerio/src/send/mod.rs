@@ -236,7 +236,7 @@ impl SendPath {
         left: impl FnMut() -> Option<Duration>,
     ) -> Result<Claim<'_>, SendError> {
         // First in the hope that the engine is at it, on another core or, when this thread yields, on this
-        // one: to park and to be woken costs as much as thousands of messages.
+        // one: to park and to be woken costs as much as thousands of messages. Not before others who wait.
         let mut backoff = Backoff::default();
         match self.try_claim(generation, len) {
             Err(SendError::Full) => {}
@@ -245,7 +245,7 @@ impl SendPath {
         loop {
             match self.claim_now(generation, len) {
                 Err(SendError::Full) if wait::in_handler() => return Err(SendError::Full),
-                Err(SendError::Full) if backoff.is_spent() => break,
+                Err(SendError::Full) if backoff.is_spent() || self.lobby.is_occupied() => break,
                 Err(SendError::Full) => backoff.pause(),
                 outcome => return outcome,
             }
