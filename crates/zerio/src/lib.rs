@@ -136,7 +136,10 @@ pub use wire::PeerId;
 #[cfg(feature = "rio-model")]
 #[doc(hidden)]
 pub mod rio_model {
-    pub use crate::driver::rio::model::{corrupt_queues_of_this_thread, violations};
+    pub use crate::driver::rio::model::{
+        corrupt_queues_of_this_thread, cut_next_send_of_this_thread, violations,
+        withhold_acknowledgements_of_this_thread,
+    };
 }
 
 /// The README's example, so that it can't go stale.

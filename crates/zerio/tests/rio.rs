@@ -3,11 +3,16 @@
 
 mod common;
 
+use std::io::ErrorKind;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
-use common::PATIENCE;
-use zerio::{Client, Config, DriverKind, EngineFailure, Error, Reason, Server};
+use common::certs::shared;
+use common::{Event, Log, PATIENCE, Recorder, texts};
+use zerio::rio_model::{cut_next_send_of_this_thread, withhold_acknowledgements_of_this_thread};
+use zerio::{
+    Client, Config, DriverKind, EngineFailure, Error, PolledClient, PolledServer, Reason, Server, Undelivered,
+};
 
 fn config(driver: DriverKind) -> Config {
     let mut config = Config::default();
@@ -50,13 +55,13 @@ fn messages_come_whole_once_and_in_order_whatever_the_kernel_takes_its_time_with
     const MESSAGES: u32 = 200;
     for round in 0..ROUNDS {
         let mut tight = config(DriverKind::RioModel);
-        (tight.message_max, tight.send_ring, tight.receive_buffer) = (1024, 4096, 4096);
+        (tight.message_max, tight.send_ring, tight.receive_buffer) = (1024, 8192, 4096);
         (tight.socket_send_buffer, tight.socket_receive_buffer) = (Some(4096), Some(4096));
         (tight.handshake_timeout, tight.drain_timeout, tight.send_timeout) = (PATIENCE, PATIENCE, PATIENCE);
         let (echoes, heard) = channel();
         let server = Server::bind("127.0.0.1:0").unwrap().config(tight.clone());
         let server = server.on_message(|peer, message| {
-            // The ring has room for what the client has in flight.
+            // The ring has room for what the client has in flight, and for what it has not acknowledged.
             peer.send(message).unwrap();
         });
         let server = server.start().unwrap();
@@ -126,4 +131,128 @@ fn a_polled_engine_says_so_too() {
     })
     .join()
     .unwrap();
+}
+
+/// So many sends a session has in flight.
+const SENDS: usize = 8;
+
+/// A polled server over the model, and a client on the same thread whose driver is another.
+struct Pair {
+    server: PolledServer<Recorder>,
+    client: PolledClient<Recorder>,
+    at_server: Log,
+    at_client: Log,
+}
+
+impl Pair {
+    /// All that the server has said so far is acknowledged, and has completed.
+    fn new(tls: bool) -> Pair {
+        let (at_server, at_client) = (Log::new(), Log::new());
+        let mut short = config(DriverKind::RioModel);
+        short.drain_timeout = Duration::from_millis(50);
+        let server = Server::bind("127.0.0.1:0").unwrap().config(short).handler(Recorder::new(&at_server));
+        let server = if tls { server.tls(shared().1.server()) } else { server };
+        let server = server.start_polled().unwrap();
+        let client = Client::connect(server.local_addr(), "a").unwrap().config(config(DriverKind::Poll));
+        let client = client.handler(Recorder::new(&at_client));
+        let client = if tls { client.tls(shared().0.trusting()) } else { client };
+        let client = client.start_polled().unwrap();
+        let mut pair = Pair { server, client, at_server, at_client };
+        pair.until(|pair| pair.client.is_connected());
+        pair.client.try_send(b"and that is an acknowledgement").unwrap();
+        pair.until(|pair| texts(&pair.at_server.events()).len() == 1);
+        (0..100).for_each(|_| pair.poll());
+        pair
+    }
+
+    fn poll(&mut self) {
+        self.server.poll().unwrap();
+        self.client.poll().unwrap();
+    }
+
+    fn until(&mut self, is_so: impl Fn(&Pair) -> bool) {
+        let begun = Instant::now();
+        while !is_so(self) {
+            self.poll();
+            assert!(begun.elapsed() < PATIENCE);
+        }
+    }
+
+    fn send(&mut self, number: usize) {
+        self.server.try_send("a", number.to_string().as_bytes()).unwrap();
+    }
+
+    fn heard(&self) -> Vec<String> {
+        texts(&self.at_client.events())
+    }
+}
+
+fn numbers(to: usize) -> Vec<String> {
+    (0..to).map(|number| number.to_string()).collect()
+}
+
+#[test]
+fn a_message_waited_for_the_acknowledgement_of_the_one_before() {
+    for tls in [false, true] {
+        let mut pair = Pair::new(tls);
+        let batches = pair.server.counters().sessions.sent.batches_sent;
+        withhold_acknowledgements_of_this_thread(true);
+        for number in 0..SENDS {
+            pair.send(number);
+            pair.until(|pair| pair.heard().len() > number);
+        }
+        // No more than so many: what comes then goes together when there is one less.
+        for number in SENDS..SENDS + 4 {
+            pair.send(number);
+            (0..20).for_each(|_| pair.poll());
+        }
+        assert_eq!(pair.heard(), numbers(SENDS));
+        assert_eq!(pair.server.counters().sessions.sent.batches_sent, batches);
+        withhold_acknowledgements_of_this_thread(false);
+        pair.until(|pair| pair.heard().len() == SENDS + 4);
+        assert_eq!(pair.heard(), numbers(SENDS + 4));
+        pair.client.try_send(b"acknowledged").unwrap();
+        pair.until(|pair| pair.server.counters().sessions.sent.batches_sent == batches + SENDS as u64 + 1);
+        assert_eq!(pair.server.stop().undelivered, Undelivered::default());
+    }
+}
+
+#[test]
+fn a_short_send_with_others_behind_it_ends_the_session_and_they_count_as_left() {
+    for (tls, bytes) in [(false, 514), (true, 1014)] {
+        let mut pair = Pair::new(tls);
+        withhold_acknowledgements_of_this_thread(true);
+        // The peer waits for the rest of this one, and takes what is behind it for that.
+        cut_next_send_of_this_thread(500);
+        for message in [&[b'.'; 1000][..], b"1", b"2"] {
+            pair.server.try_send("a", message).unwrap();
+            (0..20).for_each(|_| pair.poll());
+        }
+        withhold_acknowledgements_of_this_thread(false);
+        let ended = |log: &Log| log.events().iter().any(|event| matches!(event, Event::Disconnected { .. }));
+        pair.until(|pair| ended(&pair.at_server));
+        let why = pair.at_server.wait_disconnected("a");
+        assert_eq!(why.reason, Reason::Connection(ErrorKind::WriteZero));
+        assert_eq!((why.undelivered.messages, why.undelivered.bytes), (3, bytes));
+    }
+}
+
+#[test]
+fn what_nobody_has_acknowledged_when_a_session_ends_is_counted() {
+    for tls in [false, true] {
+        for (sends, more) in [(3, 0), (SENDS, 2)] {
+            let mut pair = Pair::new(tls);
+            withhold_acknowledgements_of_this_thread(true);
+            for number in 0..sends + more {
+                pair.send(number);
+                (0..20).for_each(|_| pair.poll());
+            }
+            let messages = (sends + more) as u64;
+            let report = pair.server.stop();
+            withhold_acknowledgements_of_this_thread(false);
+            let bytes: usize = numbers(sends + more).iter().map(|text| 4 + text.len()).sum();
+            assert_eq!((report.undelivered.messages, report.undelivered.bytes), (messages, bytes as u64));
+        }
+    }
+    assert_eq!(zerio::rio_model::violations(), Vec::<String>::new());
 }

@@ -8,7 +8,9 @@
 //!    and comes back in the completion.
 //! 2. Exactly one completion a request; `Closed` comes last, once. What a kernel adds stays inside the
 //!    driver or shows as a shorter length.
-//! 3. At most one receive and one send in flight a session: the engine asks for no more.
+//! 3. At most one receive and [`Driver::SENDS`] sends in flight a session: the engine asks for no more. Sends complete
+//!    in the order in which they were asked for, whatever order the kernel tells in. Of several only the last may be
+//!    short: behind another the stream has a hole, and the engine ends the session.
 //! 4. A completion carries its session's id, generation included; what is stale the driver drops.
 //! 5. `turn` never calls back: it fills a list. Its wait is a bound, not a promise.
 //! 6. Dropping a driver returns only when the kernel can no longer touch the region; if that can't be
@@ -63,6 +65,10 @@ pub(crate) enum Completion<S> {
     Closed(SlotId),
 }
 
+/// No driver takes more sends of a session at a time.
+#[cfg(any(test, windows, feature = "rio-model", feature = "tls"))]
+pub(crate) const SENDS_MAX: usize = 8;
+
 /// What an engine asks of a kernel. The slot's index is below the number of slots that the driver was
 /// made for.
 pub(crate) trait Driver: Sized {
@@ -76,6 +82,10 @@ pub(crate) trait Driver: Sized {
     /// Whether several sends asked for between two turns cost fewer system calls than as many direct
     /// ones.
     const BATCHES: bool;
+
+    /// So many sends of a session may be in flight. Where it is more than one there is no direct way, which would
+    /// overtake them.
+    const SENDS: u8 = 1;
 
     /// A driver for so many slots, whose spans are of `region`.
     fn new(region: Arc<Region>, slots: usize) -> io::Result<Self>;
@@ -134,10 +144,10 @@ pub(crate) trait Driver: Sized {
 #[error("the completion queue is corrupt")]
 pub(crate) struct Corrupt;
 
-/// How many completions can be outstanding: for each slot a connect, a receive, a send and a close, and
+/// How many completions can be outstanding: for each slot a connect, a receive, its sends and a close, and
 /// one accept.
-pub(crate) fn completions_max(slots: usize) -> usize {
-    4 * slots + 1
+pub(crate) fn completions_max<D: Driver>(slots: usize) -> usize {
+    (3 + usize::from(D::SENDS)) * slots + 1
 }
 
 /// Ends the wait of a driver's turn, from any thread, now or the next one.

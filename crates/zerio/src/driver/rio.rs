@@ -7,9 +7,12 @@
 //! table's functions, with their pages; how this driver keeps them:
 //!
 //! - **One thread** makes the driver, turns it and drops it. Of the table only the waker leaves it.
-//! - **Sums**: a request queue holds one receive and one send, so the completion queue holds twice as many as
-//!   there are slots, and one more for each that can be refused at a time (`refusals.rs`). A slot has its next
+//! - **Sums**: a request queue holds one receive and `SENDS_MAX` sends, so the completion queue holds as many as all of
+//!   these for each slot, and one more for each that can be refused at a time (`refusals.rs`). A slot has its next
 //!   socket only after the last one's requests have been dequeued.
+//! - **Order**: what is sent goes in the order of the calls, as with overlapped sends ("the order in which the buffers are
+//!   transmitted", winsock2/nf-winsock2-wsasend). No page says that sends complete in it, so each completion carries its
+//!   request's number, and they are given back in order (`requests.rs`).
 //! - **Defer, then commit**: a turn defers each request and then commits what its queue has, once for each
 //!   way: the last request without `RIO_MSG_DEFER` would complete "much slower than other requests"
 //!   (mswsock/nc-mswsock-lpfn_riosend). What was asked for and not handed over by a turn is not the kernel's.
@@ -26,17 +29,19 @@
 use std::io::{self, ErrorKind};
 use std::mem::ManuallyDrop;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::Socket;
 
-use super::{Completion, Corrupt, Direct, Driver, Options, SlotId, Waker, socket};
+use super::{Completion, Corrupt, Direct, Driver, Options, SENDS_MAX, SlotId, Waker, socket};
 use crate::region::{Region, Span};
 
 #[cfg(any(test, feature = "rio-model"))]
 pub(crate) mod model;
 mod refusals;
+mod requests;
 mod settle;
 mod status;
 pub(crate) mod table;
@@ -46,13 +51,18 @@ mod tests;
 pub(crate) mod windows;
 
 use refusals::Refusals;
+use requests::{Connection, Request, context, whose};
 use table::{
     Asked, BufferId, COMMIT_ONLY, COMPLETIONS_MAX, CORRUPT, CompletionQueue, DEFER, Limits, Outcome, Piece,
     RequestQueue, Table, Way, Woken,
 };
 
-/// What a session may have outstanding: the engine asks for no more.
-const LIMITS: Limits = Limits { receives: 1, sends: 1 };
+/// What a session may have outstanding: the engine asks for no more. A send completes when the peer has acknowledged it
+/// (docs/windows.md, the first question), so with one alone each message would wait for the acknowledgement of the one
+/// before, and that may be delayed until a second segment comes. With eight as many messages go one by one in a round trip;
+/// the next takes along all that came meanwhile. How many bytes are on their way the ring bounds. More would cost
+/// each session more of the completion queue, which is locked.
+const LIMITS: Limits = Limits { receives: 1, sends: SENDS_MAX as u32 };
 
 /// So many completions are taken at a time.
 const TAKEN: usize = 64;
@@ -88,34 +98,8 @@ pub(crate) struct Rio<T: Table> {
     skimmed: u32,
 }
 
-#[derive(Default)]
-struct Connection {
-    generation: u32,
-    socket: Option<Socket>,
-    /// Once it is connected.
-    queue: Option<RequestQueue>,
-    connecting: bool,
-    /// Why it could not even begin to connect.
-    connect_error: Option<io::Error>,
-    receive: Request,
-    send: Request,
-    /// Of each way, whether its request is yet to be committed.
-    deferred: [bool; 2],
-    closing: bool,
-    /// It stands in `asked`.
-    queued: bool,
-}
-
-/// How far a request has come, and with it whose its span is.
-#[derive(Default)]
-enum Request {
-    #[default]
-    Idle,
-    /// The driver's: the kernel does not know of it.
-    Asked(Span),
-    /// The kernel's, until its completion has been dequeued.
-    Outstanding(Span),
-}
+/// What has come back: whose it is, which request, its span, and which part of that the kernel had.
+type Back = (SlotId, (Way, usize), Span, Range<usize>);
 
 impl<T: Table> Driver for Rio<T> {
     type Socket = Socket;
@@ -123,6 +107,7 @@ impl<T: Table> Driver for Rio<T> {
     const NAME: &'static str = T::NAME;
     /// A commit is one system call, and each session's queue needs its own.
     const BATCHES: bool = false;
+    const SENDS: u8 = SENDS_MAX as u8;
 
     fn new(region: Arc<Region>, slots: usize) -> io::Result<Self> {
         // The sum of the limits of all request queues that can exist at a time.
@@ -203,11 +188,15 @@ impl<T: Table> Driver for Rio<T> {
     }
 
     fn receive(&mut self, id: SlotId, span: Span) {
-        self.ask(id, Way::Receive, span);
+        let receive = &mut self.connections[id.index as usize].receive;
+        debug_assert!(matches!(receive, Request::Idle), "one receive in flight");
+        *receive = Request::Asked(span, 0);
+        self.queue(id.index);
     }
 
     fn send(&mut self, id: SlotId, span: Span) {
-        self.ask(id, Way::Send, span);
+        self.connections[id.index as usize].sends.ask(span);
+        self.queue(id.index);
     }
 
     fn shut_down(&mut self, id: SlotId) {
@@ -243,14 +232,15 @@ impl<T: Table> Driver for Rio<T> {
             self.control(done);
         }
         self.drain(done)?;
-        if wait.is_zero() || done.len() > before {
+        // The rest of a send may be next.
+        if wait.is_zero() || done.len() > before || !self.asked.is_empty() {
             return Ok(());
         }
         if !self.armed {
             self.arm()?;
             // What completed in between need not be told of.
             self.drain(done)?;
-            if done.len() > before {
+            if done.len() > before || !self.asked.is_empty() {
                 return Ok(());
             }
         }
@@ -281,12 +271,12 @@ impl<T: Table> Rio<T> {
         Ok(())
     }
 
-    /// As much of a span, from its start, as lies in one registration: a request for it is for this piece, and
-    /// completes as a short one.
-    fn piece(&self, span: &Span) -> Piece {
-        let at = self.region.start_of(span).addr() - self.region.extent().0.addr();
+    /// As much of a span, from there on, as lies in one registration. A receive completes short there; of a send the rest
+    /// goes next.
+    fn piece(&self, span: &Span, from: usize) -> Piece {
+        let at = self.region.start_of(span).addr() - self.region.extent().0.addr() + from;
         let offset = at % T::REGISTRATION_MAX;
-        let len = span.len().min(T::REGISTRATION_MAX - offset);
+        let len = (span.len() - from).min(T::REGISTRATION_MAX - offset);
         let buffer = self.registered[at / T::REGISTRATION_MAX];
         Piece { buffer, offset: offset as u32, len: len as u32 }
     }
@@ -307,13 +297,6 @@ impl<T: Table> Rio<T> {
         }
     }
 
-    fn ask(&mut self, id: SlotId, way: Way, span: Span) {
-        let request = self.connections[id.index as usize].request(way);
-        debug_assert!(matches!(request, Request::Idle), "one request in flight for each way of a session");
-        *request = Request::Asked(span);
-        self.queue(id.index);
-    }
-
     /// Hands to the kernel what was asked for.
     fn hand_over(&mut self, done: &mut Vec<Completion<Socket>>) {
         while let Some(index) = self.asked.pop() {
@@ -323,22 +306,55 @@ impl<T: Table> Rio<T> {
             if connection.closing {
                 self.finish(id, done);
             } else if let Some(queue) = connection.queue {
-                self.defer(id, queue, Way::Send, done);
-                self.defer(id, queue, Way::Receive, done);
+                self.defer_sends(id, queue, done);
+                self.defer_receive(id, queue, done);
                 self.commit(id, queue);
             }
             // What is asked for before there is a connection waits for it.
         }
     }
 
-    /// Puts a request that was asked for into its session's queue.
-    fn defer(&mut self, id: SlotId, queue: RequestQueue, way: Way, done: &mut Vec<Completion<Socket>>) {
-        let Some(span) = self.connections[id.index as usize].request(way).take_asked() else { return };
-        let (piece, context) = (self.piece(&span), context(id.index, way));
+    fn defer_sends(&mut self, id: SlotId, queue: RequestQueue, done: &mut Vec<Completion<Socket>>) {
+        let index = id.index as usize;
+        while let Some((number, span, from)) = self.connections[index].sends.take_next() {
+            let request = self.defer(id, queue, (Way::Send, number), span, from);
+            let refused = match &request {
+                Request::Over(_, Err(error)) => Some(error.kind()),
+                _ => None,
+            };
+            let sends = &mut self.connections[index].sends;
+            sends.hand_over(number, request);
+            if let Some(why) = refused {
+                // Nothing may go behind what is missing.
+                sends.refuse_rest(why);
+            }
+        }
+        self.give_back_sends(id, done);
+    }
+
+    fn defer_receive(&mut self, id: SlotId, queue: RequestQueue, done: &mut Vec<Completion<Socket>>) {
+        let asked = self.connections[id.index as usize].receive.take_asked();
+        let Some((span, from)) = asked else { return };
+        match self.defer(id, queue, (Way::Receive, 0), span, from) {
+            Request::Over(span, outcome) => done.push(Completion::Received(id, span, outcome)),
+            request => self.connections[id.index as usize].receive = request,
+        }
+    }
+
+    /// Puts a request that was asked for into its session's queue: what has become of it.
+    fn defer(
+        &mut self,
+        id: SlotId,
+        queue: RequestQueue,
+        (way, number): (Way, usize),
+        span: Span,
+        from: usize,
+    ) -> Request {
+        let (piece, context) = (self.piece(&span, from), context(id.index, way, number));
         let outcome = match way {
-            // SAFETY: the registration lasts until nothing is outstanding. The span stays in its slot, so nobody
-            // else reads or writes its bytes, until the completion has been dequeued; `drop` lets go of the
-            // region only when there is none to come.
+            // SAFETY: the registration lasts until nothing is outstanding. The span stays in its slot, where the
+            // callers put it, so nobody else reads or writes its bytes, until the completion has been dequeued; `drop`
+            // lets go of the region only when there is none to come.
             Way::Receive => unsafe { self.table.receive(queue, Some(piece), DEFER, context) },
             // SAFETY: as above.
             Way::Send => unsafe { self.table.send(queue, Some(piece), DEFER, context) },
@@ -346,10 +362,17 @@ impl<T: Table> Rio<T> {
         match outcome {
             Ok(()) => {
                 self.outstanding += 1;
-                *self.connections[id.index as usize].request(way) = Request::Outstanding(span);
                 self.connections[id.index as usize].deferred[way as usize] = true;
+                Request::Outstanding(span, from..from + piece.len as usize)
             }
-            Err(error) => done.push(way.completion(id, span, Err(error))),
+            Err(error) => Request::Over(span, Err(error)),
+        }
+    }
+
+    /// Gives back what has completed of a session's sends, in their order.
+    fn give_back_sends(&mut self, id: SlotId, done: &mut Vec<Completion<Socket>>) {
+        while let Some((span, outcome)) = self.connections[id.index as usize].sends.take_over() {
+            done.push(Completion::Sent(id, span, outcome));
         }
     }
 
@@ -442,20 +465,29 @@ impl<T: Table> Rio<T> {
 
     /// Books one completion of the kernel's.
     fn complete(&mut self, outcome: Outcome, done: &mut Vec<Completion<Socket>>) -> io::Result<()> {
-        let Some((id, way, span)) = self.take_back(outcome)? else { return Ok(()) };
-        let connection = &self.connections[id.index as usize];
+        let Some((id, (way, number), span, part)) = self.take_back(outcome)? else { return Ok(()) };
+        let connection = &mut self.connections[id.index as usize];
         let result = match (outcome.status, outcome.bytes as usize) {
-            (status::SUCCESS, bytes) if bytes > span.len() => Err(ErrorKind::InvalidData.into()),
+            (status::SUCCESS, bytes) if bytes > part.len() => Err(ErrorKind::InvalidData.into()),
             // A receive of nothing is the peer's end. A send of nothing is no success.
             (status::SUCCESS, 0) if way == Way::Send => Err(ErrorKind::WriteZero.into()),
-            (status::SUCCESS, bytes) => Ok(bytes),
+            (status::SUCCESS, bytes) => Ok(part.start + bytes),
             // Not by us: "the socket is closed locally or remotely" (mswsock/nc-mswsock-lpfn_rioreceive).
             (status, _) if status::is_cancelled(status) && connection.socket.is_some() => {
                 Err(ErrorKind::ConnectionReset.into())
             }
             (status, _) => Err(status::error(status)),
         };
-        done.push(way.completion(id, span, result));
+        match way {
+            Way::Receive => done.push(Completion::Received(id, span, result)),
+            Way::Send => {
+                if connection.sends.come_back(number, span, result) {
+                    self.queue(id.index);
+                }
+                self.give_back_sends(id, done);
+            }
+        }
+        let connection = &self.connections[id.index as usize];
         if connection.closing && !connection.queued && !connection.is_with_kernel() {
             self.end(id, done);
         }
@@ -465,8 +497,8 @@ impl<T: Table> Rio<T> {
     /// Takes back what one completion is of, a session's if it is. There is none without its request, nor a stale one, as
     /// a slot ends when nothing of it is outstanding: the queue that says otherwise is lost, and so is the count of what
     /// is left.
-    fn take_back(&mut self, outcome: Outcome) -> io::Result<Option<(SlotId, Way, Span)>> {
-        let (index, way) = whose(outcome.request_context);
+    fn take_back(&mut self, outcome: Outcome) -> io::Result<Option<Back>> {
+        let (index, way, number) = whose(outcome.request_context);
         let Some(connection) = self.connections.get_mut(index as usize) else {
             self.refusals.said(&mut *self.table, index, way)?;
             self.outstanding -= 1;
@@ -476,9 +508,14 @@ impl<T: Table> Rio<T> {
         if u64::from(id.generation) != outcome.socket_context {
             return Err(corrupt());
         }
-        let span = connection.request(way).take_outstanding().ok_or_else(corrupt)?;
+        let request = match (way, number) {
+            (Way::Receive, 0) => &mut connection.receive,
+            (Way::Receive, _) => return Err(corrupt()),
+            (Way::Send, number) => connection.sends.by_number(number),
+        };
+        let (span, part) = request.take_outstanding().ok_or_else(corrupt)?;
         self.outstanding -= 1;
-        Ok(Some((id, way, span)))
+        Ok(Some((id, (way, number), span, part)))
     }
 
     /// Closes a connection: what the kernel does not know of comes back, what it has completes, and the end
@@ -489,11 +526,12 @@ impl<T: Table> Rio<T> {
             self.connecting.retain(|&index| index != id.index);
             done.push(Completion::Connected(id, Err(aborted())));
         }
-        for way in [Way::Receive, Way::Send] {
-            if let Some(span) = self.connections[id.index as usize].request(way).take_asked() {
-                done.push(way.completion(id, span, Err(aborted())));
-            }
+        let connection = &mut self.connections[id.index as usize];
+        if let Some((span, _)) = connection.receive.take_asked() {
+            done.push(Completion::Received(id, span, Err(aborted())));
         }
+        connection.sends.refuse_rest(ErrorKind::ConnectionAborted);
+        self.give_back_sends(id, done);
         self.close_socket(id.index);
         if !self.connections[id.index as usize].is_with_kernel() {
             self.end(id, done);
@@ -503,7 +541,7 @@ impl<T: Table> Rio<T> {
     fn close_socket(&mut self, index: u32) {
         let connection = &mut self.connections[index as usize];
         if let Some(socket) = connection.socket.take() {
-            if matches!(connection.send, Request::Outstanding(_)) {
+            if connection.sends.are_outstanding() {
                 abort(&socket);
             }
             self.table.close(index, socket, connection.queue.take());
@@ -516,60 +554,6 @@ impl<T: Table> Rio<T> {
             Connection { generation: id.generation, ..Connection::default() };
         done.push(Completion::Closed(id));
     }
-}
-
-impl Connection {
-    fn request(&mut self, way: Way) -> &mut Request {
-        match way {
-            Way::Receive => &mut self.receive,
-            Way::Send => &mut self.send,
-        }
-    }
-
-    /// Whether a completion is to come.
-    fn is_with_kernel(&self) -> bool {
-        [&self.receive, &self.send].iter().any(|request| matches!(request, Request::Outstanding(_)))
-    }
-}
-
-impl Request {
-    /// Takes back what the kernel does not know of.
-    fn take_asked(&mut self) -> Option<Span> {
-        match std::mem::take(self) {
-            Request::Asked(span) => return Some(span),
-            other => *self = other,
-        }
-        None
-    }
-
-    /// Takes what the kernel has given back.
-    fn take_outstanding(&mut self) -> Option<Span> {
-        match std::mem::take(self) {
-            Request::Outstanding(span) => return Some(span),
-            other => *self = other,
-        }
-        None
-    }
-}
-
-impl Way {
-    fn completion(self, id: SlotId, span: Span, outcome: io::Result<usize>) -> Completion<Socket> {
-        match self {
-            Way::Receive => Completion::Received(id, span, outcome),
-            Way::Send => Completion::Sent(id, span, outcome),
-        }
-    }
-}
-
-/// What a completion carries to tell whose it is, besides the generation, which its request queue has. It comes
-/// from a pointer's place and so has no more than 32 bits everywhere.
-fn context(index: u32, way: Way) -> u32 {
-    index << 1 | way as u32
-}
-
-fn whose(context: u64) -> (u32, Way) {
-    let way = if context & 1 == 0 { Way::Receive } else { Way::Send };
-    ((context >> 1) as u32, way)
 }
 
 /// Makes the close of a socket a reset: a send that is outstanding would have its place, and its memory, until the peer

@@ -100,7 +100,7 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         self.core.table.go_to(index, State::Handshaking);
         self.core.table.sessions[index].peer = hello;
         let send = &self.core.shared.slots[index].send;
-        send.connect(self.driver.direct(id));
+        send.connect(self.driver.direct(id), D::SENDS);
         send.greet(hello.as_bytes());
         #[cfg(feature = "tls")]
         self.begin_tls(index);
@@ -179,7 +179,7 @@ impl<D: Driver, H: Handler> Engine<D, H> {
             }
         };
         let direct = self.driver.direct(self.core.table.sessions[index].id);
-        self.core.shared.slots[index].send.connect(direct);
+        self.core.shared.slots[index].send.connect(direct, D::SENDS);
         #[cfg(feature = "tls")]
         self.begin_tls(index);
         if self.core.stopping {

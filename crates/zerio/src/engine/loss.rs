@@ -12,6 +12,7 @@ use crate::error::Reason;
 #[cfg(feature = "tls")]
 use crate::error::TlsFault;
 use crate::handler::Handler;
+use crate::send::BROKEN;
 use crate::session::State;
 
 impl<D: Driver, H: Handler> Engine<D, H> {
@@ -21,8 +22,8 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         match session.state {
             // It is known already.
             State::Open | State::Draining if session.lost.is_some() => return,
-            State::Open | State::Draining if session.announced && !session.muted => {}
-            // Nobody hears what may still come.
+            State::Open | State::Draining if session.announced && !session.muted && kind != BROKEN => {}
+            // Nobody hears what may still come, or the peer hears what makes no sense.
             _ => return self.abort(index, Reason::Connection(kind)),
         }
         session.lost = Some(kind);

@@ -197,7 +197,7 @@ impl<D: Driver, H: Handler> Engine<D, H> {
             // A session ends once, so a stop does not allocate either.
             report: Report { undelivered: Vec::with_capacity(slots) },
         };
-        let done = Vec::with_capacity(driver::completions_max(slots));
+        let done = Vec::with_capacity(driver::completions_max::<D>(slots));
         let handed = Handed::default();
         Engine {
             driver,
@@ -328,7 +328,12 @@ impl<D: Driver, H: Handler> Engine<D, H> {
             }
             Completion::Sent(id, span, outcome) => {
                 let index = id.index as usize;
-                if let Err(kind) = self.core.shared.slots[index].send.sent(span, outcome) {
+                let send = &self.core.shared.slots[index].send;
+                let sent = match D::SENDS {
+                    1 => send.sent(span, outcome),
+                    _ => send.sent_of_several(span, outcome),
+                };
+                if let Err(kind) = sent {
                     self.lose(index, kind);
                 }
             }

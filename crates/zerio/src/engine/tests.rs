@@ -120,7 +120,7 @@ fn from_batch_from_sessions_on_the_driver_is_given_all_that_is_to_be_sent() {
         let mut engine = server_with(config, 3, Waker::new(|| {}));
         let pairs: Vec<_> = (0..3).map(|_| UnixStream::pair().unwrap()).collect();
         for ((ours, _), slot) in pairs.iter().zip(&engine.core.shared.slots) {
-            slot.send.connect(Some(Direct::new(ours)));
+            slot.send.connect(Some(Direct::new(ours)), 1);
             slot.send.try_send(1, b"hello").unwrap();
         }
         engine.turn(clock()).unwrap();
@@ -146,7 +146,7 @@ fn a_message_to_a_session_of_a_later_word_of_marks_lay_in_the_ring_until_the_nex
     let mut engine = server_for(Config::default(), 70, Waker::new(|| {}), Some(Sole::new()));
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     theirs.set_nonblocking(true).unwrap();
-    engine.core.shared.slots[69].send.connect(Some(Direct::new(&ours)));
+    engine.core.shared.slots[69].send.connect(Some(Direct::new(&ours)), 1);
     let ask = |engine: &Engine<Told, Slow>, set, clear| {
         assert!(engine.core.shared.slots[5].requests.change(1, set, clear));
         engine.core.shared.bell.ring(5);

@@ -14,7 +14,7 @@ impl SendPath {
         let committed = self.ring.word().position();
         let orderly =
             acked <= submitted && submitted <= committed && committed <= acked + self.ring.capacity();
-        let consistent = pump.in_flight || acked == submitted || self.has_sealed();
+        let consistent = pump.in_flight > 0 || acked == submitted || self.has_sealed();
         let what = || format!("acked {acked}, submitted {submitted}, committed {committed}");
         (!orderly || !consistent).then(what)
     }
@@ -48,7 +48,7 @@ impl SendPath {
     /// the engine here, no mark stands, and the engine has not promised to look.
     pub(crate) fn is_forgotten(&self) -> bool {
         let pump = wait::take_soon(&self.pump);
-        let waits = !pump.in_flight && self.has_more(&pump);
+        let waits = pump.in_flight == 0 && self.has_more(&pump);
         waits && !self.watched.seems_to_hold() && !self.bell.is_marked(self.index)
     }
 }

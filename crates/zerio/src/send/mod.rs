@@ -33,6 +33,7 @@ use claim::Claim;
 pub(crate) use doorbell::Doorbell;
 use greeting::Greeting;
 use observed::Fill;
+pub(crate) use pump::BROKEN;
 use pump::Pump;
 use ring::Ring;
 #[cfg(feature = "tls")]
@@ -487,9 +488,10 @@ impl SendPath {
         self.bell.mark(self.index);
     }
 
-    /// The session has a socket, which can be sent on directly.
-    pub(crate) fn connect(&self, direct: Option<Direct>) {
-        wait::take_soon(&self.pump).direct = direct;
+    /// The session has a socket, which can be sent on directly, and whose driver takes so many sends at a time.
+    pub(crate) fn connect(&self, direct: Option<Direct>, sends: u8) {
+        let mut pump = wait::take_soon(&self.pump);
+        (pump.direct, pump.sends) = (direct, sends);
     }
 
     /// For the engine: the way to look at the socket.

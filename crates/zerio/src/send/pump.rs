@@ -4,6 +4,9 @@
 //! Normally that is the engine. When the engine sleeps, the sender itself hands its message to the
 //! kernel, which spares a wake-up; after a few such sends in one sleep it wakes the engine as well, so
 //! that a stream of messages does not pay a system call each.
+//!
+//! A driver whose sends complete late, as when the peer has acknowledged them, takes several: what is committed
+//! meanwhile goes as the next one, and the ring gets its bytes back in the order in which they went.
 #![forbid(unsafe_code)]
 
 use std::io::{self, ErrorKind};
@@ -19,6 +22,10 @@ use crate::wait;
 /// So many direct sends in one sleep of the engine are a stream: it is woken.
 pub(super) const DIRECT_SENDS: u32 = 4;
 
+/// What ends a session of whose sends one was short and others were behind it: the peer would take what follows the
+/// hole for something else. The connection is closed at once.
+pub(crate) const BROKEN: ErrorKind = ErrorKind::WriteZero;
+
 /// So many requests to send one after the other, then the others have their turn.
 const ROUNDS: usize = 4;
 
@@ -27,11 +34,12 @@ const ROUNDS: usize = 4;
 pub(super) struct Pump {
     /// It goes before what the ring has.
     pub(super) greeting: Greeting,
-    /// What was given out last is the greeting's; under TLS, also that there is something to say beside the ring's.
+    /// What was given out, or the first of it, is the greeting's; under TLS, also that there is something to say beside the ring's.
     pub(super) greets: bool,
     pub(super) reader: Reader,
-    /// The driver has a span.
-    pub(super) in_flight: bool,
+    /// The driver has so many spans, and takes so many.
+    pub(super) in_flight: u8,
+    pub(super) sends: u8,
     pub(super) direct: Option<Direct>,
     /// The kernel had no room at the last direct send.
     pub(super) blocked: bool,
@@ -40,14 +48,14 @@ pub(super) struct Pump {
 
 impl Pump {
     pub(super) fn new(greeting: Greeting) -> Pump {
-        let (greets, in_flight, blocked) = (false, false, false);
-        Pump { greeting, greets, reader: Reader::default(), in_flight, direct: None, blocked, failed: None }
+        let (reader, direct, failed) = (Reader::default(), None, None);
+        Pump { greeting, greets: false, reader, in_flight: 0, sends: 1, direct, blocked: false, failed }
     }
 
     /// For a new session.
     pub(super) fn reset(&mut self) {
         self.greeting.reset();
-        (self.greets, self.in_flight, self.blocked) = (false, false, false);
+        (self.greets, self.in_flight, self.sends, self.blocked) = (false, 0, 1, false);
         (self.reader, self.direct, self.failed) = (Reader::default(), None, None);
     }
 }
@@ -91,9 +99,9 @@ impl SendPath {
         if pump.failed.is_some() {
             return Pumped::Failed;
         }
-        if pump.in_flight {
+        if pump.in_flight > 0 {
             // Its completion wakes the engine, which goes on.
-            return Pumped::All;
+            return if pump.in_flight >= pump.sends { Pumped::All } else { Pumped::More };
         }
         for _ in 0..ROUNDS {
             if pump.blocked {
@@ -107,17 +115,17 @@ impl SendPath {
             let outcome = direct.send(self.ring.bytes(&span));
             match outcome {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    self.give_back(pump, span, 0);
+                    self.give_back(pump, span, 0, false);
                     pump.blocked = true;
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {
-                    self.give_back(pump, span, 0);
+                    self.give_back(pump, span, 0, false);
                 }
                 outcome => {
                     // After a short send the kernel has no more room: the driver waits for it.
                     pump.blocked = outcome.as_ref().is_ok_and(|&bytes| bytes < span.len());
                     let greets = pump.greets;
-                    if self.account(pump, span, outcome).is_err() {
+                    if self.account(pump, span, outcome, false).is_err() {
                         return Pumped::Failed;
                     }
                     if !greets && self.ring.is_caught_up(&pump.reader) {
@@ -150,7 +158,7 @@ impl SendPath {
                 Pumped::Failed => return Err(pump.failed.unwrap_or(ErrorKind::ConnectionAborted)),
             }
         }
-        if pump.in_flight {
+        if pump.in_flight >= D::SENDS {
             return Ok(());
         }
         if pump.direct.is_some() && !pump.blocked && !batched {
@@ -159,14 +167,17 @@ impl SendPath {
             return Ok(());
         }
         let pump: &mut Pump = &mut pump;
-        if let Some(span) = self.next(pump) {
-            pump.in_flight = true;
+        while let Some(span) = self.next(pump) {
+            pump.in_flight += 1;
             driver.send(id, span);
+            if D::SENDS == 1 || pump.in_flight == D::SENDS {
+                break;
+            }
         }
         Ok(())
     }
 
-    /// For the holder of the pump flag, while nothing is in flight: what the kernel is to take next.
+    /// For the holder of the pump flag, while the driver takes another: what the kernel is to take next.
     #[inline(always)]
     fn next(&self, pump: &mut Pump) -> Option<Span> {
         #[cfg(feature = "tls")]
@@ -174,22 +185,23 @@ impl SendPath {
             return self.next_sealed(pump, sealed);
         }
         let greeting = pump.greeting.next();
-        pump.greets = greeting.is_some();
-        if pump.greets {
+        if greeting.is_some() {
+            pump.greets = true;
             return greeting;
         }
         self.ring.next(&mut pump.reader)
     }
 
-    /// It comes back, and the kernel has taken so many of its bytes.
+    /// The first that was given out comes back, and the kernel has taken so many of its bytes. There may be `several`.
     #[inline(always)]
-    fn give_back(&self, pump: &mut Pump, span: Span, bytes: usize) {
+    fn give_back(&self, pump: &mut Pump, span: Span, bytes: usize, several: bool) {
         #[cfg(feature = "tls")]
         if let Some(sealed) = &self.sealed {
             return self.give_back_sealed(pump, sealed, span, bytes);
         }
         match std::mem::take(&mut pump.greets) {
             true => pump.greeting.taken(span, bytes),
+            false if several && pump.in_flight > 0 => self.ring.taken_first(&mut pump.reader, span, bytes),
             false => self.ring.taken(&mut pump.reader, span, bytes),
         }
     }
@@ -207,16 +219,44 @@ impl SendPath {
     /// For the engine: the driver's send has completed.
     pub(crate) fn sent(&self, span: Span, outcome: io::Result<usize>) -> Result<(), ErrorKind> {
         let mut pump = wait::take_soon(&self.pump);
-        pump.in_flight = false;
+        pump.in_flight = 0;
         pump.blocked = false;
         self.bell.mark(self.index);
-        self.account(&mut pump, span, outcome)
+        self.account(&mut pump, span, outcome, false)
+    }
+
+    /// The same for a driver that takes several: the first of them has completed.
+    pub(crate) fn sent_of_several(&self, span: Span, outcome: io::Result<usize>) -> Result<(), ErrorKind> {
+        let mut pump = wait::take_soon(&self.pump);
+        pump.in_flight -= 1;
+        self.bell.mark(self.index);
+        if let Some(kind) = pump.failed {
+            // Whatever has become of it: one before it is not whole, so it counts as left.
+            #[cfg(feature = "tls")]
+            if let Some(sealed) = &self.sealed {
+                self.give_back_sealed(&mut pump, sealed, span, 0);
+            }
+            return Err(kind);
+        }
+        let whole = outcome.as_ref().is_ok_and(|&bytes| bytes == span.len());
+        let outcome = self.account(&mut pump, span, outcome, true);
+        if outcome.is_ok() && !whole && pump.in_flight > 0 {
+            pump.failed = Some(BROKEN);
+            return Err(BROKEN);
+        }
+        outcome
     }
 
     /// Books what the kernel took of a span. Where TLS is compiled in, the compiler would not take it in by itself, which
     /// costs a session without TLS 26 instructions for each request.
     #[inline(always)]
-    fn account(&self, pump: &mut Pump, span: Span, outcome: io::Result<usize>) -> Result<(), ErrorKind> {
+    fn account(
+        &self,
+        pump: &mut Pump,
+        span: Span,
+        outcome: io::Result<usize>,
+        several: bool,
+    ) -> Result<(), ErrorKind> {
         let bytes = match &outcome {
             Ok(bytes) => *bytes,
             Err(_) => 0,
@@ -226,7 +266,7 @@ impl SendPath {
             self.tallies.short_sends.add(u64::from(bytes < span.len()));
             self.tallies.bytes_sent.add(bytes as u64);
         }
-        self.give_back(pump, span, bytes);
+        self.give_back(pump, span, bytes, several);
         self.ring.rewind_if_empty(&mut pump.reader);
         self.unstick(pump);
         self.lobby.tell();
@@ -261,7 +301,7 @@ impl SendPath {
     pub(crate) fn is_drained(&self) -> bool {
         // A sender may have the flag for a moment and find nothing to do: then nobody would look again.
         let pump = wait::take_soon(&self.pump);
-        !pump.in_flight && self.is_all_taken(&pump)
+        pump.in_flight == 0 && self.is_all_taken(&pump)
     }
 
     /// Which time the ring is stuck; `None` while it is not.

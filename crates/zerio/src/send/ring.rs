@@ -10,7 +10,8 @@
 //!
 //! - `committed` is moved by whoever holds the ring, when a message is whole. Senders own what is
 //!   behind it, up to what has been released.
-//! - `submitted` and `acked` are the reader's: `acked..submitted` is the driver's, one span at a time.
+//! - `submitted` and `acked` are the reader's: `acked..submitted` is the driver's, in spans that come back in the
+//!   order in which they were given out. `acked` is where the first of them begins.
 //! - What is acked is released to the senders in blocks of a sixteenth of the capacity. The block in
 //!   which `acked` stands is therefore never written over, and with the mark that each block has at
 //!   its first frame, what is left can be counted when a session ends.
@@ -322,7 +323,7 @@ impl Ring {
         }
     }
 
-    /// For the reader, while nothing is in flight: all that is committed and lies in one piece.
+    /// For the reader: all that is committed, was not given out, and lies in one piece.
     #[inline]
     pub(crate) fn next(&self, reader: &mut Reader) -> Option<Span> {
         self.next_within(reader, u64::MAX)
@@ -331,14 +332,13 @@ impl Ring {
     /// The same, at most so many bytes of it.
     #[inline(always)]
     pub(crate) fn next_within(&self, reader: &mut Reader, most: u64) -> Option<Span> {
-        debug_assert_eq!(reader.acked, reader.submitted, "one span in flight");
-        let committed = self.senders.word.position();
+        let (from, committed) = (reader.submitted, self.senders.word.position());
         reader.seen = committed as u32;
-        if committed == reader.acked {
+        if committed == from {
             return None;
         }
-        let (start, end) = self.lap(reader.acked, committed);
-        if start != reader.acked {
+        let (start, end) = self.lap(from, committed);
+        if start != from && from == reader.acked {
             self.ack(reader, start);
         }
         if start == end {
@@ -349,17 +349,38 @@ impl Ring {
         self.check(reader, committed);
         let at = (start & (self.capacity - 1)) as usize;
         // SAFETY: these bytes are committed and not released, so no sender has a span over them, and the
-        // reader gives out one span at a time (`submitted`).
+        // reader gives out no byte that it has given out and not got back (`submitted`).
         Some(unsafe { Region::alias(&self.memory, at, (end - start) as usize) })
     }
 
-    /// For the reader: the span comes back, and the kernel has taken so many of its bytes.
+    /// For the reader: the only span in flight comes back, and the kernel has taken so many of its bytes.
     #[inline]
     pub(crate) fn taken(&self, reader: &mut Reader, span: Span, bytes: usize) {
         assert!(bytes <= span.len(), "the kernel took more than it was given");
+        debug_assert_eq!(reader.acked + span.len() as u64, reader.submitted, "one span in flight");
         let acked = reader.acked + bytes as u64;
         reader.submitted = acked;
         self.ack(reader, acked);
+        self.check(reader, self.senders.word.position());
+    }
+
+    /// For the reader: the first of several spans in flight comes back, and the kernel has taken so many of its bytes.
+    pub(crate) fn taken_first(&self, reader: &mut Reader, span: Span, bytes: usize) {
+        assert!(bytes <= span.len(), "the kernel took more than it was given");
+        let place = (reader.acked & (self.capacity - 1)) as usize;
+        assert_eq!(self.region.start_of(&span), self.start.at(place), "sends complete in their order");
+        self.ack_first(reader, bytes);
+    }
+
+    /// What is in flight begins so many bytes later, or behind the lap's end if that is there.
+    fn ack_first(&self, reader: &mut Reader, bytes: usize) {
+        self.ack(reader, reader.acked + bytes as u64);
+        if reader.acked < reader.submitted {
+            let (start, _) = self.lap(reader.acked, reader.submitted);
+            if start != reader.acked {
+                self.ack(reader, start);
+            }
+        }
         self.check(reader, self.senders.word.position());
     }
 
@@ -372,10 +393,8 @@ impl Ring {
     /// For the reader, of what was copied out of a span that `next_within` gave: the kernel has taken so many bytes.
     #[cfg(feature = "tls")]
     pub(crate) fn copy_taken(&self, reader: &mut Reader, bytes: usize) {
-        let to = reader.acked + bytes as u64;
-        assert!(to <= reader.submitted, "the kernel took more than it was given");
-        self.ack(reader, to);
-        self.check(reader, self.senders.word.position());
+        assert!(reader.acked + bytes as u64 <= reader.submitted, "the kernel took more than it was given");
+        self.ack_first(reader, bytes);
     }
 
     /// For the reader, when something was acked: if that was all, the next frame may go to the start.

@@ -5,8 +5,12 @@
 //! ```text
 //! ring ── seal ─▶ ciphertext ── pump ─▶ kernel
 //! ```
+//!
+//! Where the driver takes several sends, what is committed meanwhile is sealed into what is left of the memory. All of
+//! it is free again when nothing is in flight.
 #![forbid(unsafe_code)]
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::io::ErrorKind;
 
@@ -14,8 +18,9 @@ use super::SendPath;
 use super::greeting::Greeting;
 use super::pump::Pump;
 use super::ring::{Reader, Ring};
-use crate::config::SEALED_RECORDS;
+use crate::config::{SEALED_BYTES, SEALED_RECORDS};
 use crate::cursor::Guarded;
+use crate::driver::SENDS_MAX;
 use crate::region::Span;
 use crate::tls::keys::Keys;
 use crate::tls::record::{Kind, OVERHEAD, PLAIN_MAX};
@@ -30,6 +35,10 @@ const FULL_RECORD: usize = PLAIN_MAX + OVERHEAD;
 /// At most so many records are made at once: those of a batch, and an update of the key before them.
 const RECORDS_AT_ONCE: u64 = SEALED_RECORDS as u64 + 1;
 
+/// While something is in flight, what is left of the memory is used as long as it has room for a full record, and for
+/// an update of the key before it.
+const ROOM: usize = SEALED_BYTES - (SEALED_RECORDS - 1) * FULL_RECORD;
+
 const WARNING: u8 = 1;
 const FATAL: u8 = 2;
 
@@ -41,8 +50,9 @@ impl SendPath {
     }
 
     pub(super) fn next_sealed(&self, pump: &mut Pump, sealed: &Guarded<Sealed>) -> Option<Span> {
+        let alone = pump.in_flight == 0;
         let Pump { greeting, reader, greets, failed, .. } = pump;
-        match wait::take_soon(sealed).next(&self.ring, reader, greeting) {
+        match wait::take_soon(sealed).next(&self.ring, reader, greeting, alone) {
             Ok(next) => {
                 let (span, says_more) = next?;
                 *greets = says_more;
@@ -63,9 +73,8 @@ impl SendPath {
         span: Span,
         bytes: usize,
     ) {
-        let Pump { greeting, reader, greets, .. } = pump;
-        *greets = false;
-        wait::take_soon(sealed).taken(span, bytes, &self.ring, reader, greeting);
+        pump.greets = false;
+        wait::take_soon(sealed).taken(span, bytes, &self.ring, &mut pump.reader);
     }
 
     /// For the engine, on its own thread: its next look serves the session.
@@ -86,13 +95,14 @@ pub(super) struct NoKey;
 
 /// What a session sends under TLS.
 pub(crate) struct Sealed {
-    // Three neighbours: what the kernel has taken, what it has not, and what is free.
+    // Three neighbours: what the kernel has taken, what it has not, and what is free. Between the first two is what it
+    // has.
     taken: Span,
     /// Empty where nothing is left, and while the kernel has it.
     left: Span,
     free: Span,
-    /// What the ciphertext is of.
-    of: Of,
+    /// What the ciphertext is of that has not all been taken, the oldest first.
+    batches: VecDeque<Batch>,
     /// What the handshake has to say and no longer had room for, and how much of it has gone.
     handshake: Vec<u8>,
     handshake_taken: usize,
@@ -103,19 +113,20 @@ pub(crate) struct Sealed {
     last: Last,
 }
 
+struct Batch {
+    of: Of,
+    len: usize,
+    /// So many bytes of it the kernel has taken.
+    taken: usize,
+}
+
 /// What a batch of ciphertext holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Of {
-    /// Nothing of senders: a handshake, an alert.
+    /// Nothing of senders: a handshake, the greeting, an alert.
     Control,
-    Greeting {
-        bytes: usize,
-    },
     /// So many bytes of the ring that are not yet acked, behind so many bytes of control.
-    Ring {
-        before: usize,
-        bytes: usize,
-    },
+    Ring { before: usize, bytes: usize },
 }
 
 /// What a session says last.
@@ -139,7 +150,7 @@ impl Sealed {
             taken,
             left,
             free,
-            of: Of::Control,
+            batches: VecDeque::with_capacity(SENDS_MAX),
             handshake: Vec::new(),
             handshake_taken: 0,
             keys: None,
@@ -152,7 +163,8 @@ impl Sealed {
     pub(super) fn reset(&mut self) {
         let free = self.restart();
         (self.taken, self.left, self.free) = thirds(free);
-        (self.of, self.last, self.renew, self.handshake_taken) = (Of::Control, Last::Open, false, 0);
+        self.batches.clear();
+        (self.last, self.renew, self.handshake_taken) = (Last::Open, false, 0);
         self.handshake = Vec::new();
         self.keys = None;
     }
@@ -202,7 +214,7 @@ impl Sealed {
     /// Whether nothing is left to be said but what senders have committed; and whether not even that is.
     pub(super) fn is_said(&self) -> (bool, bool) {
         let unsaid = !self.handshake.is_empty() || self.is_pending();
-        let idle = self.left.is_empty() && self.of == Of::Control && !unsaid;
+        let idle = self.batches.is_empty() && !unsaid;
         (idle, idle && self.last == Last::Said)
     }
 
@@ -213,18 +225,22 @@ impl Sealed {
 
     /// Whether what is sealed is of the ring.
     pub(super) fn is_of_ring(&self) -> bool {
-        matches!(self.of, Of::Ring { .. })
+        self.batches.iter().any(|batch| matches!(batch.of, Of::Ring { .. }))
     }
 
     /// What the kernel is to take next, and whether that is nothing of the ring's, or there is something else to say yet.
+    /// It has nothing where this is `alone`.
     pub(super) fn next(
         &mut self,
         ring: &Ring,
         reader: &mut Reader,
         greeting: &mut Greeting,
+        alone: bool,
     ) -> Result<Option<(Span, bool)>, NoKey> {
         match self.left.is_empty() {
-            true => self.fill(ring, reader, greeting)?,
+            true if alone => self.fill(ring, reader, greeting)?,
+            true if self.free.len() >= ROOM => self.fill_behind(ring, reader, greeting)?,
+            true => return Ok(None),
             // What was committed since these were sealed is not in them.
             false => ring.look(reader),
         }
@@ -237,12 +253,36 @@ impl Sealed {
 
     /// Makes the next batch of ciphertext, if there is something to make it of.
     fn fill(&mut self, ring: &Ring, reader: &mut Reader, greeting: &mut Greeting) -> Result<(), NoKey> {
-        let region = ring.region();
-        let mut memory = self.restart();
-        let bytes = region.bytes_mut(&mut memory);
+        let memory = self.restart();
+        self.fill_memory(memory, ring, reader, greeting)
+    }
+
+    /// The same behind what is in flight.
+    fn fill_behind(
+        &mut self,
+        ring: &Ring,
+        reader: &mut Reader,
+        greeting: &mut Greeting,
+    ) -> Result<(), NoKey> {
+        let memory = self.free.split_off(0);
+        self.fill_memory(memory, ring, reader, greeting)
+    }
+
+    fn fill_memory(
+        &mut self,
+        mut memory: Span,
+        ring: &Ring,
+        reader: &mut Reader,
+        greeting: &mut Greeting,
+    ) -> Result<(), NoKey> {
+        let bytes = ring.region().bytes_mut(&mut memory);
         let made = self.make(bytes, ring, reader, greeting);
-        let free = memory.split_off(*made.as_ref().unwrap_or(&0));
+        let (len, of) = *made.as_ref().unwrap_or(&(0, Of::Control));
+        let free = memory.split_off(len);
         (self.left, self.free) = (memory, free);
+        if len > 0 {
+            self.batches.push_back(Batch { of, len, taken: 0 });
+        }
         made.map(drop)
     }
 
@@ -260,18 +300,18 @@ impl Sealed {
         ring: &Ring,
         reader: &mut Reader,
         greeting: &mut Greeting,
-    ) -> Result<usize, NoKey> {
-        self.of = Of::Control;
+    ) -> Result<(usize, Of), NoKey> {
+        let mut of = Of::Control;
         if !self.handshake.is_empty() {
-            return Ok(self.make_handshake(out));
+            return Ok((self.make_handshake(out), of));
         }
-        let Some(keys) = &mut self.keys else { return Ok(0) };
+        let Some(keys) = &mut self.keys else { return Ok((0, of)) };
         if let Last::Alert(alert) = self.last {
             self.last = Last::Said;
-            return Ok(keys.seal(Kind::Alert, &[FATAL, alert], out));
+            return Ok((keys.seal(Kind::Alert, &[FATAL, alert], out), of));
         }
         if self.last == Last::Said {
-            return Ok(0);
+            return Ok((0, of));
         }
         let mut at = 0;
         if self.renew || keys.are_worn(RECORDS_AT_ONCE) {
@@ -279,12 +319,11 @@ impl Sealed {
             at = keys.renew(out).map_err(|_| NoKey)?;
         }
         if let Some(span) = greeting.next() {
-            let hello = ring.bytes(&span);
-            self.of = Of::Greeting { bytes: hello.len() };
-            at += keys.seal(Kind::Data, hello, &mut out[at..]);
-            greeting.taken(span, 0);
-        } else if let Some(span) = ring.next_within(reader, BATCH) {
-            self.of = Of::Ring { before: at, bytes: span.len() };
+            at += keys.seal(Kind::Data, ring.bytes(&span), &mut out[at..]);
+            let all = span.len();
+            greeting.taken(span, all);
+        } else if let Some(span) = ring.next_within(reader, plain_max(out.len() - at)) {
+            of = Of::Ring { before: at, bytes: span.len() };
             for plain in ring.bytes(&span).chunks(PLAIN_MAX) {
                 at += keys.seal(Kind::Data, plain, &mut out[at..]);
             }
@@ -292,7 +331,7 @@ impl Sealed {
             self.last = Last::Said;
             at += keys.seal(Kind::Alert, &[WARNING, 0], &mut out[at..]);
         }
-        Ok(at)
+        Ok((at, of))
     }
 
     fn make_handshake(&mut self, out: &mut [u8]) -> usize {
@@ -306,41 +345,40 @@ impl Sealed {
         len
     }
 
-    /// The span comes back, and the kernel has taken so many of its bytes.
-    pub(super) fn taken(
-        &mut self,
-        mut span: Span,
-        bytes: usize,
-        ring: &Ring,
-        reader: &mut Reader,
-        greeting: &mut Greeting,
-    ) {
+    /// The first span that is in flight comes back, and the kernel has taken so many of its bytes. Behind one that was not
+    /// taken whole none counts.
+    pub(super) fn taken(&mut self, mut span: Span, bytes: usize, ring: &Ring, reader: &mut Reader) {
+        if !self.left.is_empty() {
+            return self.left.join(span);
+        }
         self.left = span.split_off(bytes);
         self.taken.join(span);
-        let all = self.left.is_empty();
-        match &mut self.of {
+        let Some(batch) = self.batches.front_mut() else { return };
+        batch.taken += bytes;
+        let all = batch.taken == batch.len;
+        match &mut batch.of {
             Of::Control => {}
-            Of::Greeting { bytes } if all => {
-                let bytes = *bytes;
-                self.of = Of::Control;
-                if let Some(hello) = greeting.next() {
-                    greeting.taken(hello, bytes);
-                }
-            }
-            Of::Greeting { .. } => {}
             Of::Ring { bytes, .. } if all => {
                 ring.copy_taken(reader, *bytes);
-                self.of = Of::Control;
             }
             Of::Ring { before, bytes } => {
                 // Of records that are full, all but the last one, those that the kernel has taken to their ends.
-                let records = self.taken.len().saturating_sub(*before) / FULL_RECORD;
+                let records = batch.taken.saturating_sub(*before) / FULL_RECORD;
                 *before += records * FULL_RECORD;
                 *bytes -= records * PLAIN_MAX;
                 ring.copy_taken(reader, records * PLAIN_MAX);
             }
         }
+        if all {
+            self.batches.pop_front();
+        }
     }
+}
+
+/// So many bytes of the ring are sealed at once into so many of memory, at the most.
+fn plain_max(memory: usize) -> u64 {
+    let last = (memory % FULL_RECORD).saturating_sub(OVERHEAD);
+    BATCH.min((memory / FULL_RECORD * PLAIN_MAX + last) as u64)
 }
 
 /// The memory of a session that has nothing to say: all of it is free.
@@ -352,6 +390,9 @@ fn thirds(mut memory: Span) -> (Span, Span, Span) {
 
 impl fmt::Debug for Sealed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sealed").field("of", &self.of).field("last", &self.last).finish_non_exhaustive()
+        f.debug_struct("Sealed")
+            .field("batches", &self.batches.len())
+            .field("last", &self.last)
+            .finish_non_exhaustive()
     }
 }

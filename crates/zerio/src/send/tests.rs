@@ -1,6 +1,7 @@
 //! The pump and the doorbell, with a driver that records what it is given and completes when told.
 #![forbid(unsafe_code)]
 
+use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use crate::wire::{self, HELLO_FRAME, HELLO_MAX};
 mod bell;
 #[cfg(loom)]
 mod models;
+mod several;
 mod waiting;
 
 const CAPACITY: usize = 4096;
@@ -33,30 +35,36 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 const ID: SlotId = SlotId { index: 0, generation: 1 };
 
-/// What a pump needs of a kernel.
-struct Fake {
+/// What a pump needs of a kernel, which takes so many sends at a time.
+struct Fake<const SENDS: u8 = 1> {
     region: Arc<Region>,
-    /// What it was given and has not given back.
+    /// What it was given and has not given back, and what it was given after that.
     in_flight: Option<Span>,
+    behind: VecDeque<Span>,
     /// All that it was given, request by request.
     requests: Vec<Vec<u8>>,
 }
 
-impl Driver for Fake {
+impl<const SENDS: u8> Driver for Fake<SENDS> {
     type Socket = Socket;
 
     const NAME: &'static str = "fake";
     const BATCHES: bool = true;
+    const SENDS: u8 = SENDS;
 
-    fn new(region: Arc<Region>, _: usize) -> io::Result<Fake> {
-        Ok(Fake { region, in_flight: None, requests: Vec::new() })
+    fn new(region: Arc<Region>, _: usize) -> io::Result<Self> {
+        Ok(Fake { region, in_flight: None, behind: VecDeque::new(), requests: Vec::new() })
     }
 
     fn send(&mut self, id: SlotId, span: Span) {
         assert_eq!(id, ID);
-        assert!(self.in_flight.is_none(), "one send in flight");
         self.requests.push(self.region.bytes(&span).to_vec());
-        self.in_flight = Some(span);
+        if self.in_flight.is_none() {
+            self.in_flight = Some(span);
+        } else {
+            self.behind.push_back(span);
+            assert!(self.behind.len() < usize::from(SENDS), "no more sends in flight");
+        }
     }
 
     fn direct(&self, _: SlotId) -> Option<Direct> {

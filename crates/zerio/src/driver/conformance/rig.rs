@@ -41,7 +41,7 @@ impl<D: Site> Rig<D> {
     pub(super) fn new(slots: usize) -> Rig<D> {
         let (region, cutter) = Region::new(16 << 20).unwrap();
         let driver = D::new(region.clone(), slots).unwrap();
-        let done = Vec::with_capacity(completions_max(slots));
+        let done = Vec::with_capacity(completions_max::<D>(slots));
         Rig { driver, region, cutter, done, pace: Pace::Both, turns: 0 }
     }
 

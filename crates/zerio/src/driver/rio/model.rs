@@ -47,6 +47,8 @@ pub use chance::corrupt_queues_of_this_thread;
 pub(super) use chance::refusing_from_the_start;
 #[cfg(test)]
 pub(crate) use chance::with_seed;
+#[cfg(any(test, feature = "rio-model"))]
+pub use chance::{cut_next_send_of_this_thread, withhold_acknowledgements_of_this_thread};
 pub(crate) use violation::Violation;
 #[cfg(feature = "rio-model")]
 pub use violation::violations;
@@ -394,6 +396,11 @@ impl Model {
         self.liberties.reset_accepts
     }
 
+    /// A session's sends complete in another order.
+    pub(super) fn shuffle(&mut self) {
+        self.liberties.shuffled = true;
+    }
+
     /// A completion comes that is of no request.
     pub(super) fn complete_for_nobody(&mut self, outcome: Outcome) {
         self.spurious = Some(outcome);
@@ -513,7 +520,16 @@ impl Model {
         let row = &mut self.requests[place].rows[way as usize];
         row.outstanding += 1;
         let notifies = flags & DONT_NOTIFY == 0;
-        row.waiting.push_back(Request { piece, sample, context, committed, notifies, delay, done: 0 });
+        row.waiting.push_back(Request {
+            piece,
+            sample,
+            context,
+            committed,
+            notifies,
+            delay,
+            done: 0,
+            sent: None,
+        });
         if committed {
             // It takes with it what was deferred before.
             self.commit(place, way);

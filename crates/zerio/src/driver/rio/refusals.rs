@@ -82,7 +82,7 @@ impl Refusals {
         let piece = Piece { buffer, offset: (at * WORDS_MAX) as u32, len: len as u32 };
         // SAFETY: the registration lasts until nothing is outstanding, and nobody writes to the piece before the place is
         // free again.
-        let begun = unsafe { table.send(queue, Some(piece), 0, context(index, Way::Send)) };
+        let begun = unsafe { table.send(queue, Some(piece), 0, context(index, Way::Send, 0)) };
         if begun.is_err() {
             end(table, index, socket, Some(queue));
             return false;

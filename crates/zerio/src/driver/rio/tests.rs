@@ -10,6 +10,8 @@ use super::model::sockets::{self, Made};
 use super::model::{Model, Refusing, with_seed};
 use super::*;
 
+mod sends;
+
 const ID: SlotId = SlotId { index: 2, generation: 7 };
 const DEADLINE: Duration = Duration::from_secs(40);
 const LONG: Duration = Duration::from_secs(60);
@@ -31,8 +33,12 @@ fn options() -> Options {
 impl Rig {
     /// Over a region of so many bytes, of which it has the last ones in spans of 8.
     fn over(len: usize) -> Rig {
+        Rig::seeded(len, 0)
+    }
+
+    fn seeded(len: usize, seed: u64) -> Rig {
         let (region, mut cutter) = Region::new(len).unwrap();
-        let mut driver = with_seed(0, true, || Rio::<Model>::new(region.clone(), 4).unwrap());
+        let mut driver = with_seed(seed, true, || Rio::<Model>::new(region.clone(), 4).unwrap());
         driver.table.be_plain();
         if len > 64 {
             cutter.cut(len - 64);
@@ -82,6 +88,14 @@ impl Rig {
         self.done.remove(0)
     }
 
+    /// What the peer has got, so many bytes.
+    fn hear<const LEN: usize>(&mut self) -> [u8; LEN] {
+        let mut heard = [0; LEN];
+        self.peer.set_read_timeout(Some(DEADLINE)).unwrap();
+        std::io::Read::read_exact(&mut self.peer, &mut heard).unwrap();
+        heard
+    }
+
     fn refuse(&mut self, refusing: Refusing) {
         self.driver.table.refusing = refusing;
     }
@@ -107,10 +121,12 @@ pub(super) fn ordinary_pair() -> (TcpStream, Socket) {
 }
 
 #[test]
-fn a_context_tells_slot_and_way_apart() {
-    for index in [0, 1, 2, (COMPLETIONS_MAX / 2) - 1] {
+fn a_context_tells_slot_way_and_number_apart() {
+    for index in [0, 1, 2, COMPLETIONS_MAX / (LIMITS.receives + LIMITS.sends) - 1] {
         for way in [Way::Receive, Way::Send] {
-            assert_eq!(whose(u64::from(context(index, way))), (index, way));
+            for number in [0, 1, SENDS_MAX - 1] {
+                assert_eq!(whose(u64::from(context(index, way, number))), (index, way, number));
+            }
         }
     }
 }
@@ -118,8 +134,9 @@ fn a_context_tells_slot_and_way_apart() {
 #[test]
 fn a_completion_queue_holds_the_sum_and_no_more_sessions_than_that_are_taken_on() {
     let (region, _) = Region::new(64).unwrap();
-    for slots in [1 << 26, usize::MAX] {
-        let refused = Rio::<Model>::new(region.clone(), slots + usize::from(slots == 1 << 26)).err();
+    let most = (COMPLETIONS_MAX as usize - refusals::PLACES) / 9;
+    for slots in [most + 1, usize::MAX] {
+        let refused = Rio::<Model>::new(region.clone(), slots).err();
         assert_eq!(refused.map(|error| error.kind()), Some(ErrorKind::InvalidInput));
     }
     assert_eq!(Arc::strong_count(&region), 1);
@@ -176,19 +193,29 @@ fn of_connections_that_come_together_one_in_sixty_four_turns_was_accepted_while_
 }
 
 #[test]
-fn a_span_that_lies_across_registrations_is_served_up_to_the_seam() {
+fn a_span_that_lies_across_registrations_is_received_up_to_the_seam_and_sent_as_a_whole() {
     // The seam is in the middle of the second span from the end.
     let mut rig = Rig::over(Model::REGISTRATION_MAX + 12);
     assert_eq!(rig.driver.registered.len(), 2);
-    let (after, across) = (rig.spans.pop().unwrap(), rig.spans.pop().unwrap());
+    let (after, mut across) = (rig.spans.pop().unwrap(), rig.spans.pop().unwrap());
+    rig.region.bytes_mut(&mut across).copy_from_slice(b"and then");
+    rig.driver.receive(ID, across);
+    rig.peer.write_all(b"once all").unwrap();
+    let Completion::Received(ID, mut across, Ok(4)) = rig.next() else { panic!("not up to the seam") };
+    assert_eq!(rig.region.bytes(&across), b"oncethen");
+    rig.region.bytes_mut(&mut across).copy_from_slice(b"8 bytes,");
+    // What is behind it waits until the rest of it has been handed over.
     rig.driver.send(ID, across);
-    let Completion::Sent(ID, mut across, Ok(4)) = rig.next() else { panic!("not up to the seam") };
-    rig.driver.send(ID, across.split_off(4));
-    let Completion::Sent(ID, _, Ok(4)) = rig.next() else { panic!("not from the seam on") };
+    rig.send();
+    rig.send();
+    for sends in 1..=3 {
+        let Completion::Sent(ID, _, Ok(8)) = rig.next() else { panic!("{sends}: not a whole one") };
+    }
+    assert_eq!(&rig.hear::<24>(), b"8 bytes,8 bytes.8 bytes.");
     rig.driver.receive(ID, after);
-    rig.peer.write_all(b"all of it").unwrap();
+    rig.peer.write_all(b" of it").unwrap();
     let Completion::Received(ID, after, Ok(8)) = rig.next() else { panic!("a whole one") };
-    assert_eq!(rig.region.bytes(&after), b"all of i");
+    assert_eq!(rig.region.bytes(&after), b" all of ");
 }
 
 #[test]
@@ -359,13 +386,22 @@ fn status_and_length_of_every_completion_are_looked_at() {
         status,
         bytes,
         socket_context: u64::from(ID.generation),
-        request_context: u64::from(context(ID.index, way)),
+        request_context: u64::from(context(ID.index, way, 0)),
     };
     let mut rig = Rig::new();
-    let mut book = |outcome: Outcome| {
-        let way = whose(outcome.request_context).1;
+    let mut book = |mut outcome: Outcome| {
+        let (_, way, _) = whose(outcome.request_context);
         let span = rig.spans.pop().unwrap();
-        *rig.driver.connections[ID.index as usize].request(way) = Request::Outstanding(span);
+        let connection = &mut rig.driver.connections[ID.index as usize];
+        match way {
+            Way::Receive => connection.receive = Request::Outstanding(span, 0..8),
+            Way::Send => {
+                connection.sends.ask(span);
+                let (number, span, _) = connection.sends.take_next().unwrap();
+                connection.sends.hand_over(number, Request::Outstanding(span, 0..8));
+                outcome.request_context = u64::from(context(ID.index, way, number));
+            }
+        }
         rig.driver.outstanding += 1;
         rig.driver.complete(outcome, &mut rig.done).unwrap();
         match rig.done.pop().unwrap() {
@@ -379,7 +415,8 @@ fn status_and_length_of_every_completion_are_looked_at() {
     assert_eq!(book(outcome(Way::Receive, 0, 8)), Ok(8));
     assert_eq!(book(outcome(Way::Receive, 0, 9)), Err(ErrorKind::InvalidData));
     assert_eq!(book(outcome(Way::Receive, 0, 0)), Ok(0), "the peer's end");
-    assert_eq!(book(outcome(Way::Send, 0, 1)), Ok(1));
+    assert_eq!(book(outcome(Way::Send, 0, 8)), Ok(8));
+    assert_eq!(book(outcome(Way::Send, 0, 9)), Err(ErrorKind::InvalidData));
     assert_eq!(book(outcome(Way::Send, 0, 0)), Err(ErrorKind::WriteZero));
     // A failure is one whatever length comes with it.
     assert_eq!(book(outcome(Way::Receive, 10054, 8)), Err(ErrorKind::ConnectionReset));
@@ -392,12 +429,15 @@ fn status_and_length_of_every_completion_are_looked_at() {
 #[test]
 fn a_completion_that_nobody_asked_for_is_a_corrupt_queues() {
     let generation = u64::from(ID.generation);
-    let [receive, send] = [Way::Receive, Way::Send].map(|way| u64::from(context(ID.index, way)));
+    let [receive, send] = [Way::Receive, Way::Send].map(|way| u64::from(context(ID.index, way, 0)));
+    let second = [Way::Receive, Way::Send].map(|way| u64::from(context(ID.index, way, 1)));
     for (socket_context, request_context) in [
         // Of a session before, of the way that nobody has asked for, of no slot that there is.
         (generation - 1, receive),
         (generation, send),
-        (generation, u64::from(context(4, Way::Receive))),
+        (generation, second[0]),
+        (generation, second[1]),
+        (generation, u64::from(context(4, Way::Receive, 0))),
         (generation, u64::MAX),
     ] {
         for outstanding in [false, true] {

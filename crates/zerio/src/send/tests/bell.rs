@@ -80,7 +80,7 @@ fn pair() -> (Stream, Stream) {
 fn with_socket(world: &World) -> (Stream, Stream) {
     let (ours, theirs) = pair();
     ours.set_nonblocking(true).unwrap();
-    world.path.connect(Some(Direct::new(&ours)));
+    world.path.connect(Some(Direct::new(&ours)), 1);
     (ours, theirs)
 }
 

@@ -113,7 +113,7 @@ fn whoever_has_the_pump_flag_has_the_socket_alone() {
         let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
         theirs.set_nonblocking(true).unwrap();
-        path.connect(Some(Direct::new(&ours)));
+        path.connect(Some(Direct::new(&ours)), 1);
         let path = Arc::new(path);
         // The engine sleeps, so both threads send by themselves, and wakes up meanwhile.
         assert!(bell.fall_asleep());

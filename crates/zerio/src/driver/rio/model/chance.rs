@@ -19,8 +19,10 @@ pub(crate) struct Liberties {
     pub(crate) early: bool,
     /// A receive may bring less than there is.
     pub(crate) short_receives: bool,
-    /// A send that meets a full socket may complete with what was taken. No page says so, and none denies it.
-    pub(crate) short_sends: bool,
+    /// A send completes when the peer has acknowledged it, and not when TCP has it. Linux alone tells when that is.
+    pub(crate) acknowledged: bool,
+    /// A session's sends may complete in another order than that in which they went.
+    pub(crate) shuffled: bool,
     /// Failures carry the kernel's own numbers.
     pub(crate) kernel_status: bool,
     /// A request may still succeed while its socket is being closed.
@@ -40,7 +42,7 @@ pub(crate) struct Liberties {
 impl Liberties {
     /// Those of which a driver's caller sees nothing but when things happen.
     fn unseen(self) -> Liberties {
-        Liberties { short_receives: false, short_sends: false, reset_accepts: false, ..self }
+        Liberties { short_receives: false, reset_accepts: false, ..self }
     }
 }
 
@@ -75,7 +77,8 @@ impl Chance {
             slow_commit: [0, 2, 8][self.below(3)],
             early: self.one_in(3),
             short_receives: self.one_in(2),
-            short_sends: self.one_in(2),
+            acknowledged: self.one_in(2),
+            shuffled: self.one_in(2),
             kernel_status: self.one_in(2),
             last_moment: self.one_in(2),
             resets: self.one_in(2),
@@ -90,6 +93,8 @@ impl Chance {
 thread_local! {
     static SAID: Cell<Option<(u64, bool)>> = const { Cell::new(None) };
     static CORRUPT: Cell<bool> = const { Cell::new(false) };
+    static WITHHELD: Cell<bool> = const { Cell::new(false) };
+    static CUT: Cell<Option<usize>> = const { Cell::new(None) };
     static REFUSING: Cell<Refusing> = const { Cell::new(Refusing::NOTHING) };
 }
 
@@ -125,6 +130,26 @@ pub fn corrupt_queues_of_this_thread() {
 
 pub(super) fn is_corrupt() -> bool {
     CORRUPT.get()
+}
+
+/// What this thread's models send is acknowledged by nobody, until it is: then sends complete.
+#[cfg(any(test, feature = "rio-model"))]
+pub fn withhold_acknowledgements_of_this_thread(withheld: bool) {
+    WITHHELD.set(withheld);
+}
+
+pub(super) fn is_withheld() -> bool {
+    WITHHELD.get()
+}
+
+/// The next send of this thread's models completes with so many bytes, and what is behind it goes on.
+#[cfg(any(test, feature = "rio-model"))]
+pub fn cut_next_send_of_this_thread(bytes: usize) {
+    CUT.set(Some(bytes));
+}
+
+pub(super) fn take_cut() -> Option<usize> {
+    CUT.take()
 }
 
 /// The chance of the next model, and what it may do. Where no test says, models count on from `ZERIO_RIO_SEED`.

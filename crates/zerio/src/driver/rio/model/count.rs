@@ -50,6 +50,12 @@ impl Count {
     }
 }
 
+/// How many bytes have been written that the peer has not acknowledged; `None` of a connection that is gone.
+pub(super) fn unacknowledged(socket: &Socket) -> Option<u64> {
+    let fd = socket.as_raw_fd();
+    if tcp_info(fd)?[STATE] == CLOSED { None } else { question(fd, libc::TIOCOUTQ) }
+}
+
 fn tcp_info(fd: c_int) -> Option<[u8; INFO]> {
     let (mut info, mut len) = ([0; INFO], INFO as libc::socklen_t);
     // SAFETY: the descriptor is open, and the kernel writes no more than `len` bytes to the first pointer, which is to so

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use std::io::{self, Read, Write};
+use std::ops::Range;
 
 use socket2::Socket;
 
@@ -64,12 +65,17 @@ impl Memory {
         socket.read(bytes)
     }
 
-    /// Writes to a socket what a piece has from `from` on.
-    pub(super) fn send(&self, mut socket: &Socket, piece: &Piece, from: usize) -> io::Result<usize> {
-        assert!(self.contains(piece) && from <= piece.len as usize);
+    /// Writes to a socket what a piece has there.
+    pub(super) fn send(
+        &self,
+        mut socket: &Socket,
+        piece: &Piece,
+        Range { start: from, end }: Range<usize>,
+    ) -> io::Result<usize> {
+        assert!(self.contains(piece) && from <= end && end <= piece.len as usize);
         let start = self.start.wrapping_add(piece.offset as usize + from);
         // SAFETY: as above.
-        let bytes = unsafe { std::slice::from_raw_parts(start, piece.len as usize - from) };
+        let bytes = unsafe { std::slice::from_raw_parts(start, end - from) };
         socket.write(bytes)
     }
 }

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use socket2::Socket;
 
 use super::memory::Sample;
+use crate::driver::SENDS_MAX;
 use crate::driver::rio::table::{Limits, Outcome, Piece, Way};
 
 /// A completion queue.
@@ -101,10 +102,15 @@ pub(super) struct Request {
     pub(super) delay: usize,
     /// How much has been sent.
     pub(super) done: usize,
+    /// Of a send that is with TCP, or has failed: what it is to complete with, and how many bytes went up to its end.
+    pub(super) sent: Option<(Outgoing, u64)>,
 }
 
+/// A status, and how many bytes.
+pub(super) type Outgoing = (i32, usize);
+
 /// What a row has room for without allocating.
-const ROW: usize = 4;
+const ROW: usize = SENDS_MAX;
 
 impl Requests {
     pub(super) fn free() -> Requests {

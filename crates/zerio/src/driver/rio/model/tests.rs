@@ -708,13 +708,14 @@ fn a_seed_decides_what_a_kernel_does() {
     let liberties = |seed| with_seed(seed, false, || Model::open(1).unwrap().liberties);
     assert_eq!(liberties(3), liberties(3));
     let all: Vec<Liberties> = (0..50).map(liberties).collect();
-    let kinds: [fn(&Liberties) -> bool; 13] = [
+    let kinds: [fn(&Liberties) -> bool; 14] = [
         |liberties| liberties.sessions > 0,
         |liberties| liberties.delay > 0,
         |liberties| liberties.slow_commit > 0,
         |liberties| liberties.early,
         |liberties| liberties.short_receives,
-        |liberties| liberties.short_sends,
+        |liberties| liberties.acknowledged,
+        |liberties| liberties.shuffled,
         |liberties| liberties.kernel_status,
         |liberties| liberties.last_moment,
         |liberties| liberties.resets,
@@ -727,5 +728,5 @@ fn a_seed_decides_what_a_kernel_does() {
         assert!(all.iter().any(taken) && !all.iter().all(taken));
     }
     let unseen = |seed| with_seed(seed, true, || Model::open(1).unwrap().liberties);
-    assert!((0..50).map(unseen).all(|liberties| !liberties.short_receives && !liberties.short_sends));
+    assert!((0..50).map(unseen).all(|liberties| !liberties.short_receives));
 }
