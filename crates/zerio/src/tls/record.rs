@@ -31,6 +31,11 @@ const TAG: usize = 16;
 /// The most that a record's header may announce.
 const CIPHER_MAX: usize = PLAIN_MAX + 256;
 
+/// The C library copies more than some KiB by one instruction, `rep movsb`. On an AMD EPYC (Zen 4, glibc 2.36) that moves
+/// 53 GB/s, but 4 where the destination lies up to 15 bytes behind the source by the last 12 bits of both addresses: as a
+/// record's plaintext does behind its header, if it begins with a page. In pieces of this length that was never so.
+const COPIED_AT_ONCE: usize = 2048;
+
 /// The type that each protected record wears outside.
 const APPLICATION_DATA: u8 = 23;
 
@@ -142,7 +147,9 @@ impl Sealer {
         let [len_high, len_low] = (cipher as u16).to_be_bytes();
         header.copy_from_slice(&[APPLICATION_DATA, 3, 3, len_high, len_low]);
         let (text, rest) = rest.split_at_mut(plain.len() + 1);
-        text[..plain.len()].copy_from_slice(plain);
+        for (to, from) in text.chunks_mut(COPIED_AT_ONCE).zip(plain.chunks(COPIED_AT_ONCE)) {
+            to[..from.len()].copy_from_slice(from);
+        }
         text[plain.len()] = kind.to_byte();
         let nonce = self.0.nonce();
         let tag = self.0.key.seal_in_place_separate_tag(nonce, Aad::from(header), text);
