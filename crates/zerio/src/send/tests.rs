@@ -20,6 +20,8 @@ use crate::wire::{self, HELLO_FRAME, HELLO_MAX};
 mod bell;
 #[cfg(loom)]
 mod models;
+#[cfg(feature = "tls")]
+mod sealed;
 mod several;
 mod waiting;
 

@@ -88,3 +88,6 @@ impl fmt::Debug for Keys {
         f.debug_struct("Keys").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;
