@@ -290,3 +290,76 @@ fn a_client_of_pythons_standard_library_exchanges_messages_and_ends_in_order_or_
         assert_eq!(log.wait_disconnected("a").reason, reason);
     }
 }
+
+/// What becomes of each conversation of `conversations.py`, in its order.
+const CONVERSATIONS: [(&str, &str); 46] = [
+    ("nothing strange", "let in"),
+    ("no key share at first", "let in"),
+    ("an old version in the ClientHello's place for it", "let in"),
+    ("an extension that nobody knows", "let in"),
+    ("the same extension twice", "illegal_parameter"),
+    ("no supported groups", "handshake_failure"),
+    ("no signature algorithms", "handshake_failure"),
+    ("no version that is known", "protocol_version"),
+    ("a list of versions that is cut off", "decode_error"),
+    ("a ChangeCipherSpec before Finished", "let in"),
+    ("a ChangeCipherSpec of 2 there", "unexpected_message"),
+    // It may be somebody who speaks no TLS at all, and is told so.
+    ("a ChangeCipherSpec before all else", "an answer that is no TLS"),
+    ("an empty record before all else", "decode_error"),
+    ("a record too long before all else", "unexpected_message"),
+    ("data before Finished", "unexpected_message"),
+    // rustls passes over it.
+    ("an empty record of the handshake before Finished", "let in"),
+    ("a Finished that is wrong", "decrypt_error"),
+    ("a message of a record", "echoed oui"),
+    ("a message byte by byte", "echoed oui"),
+    ("an empty record of data", "echoed oui"),
+    ("a full record", "echoed 16380 bytes"),
+    ("one byte too many in a record", "record_overflow"),
+    ("a message and as many zeros as a record has room for", "echoed non"),
+    ("one zero more", "record_overflow"),
+    ("nothing but zeros", "unexpected_message"),
+    ("one flipped bit", "bad_record_mac"),
+    ("another version on the record", "echoed oui"),
+    ("an empty record of the handshake", "unexpected_message"),
+    ("an empty record of alerts", "unexpected_message"),
+    ("half an alert", "unexpected_message"),
+    ("two alerts in a record", "unexpected_message"),
+    ("a warning that the user has cancelled", "echoed oui"),
+    ("a fatal alert", "cut off"),
+    ("close_notify, and data behind it", "close_notify"),
+    ("a ChangeCipherSpec in the clear", "unexpected_message"),
+    ("a record of a kind that nobody knows", "unexpected_message"),
+    ("a record of data in the clear", "bad_record_mac"),
+    ("a request for another key", "echoed oui"),
+    ("a KeyUpdate of 2", "illegal_parameter"),
+    ("a KeyUpdate with something behind it", "unexpected_message"),
+    ("half a KeyUpdate, then data", "unexpected_message"),
+    ("a ClientHello", "unexpected_message"),
+    ("a Finished", "unexpected_message"),
+    ("a ticket", "unexpected_message"),
+    ("a message of 16 MiB", "unexpected_message"),
+    ("nothing strange after all that", "let in"),
+];
+
+#[test]
+fn conversations_at_the_edge_of_the_protocol_end_as_it_says() {
+    if !has("python3", &["--version"]) {
+        return;
+    }
+    let tlslite = Command::new("python3").args(["-c", "import tlslite"]).output().unwrap();
+    if !tlslite.status.success() {
+        return skipped("tlslite-ng", "there is no tlslite-ng for python3 on this machine");
+    }
+    let log = Log::new();
+    let server = echo(&log, false);
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/conversations.py");
+    let mut python = Command::new("python3");
+    python.args([script, "127.0.0.1", &server.local_addr().port().to_string()]);
+    let output = python.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let outcomes = String::from_utf8(output.stdout).unwrap();
+    let expected: Vec<String> = CONVERSATIONS.map(|(name, outcome)| format!("{name}: {outcome}")).into();
+    assert_eq!(outcomes.lines().collect::<Vec<_>>(), expected);
+}

@@ -124,6 +124,8 @@ impl Inbound {
                 self.updates += 1;
                 Message::KeyUpdate { asked: *asked == 1 }
             }
+            // There is nothing else that it could ask for (RFC 8446, 4.6.3).
+            (KEY_UPDATE, [asked]) if *asked > 1 => return Err(TlsFault::Misbehaved),
             (NEW_SESSION_TICKET, ticket) if self.tickets < TICKETS_MAX => {
                 self.tickets += 1;
                 Message::Ticket(ticket.to_vec())
@@ -199,6 +201,20 @@ mod tests {
     fn key_updates_without_data_came_without_end() {
         assert_eq!(after_updates(KEY_UPDATES_MAX), Ok(()));
         assert_eq!(after_updates(KEY_UPDATES_MAX + 1), Err(TlsFault::Unexpected));
+    }
+
+    #[test]
+    fn a_key_update_that_asks_for_something_else_was_an_unexpected_message() {
+        for (asks, expected) in [
+            (0, Ok(Some(Message::KeyUpdate { asked: false }))),
+            (1, Ok(Some(Message::KeyUpdate { asked: true }))),
+            (2, Err(TlsFault::Misbehaved)),
+            (255, Err(TlsFault::Misbehaved)),
+        ] {
+            let mut inbound = Inbound::new(Opener::new(0, &secrets()).unwrap());
+            inbound.keep(&[KEY_UPDATE, 0, 0, 1, asks]).unwrap();
+            assert_eq!(inbound.next_message(), expected, "{asks}");
+        }
     }
 
     #[test]

@@ -168,10 +168,10 @@ impl Opener {
     /// where its bytes have not all come.
     pub(crate) fn open(&mut self, area: &mut [u8], at: usize) -> Result<Option<Opened>, TlsFault> {
         let Some(header) = area[at..].first_chunk::<RECORD_HEADER>().copied() else { return Ok(None) };
-        let cipher = cipher_len(header)?;
         if header[0] != APPLICATION_DATA {
             return Err(TlsFault::Unexpected);
         }
+        let cipher = cipher_len(header)?;
         let record = RECORD_HEADER + cipher;
         if area.len() - at < record {
             return Ok(None);
@@ -180,11 +180,12 @@ impl Opener {
         let text = at + RECORD_HEADER..;
         let opened = self.0.key.open_within(nonce, Aad::from(header), &mut area[..at + record], text);
         let opened = opened.map_err(|_| TlsFault::BadRecord)?;
-        // Its type stands behind what it carries, and zeros may follow.
-        let end = opened.iter().rposition(|&byte| byte != 0).ok_or(TlsFault::Unexpected)?;
-        if end > PLAIN_MAX {
+        // Padding counts (RFC 8446, 5.4).
+        if opened.len() > PLAIN_MAX + 1 {
             return Err(TlsFault::RecordTooLong);
         }
+        // Its type stands behind what it carries, and zeros may follow.
+        let end = opened.iter().rposition(|&byte| byte != 0).ok_or(TlsFault::Unexpected)?;
         let kind = Kind::from_byte(opened[end]).ok_or(TlsFault::Unexpected)?;
         Ok(Some(Opened { kind, record, plain: end }))
     }

@@ -117,12 +117,15 @@ fn a_record_is_opened_once_and_in_its_place() {
 
 #[test]
 fn the_longest_record_is_opened_and_one_a_byte_longer_is_refused_before_its_bytes_came() {
-    let longest = padded(&[7; PLAIN_MAX], 23, 256 - 1 - TAG);
-    assert_eq!(longest.len(), RECORD_MAX);
-    assert_eq!(open(&longest), Ok(Some(Opened { kind: Kind::Data, record: RECORD_MAX, plain: PLAIN_MAX })));
+    let longest = padded(&[7; PLAIN_MAX], 23, 0);
+    let (kind, record) = (Kind::Data, PLAIN_MAX + OVERHEAD);
+    assert_eq!(open(&longest), Ok(Some(Opened { kind, record, plain: PLAIN_MAX })));
     let [high, low] = (CIPHER_MAX as u16 + 1).to_be_bytes();
     assert_eq!(open(&[23, 3, 3, high, low]), Err(TlsFault::RecordTooLong));
     // The header is within its limit, and what it carries is not.
+    let announced = padded(&[7; PLAIN_MAX], 23, 256 - 1 - TAG);
+    assert_eq!(announced.len(), RECORD_MAX);
+    assert_eq!(open(&announced), Err(TlsFault::RecordTooLong));
     assert_eq!(open(&padded(&[7; PLAIN_MAX + 1], 23, 0)), Err(TlsFault::RecordTooLong));
 }
 
@@ -137,12 +140,24 @@ fn padding_is_no_part_of_what_a_record_carries_and_a_record_of_padding_alone_is_
 }
 
 #[test]
+fn padding_could_make_a_record_longer_than_any_that_carries_something() {
+    let filled = |zeros| open(&padded(b"oui", 23, zeros)).map(|opened| opened.unwrap().plain);
+    assert_eq!(filled(PLAIN_MAX - 3), Ok(3));
+    assert_eq!(filled(PLAIN_MAX - 2), Err(TlsFault::RecordTooLong));
+}
+
+#[test]
 fn a_type_that_has_no_place_there_is_refused() {
     assert_eq!(open(&padded(b"a", 20, 0)), Err(TlsFault::Unexpected), "change_cipher_spec, protected");
     assert_eq!(open(&padded(b"a", 99, 0)), Err(TlsFault::Unexpected));
     let mut bare = padded(b"a", 23, 0);
     bare[0] = 20;
     assert_eq!(open(&bare), Err(TlsFault::Unexpected), "change_cipher_spec, in the clear");
+    assert_eq!(
+        open(&[20, 3, 3, 0, 1, 1]),
+        Err(TlsFault::Unexpected),
+        "too short for a record, which it is not"
+    );
     assert_eq!(open(&[23, 3, 3, 0, 16]), Err(TlsFault::BadRecord), "no room for a type and a tag");
 }
 
