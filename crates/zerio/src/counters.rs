@@ -54,7 +54,7 @@ counters! {
     /// What was sent.
     Sent, SentTallies;
     messages_accepted: "Messages accepted for sending.",
-    bytes_sent: "Bytes that the kernel has taken, frame headers included.",
+    bytes_sent: "Bytes that the kernel has taken, frame headers included; under TLS those of records, the handshake's too.",
     batches_sent: "Requests to send that the kernel has taken, in whole or in part.",
     short_sends: "Requests to send of which the kernel took a part only.",
     direct_sends: "Requests to send that a sending thread made itself, because the engine slept.",
@@ -65,7 +65,7 @@ counters! {
     /// What was received.
     Received, ReceivedTallies;
     messages_received: "Messages handed to the handler.",
-    bytes_received: "Bytes of those messages, frame headers included.",
+    bytes_received: "Bytes of those messages, frame headers included; under TLS as well.",
     batches_received: "Receives that brought at least one whole message.",
 }
 

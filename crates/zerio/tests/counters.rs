@@ -4,15 +4,44 @@
 
 mod common;
 
-use std::io::Write;
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
 use std::time::Duration;
 
+use common::certs::shared;
 use common::raw::{Raw, frame};
-use common::{Log, Recorder, TestServer, drivers, eventually, matrix};
+use common::tls_peer::trusting;
+use common::{Log, PATIENCE, Recorder, TestServer, drivers, eventually, matrix};
+use rustls::ClientConnection;
+use rustls::pki_types::ServerName;
 use zerio::{Client, Counters, DriverKind, SameId, SendError, Server, SessionCounters, WaitStrategy};
 
 /// A handshake's frame for an id of one byte, which is among the bytes sent.
 const GREETING: u64 = 5;
+
+/// A socket that counts what is read from it.
+struct Counted {
+    socket: TcpStream,
+    read: u64,
+}
+
+impl Read for Counted {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let read = self.socket.read(bytes)?;
+        self.read += read as u64;
+        Ok(read)
+    }
+}
+
+impl Write for Counted {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.socket.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.socket.flush()
+    }
+}
 
 fn quiet(server: &TestServer, what: &str, is_so: impl Fn(&Counters) -> bool) {
     eventually(what, || is_so(&server.counters()));
@@ -48,6 +77,31 @@ matrix! {
         assert_eq!(at_server.received, received);
         assert_eq!((at_server.sent.messages_accepted, at_server.sent.bytes_sent), (0, GREETING));
         assert_eq!(client.counters().sessions.received, SessionCounters::default().received);
+    }
+
+    fn under_tls_bytes_sent_are_those_of_records_and_bytes_received_those_of_messages(case) {
+        let (log, name) = (Log::new(), ServerName::try_from("127.0.0.1").unwrap());
+        let echo = Recorder::new(&log).on_message(|peer, message| peer.send(message).unwrap());
+        let server = case.tls_server(case.config(), echo, shared().1.server());
+        let socket = TcpStream::connect(server.address()).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut socket = Counted { socket, read: 0 };
+        let mut tls = ClientConnection::new(trusting(), name).unwrap();
+        let mut stream = rustls::Stream::new(&mut tls, &mut socket);
+        let messages = [&b"a"[..], b"one", b"", &[7; 40_000]];
+        for message in messages {
+            let mut heard = vec![0; 4 + message.len()];
+            stream.write_all(&frame(message)).and_then(|()| stream.read_exact(&mut heard)).unwrap();
+            assert!(heard == frame(message));
+        }
+        // The server's handshake and tickets, the greeting, and the answers: all that the kernel was given.
+        let read = socket.read;
+        eventually("all is counted", || server.counters().sessions.sent.bytes_sent == read);
+        let frames: u64 = messages[1..].iter().map(|message| message.len() as u64 + 4).sum();
+        let counted = server.counters().sessions;
+        assert!(read > frames + GREETING + 5 * 22 + 500, "{read} bytes: records and a certificate are among them");
+        assert_eq!((counted.received.messages_received, counted.received.bytes_received), (3, frames));
+        assert_eq!(counted.sent.messages_accepted, 3);
     }
 
     fn a_session_counts_from_zero_and_the_server_over_all(case) {
