@@ -563,6 +563,13 @@ const LIMITS: [Limit; 3] = [
     ("silent", |c| c.handshakes_max = Some(2), |scene| scene.silent_ones_make_room()),
 ];
 
+/// The same under TLS: somebody has begun a handshake, which may allocate, and is all that his address may have.
+const LIMIT_UNDER_TLS: Limit = (
+    "per address, under TLS",
+    |c| (c.tls, c.receive_buffer, c.connections_per_address) = (true, 32 * 1024, Some(1)),
+    |scene| scene.one_address_has_too_many_under_tls(),
+);
+
 impl Scene<'_> {
     /// A connection that says nothing hears this code.
     fn hears(&mut self, code: u8) -> bool {
@@ -591,6 +598,14 @@ impl Scene<'_> {
             drop(streams);
             let heard = self.server;
             self.until("both have gone", |_| heard.disconnected.load(SeqCst) == gone + 2);
+        }
+    }
+
+    fn one_address_has_too_many_under_tls(&mut self) {
+        for _ in 0..100 {
+            let (mut stream, mut alert) = (self.silent(), [0; 8]);
+            assert_eq!(self.read(&mut stream, &mut alert), 7);
+            assert_eq!(alert[..7], [21, 3, 3, 0, 2, 2, 49], "access_denied");
         }
     }
 
@@ -665,15 +680,36 @@ fn at_a_limit(driver: DriverKind, limit: &Limit, polled: bool) -> Result<u64, Er
     // Those that were refused have not been read to the end by anybody.
     config.drain_timeout = Duration::from_millis(50);
     (limit.1)(&mut config);
+    let tls = config.tls;
     let builder = Server::bind("127.0.0.1:0")?.config(config).handler(answers);
+    let builder = if tls { builder.tls(certificates().0) } else { builder };
     let address = builder.local_addr();
     let (mut world, _server) = match polled {
         true => (Alone(Some(builder.start_polled()?)), None),
         false => (Alone(None), Some(builder.start()?)),
     };
-    let count = allocations(driver, address, &mut world, &heard, false, limit.2);
+    let _first = tls.then(|| begin_handshake(address, &mut world));
+    let count = allocations(driver, address, &mut world, &heard, tls, limit.2);
     assert!(heard[0].rejected.load(SeqCst) >= 50 && heard[0].told.load(SeqCst) > 0, "{}", limit.0);
     Ok(count)
+}
+
+/// A connection whose handshake the server has answered, and waits for the rest of.
+fn begin_handshake(address: SocketAddr, world: &mut dyn World) -> TcpStream {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config = config.expect("versions").with_root_certificates(rustls::RootCertStore::empty());
+    let name = "127.0.0.1".try_into().expect("a name");
+    let tls = rustls::ClientConnection::new(Arc::new(config.with_no_client_auth()), name);
+    let mut stream = TcpStream::connect(address).expect("a connection");
+    tls.expect("a client").write_tls(&mut stream).expect("sent");
+    stream.set_nonblocking(true).expect("no blocking");
+    let begun = Instant::now();
+    while !matches!(stream.read(&mut [0; 4096]), Ok(1..)) {
+        world.turn();
+        assert!(begun.elapsed() < PATIENCE, "no answer");
+    }
+    stream
 }
 
 /// Without the harness: its own thread would still be busy with starting the test when counting begins, now
@@ -706,7 +742,9 @@ fn nothing_is_allocated_after_start() {
                 Err(error) => panic!("{error}"),
             }
         }
-        for (limit, polled) in LIMITS.iter().flat_map(|limit| [(limit, false), (limit, true)]) {
+        for (limit, polled) in
+            LIMITS.iter().chain([&LIMIT_UNDER_TLS]).flat_map(|limit| [(limit, false), (limit, true)])
+        {
             match at_a_limit(driver, limit, polled) {
                 Ok(0) | Err(Error::Driver { .. }) => {}
                 Ok(count) => {
