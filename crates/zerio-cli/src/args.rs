@@ -305,7 +305,7 @@ pub(crate) struct Listen {
 
 /// Makes an authority for development, and certificates of a server and of clients: mutual TLS in two commands.
 ///
-/// The authority's key is not kept, so nobody can sign anything else with it.
+/// They are valid for 825 days. The authority's key is not kept, so nobody can sign anything else with it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  zerio certs certs --client alice,bob")]
 pub(crate) struct Certs {

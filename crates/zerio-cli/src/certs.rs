@@ -4,15 +4,24 @@
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write, stdout};
 use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    PKCS_ED25519, SanType,
+    PKCS_ED25519, SanType, date_time_ymd,
 };
 
 use crate::args;
 use crate::failure::Failure;
 use crate::shell::quoted;
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// So long before now a certificate is valid: another machine's clock may be slow.
+const BEFORE: Duration = DAY;
+
+/// And so long it is valid in all: as long as the pickiest of those who look, Apple's systems, take a server's.
+const LASTS: Duration = DAY.saturating_mul(825);
 
 pub(crate) fn run(args: &args::Certs) -> Result<(), Failure> {
     // All is known to be good before the first file is there.
@@ -34,7 +43,7 @@ pub(crate) fn run(args: &args::Certs) -> Result<(), Failure> {
     }
 
     let key = KeyPair::generate().map_err(Failure::new)?;
-    let mut params = named("a zerio authority for development");
+    let mut params = lasting("a zerio authority for development");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let authority = params.self_signed(&key).map_err(Failure::new)?;
     // Its key is not kept: nobody can sign anything else.
@@ -57,7 +66,7 @@ pub(crate) fn run(args: &args::Certs) -> Result<(), Failure> {
 }
 
 fn of_server(names: &[String]) -> Result<CertificateParams, Failure> {
-    let mut server = named("a zerio server");
+    let mut server = lasting("a zerio server");
     for name in names {
         let bad = || {
             let instead = "give names of ASCII letters, as in zerio.example, and addresses";
@@ -81,7 +90,7 @@ fn of_client(id: &str) -> Result<CertificateParams, Failure> {
     if id.contains(char::is_control) {
         return Err(bad("no id has a control character in it"));
     }
-    let mut client = named(id);
+    let mut client = lasting(id);
     let uri = format!("zerio:{id}").try_into();
     client
         .subject_alt_names
@@ -99,6 +108,15 @@ pub(crate) fn of_one_length(name: &str) -> Result<(String, String), Failure> {
     params.serial_number = Some(1u64.into());
     let certificate = params.self_signed(&key).map_err(Failure::new)?;
     Ok((certificate.pem(), key.serialize_pem()))
+}
+
+/// Of this name, from about now on.
+fn lasting(common_name: &str) -> CertificateParams {
+    let mut params = named(common_name);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    params.not_before = date_time_ymd(1970, 1, 1) + now.saturating_sub(BEFORE);
+    params.not_after = params.not_before + LASTS;
+    params
 }
 
 fn named(common_name: &str) -> CertificateParams {

@@ -6,6 +6,7 @@ mod support;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 #[cfg(unix)]
@@ -238,6 +239,42 @@ fn certificates_are_not_written_over_and_keys_are_their_owners() {
         let file = format!("{folder}/a.pem/inner");
         let output = run(&format!("certs {file}"), b"");
         assert!(text(&output.stderr).contains(&format!("can't make {file}: ")), "{}", text(&output.stderr));
+    }
+}
+
+/// When a certificate in PEM begins and ends to be valid, in seconds since 1970, by its two times (`UTCTime`, two digits of
+/// the year).
+fn validity(pem: &str) -> [u64; 2] {
+    const DIGITS: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let body = pem.lines().filter(|line| !line.starts_with('-')).flat_map(str::chars);
+    let digits: Vec<usize> = body.filter_map(|digit| DIGITS.find(digit)).collect();
+    let bytes = |four: &[usize]| {
+        let bits = four.iter().enumerate().fold(0, |bits, (at, digit)| bits | digit << (18 - 6 * at));
+        [(bits >> 16) as u8, (bits >> 8) as u8, bits as u8]
+    };
+    let der: Vec<u8> = digits.chunks(4).flat_map(bytes).collect();
+    let times = der.windows(15).filter(|at| at[..2] == [23, 13] && at[14] == b'Z');
+    let seconds = |time: &[u8]| {
+        let number = |at: usize| text(&time[at..at + 2]).parse::<u64>().unwrap();
+        let (year, month, day) = (2000 + number(2), number(4), number(6));
+        // March begins a year, so that the leap day ends one.
+        let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+        let days = year * 365 + year / 4 - year / 100 + year / 400 + (month * 153 + 2) / 5 + day - 719_469;
+        ((days * 24 + number(8)) * 60 + number(10)) * 60 + number(12)
+    };
+    times.map(seconds).collect::<Vec<_>>().try_into().expect("two times")
+}
+
+#[test]
+fn certificates_were_valid_for_two_thousand_years() {
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let (day, before) = (24 * 60 * 60, now());
+    let (folder, _) = certs("valid", "--client a");
+    let after = now();
+    for name in ["ca", "server", "a"] {
+        let [from, to] = validity(&fs::read_to_string(format!("{folder}/{name}.pem")).unwrap());
+        assert!((before - day..=after - day).contains(&from), "{name}: a day ago, for clocks that are slow");
+        assert_eq!(to - from, 825 * day, "{name}");
     }
 }
 
