@@ -43,7 +43,7 @@ fn an_address_of_another_machine_can_not_be_listened_on() {
 }
 
 /// Connects over each driver, started and polled, and gives each error, which came within the patience.
-fn errors(address: SocketAddr, handshake_timeout: Duration) -> Vec<Error> {
+pub fn errors(address: SocketAddr, handshake_timeout: Duration) -> Vec<Error> {
     errors_of(&[address], handshake_timeout)
 }
 

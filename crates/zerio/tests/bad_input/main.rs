@@ -15,3 +15,4 @@ mod ids;
 mod panics;
 mod places;
 mod sends;
+mod servers;
