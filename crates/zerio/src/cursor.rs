@@ -14,7 +14,6 @@
 //!   steps, and the frequent side only has to keep the compiler from swapping its own.
 #![allow(unsafe_code)]
 
-use std::cell::UnsafeCell;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 
@@ -23,7 +22,7 @@ mod barrier;
 mod commit_word;
 mod line;
 
-use atomics::{AtomicBool, AtomicU32, AtomicU64, as_sequential_as_said, compiler_fence, fence};
+use atomics::{AtomicBool, AtomicU32, AtomicU64, UnsafeCell, as_sequential_as_said, compiler_fence, fence};
 pub(crate) use barrier::ProcessBarrier;
 pub(crate) use commit_word::{ClosedMeanwhile, CommitWord, Hold};
 pub(crate) use line::{Line, Word};
@@ -227,7 +226,7 @@ impl<T> Deref for Guard<'_, T> {
     #[inline]
     fn deref(&self) -> &T {
         // SAFETY: this guard is the only one (`taken`), so the value is this thread's.
-        unsafe { &*self.0.value.get() }
+        self.0.value.with(|value| unsafe { &*value })
     }
 }
 
@@ -235,7 +234,7 @@ impl<T> DerefMut for Guard<'_, T> {
     #[inline]
     fn deref_mut(&mut self) -> &mut T {
         // SAFETY: as in `deref`, and the guard is borrowed mutably.
-        unsafe { &mut *self.0.value.get() }
+        self.0.value.with_mut(|value| unsafe { &mut *value })
     }
 }
 

@@ -7,6 +7,7 @@
 #![allow(unsafe_code)]
 
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
@@ -14,10 +15,15 @@ use memmap2::{MmapMut, MmapRaw};
 
 use crate::cursor;
 
+mod shadow;
+
+use shadow::Shadow;
+
 /// The memory of one engine. Pages are touched when they are used, not before.
 pub(crate) struct Region {
     tag: u32,
     map: MmapRaw,
+    shadow: Shadow,
 }
 
 /// A huge page of x86-64, and of most others. Where they are larger the system takes what fits.
@@ -39,7 +45,7 @@ impl Region {
         static TAGS: AtomicU32 = AtomicU32::new(1);
         let map = MmapRaw::from(MmapMut::map_anon(len.max(1))?);
         let tag = cursor::next_tag(&TAGS);
-        let region = Arc::new(Region { tag, map });
+        let region = Arc::new(Region { tag, map, shadow: Shadow::default() });
         Ok((region, Cutter { tag, next: 0, len }))
     }
 
@@ -64,6 +70,7 @@ impl Region {
     #[inline]
     pub(crate) fn bytes<'a>(&'a self, span: &'a Span) -> &'a [u8] {
         let start = self.start_of(span);
+        self.shadow.read(span.range());
         // SAFETY: `start_of` checked that the span was cut from this region, so its bytes lie inside the
         // mapping, which lives as long as `self`. The span is borrowed for the result's life and no
         // other span covers its bytes, so nobody writes to them meanwhile.
@@ -74,6 +81,7 @@ impl Region {
     #[inline]
     pub(crate) fn bytes_mut<'a>(&'a self, span: &'a mut Span) -> &'a mut [u8] {
         let start = self.start_of(span);
+        self.shadow.write(span.range());
         // SAFETY: as in `bytes`; the span is borrowed mutably, so this is the only way to its bytes.
         unsafe { std::slice::from_raw_parts_mut(start, span.len as usize) }
     }
@@ -84,6 +92,12 @@ impl Region {
     pub(crate) fn start_of(&self, span: &Span) -> *mut u8 {
         assert_eq!(self.tag, span.tag, "a span of another region");
         self.map.as_mut_ptr().wrapping_add(span.offset)
+    }
+
+    /// Bytes of a span are written by way of its start, which no model sees.
+    #[inline(always)]
+    pub(crate) fn note_written(&self, whole: &Span, at: usize, len: usize) {
+        self.shadow.write(whole.offset + at..whole.offset + at + len);
     }
 
     /// Where the whole of it starts, and how long it is: for a driver that registers it with the kernel.
@@ -159,6 +173,10 @@ impl Span {
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    fn range(&self) -> Range<usize> {
+        self.offset..self.offset + self.len as usize
     }
 
     /// Keeps `..at` and gives `at..` away.

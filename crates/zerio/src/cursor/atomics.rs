@@ -6,7 +6,31 @@
 pub(super) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, compiler_fence, fence};
 
 #[cfg(loom)]
+pub(super) use loom::cell::UnsafeCell;
+#[cfg(loom)]
 pub(super) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, fence};
+
+/// The standard library's cell, with loom's face: which of two threads touches it when, loom sees by that.
+#[cfg(not(loom))]
+#[derive(Debug, Default)]
+pub(super) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
+
+#[cfg(not(loom))]
+impl<T> UnsafeCell<T> {
+    pub(super) fn new(value: T) -> UnsafeCell<T> {
+        UnsafeCell(std::cell::UnsafeCell::new(value))
+    }
+
+    #[inline(always)]
+    pub(super) fn with<R>(&self, touch: impl FnOnce(*const T) -> R) -> R {
+        touch(self.0.get())
+    }
+
+    #[inline(always)]
+    pub(super) fn with_mut<R>(&self, touch: impl FnOnce(*mut T) -> R) -> R {
+        touch(self.0.get())
+    }
+}
 
 /// loom knows of no processor that a barrier of the whole process could reach: in its models both sides of
 /// such a pair pay for a fence.

@@ -194,6 +194,7 @@ impl Ring {
         let (at, len) = ((start & (self.capacity - 1)) as usize, message.len());
         assert!(at + HEADER + len <= self.capacity as usize, "a frame outside of its ring");
         let frame = self.start.at(at);
+        self.region.note_written(&self.memory, at, HEADER + len);
         // SAFETY: the frame lies inside the ring's memory, as just checked, which lives as long as `region`,
         // and is this sender's, as in `frame`. Not by way of a span, which costs a message of 32 bytes a
         // tenth. The message is no part of it: it is borrowed, and these bytes can't be.

@@ -128,13 +128,17 @@ struct World {
 
 impl World {
     fn new() -> World {
-        let (region, mut cutter) = Region::new(CAPACITY + HELLO_FRAME).unwrap();
-        let ring = Ring::new(region.clone(), cutter.cut(CAPACITY));
+        World::of(CAPACITY, MESSAGE_MAX)
+    }
+
+    fn of(capacity: usize, message_max: usize) -> World {
+        let (region, mut cutter) = Region::new(capacity + HELLO_FRAME).unwrap();
+        let ring = Ring::new(region.clone(), cutter.cut(capacity));
         let bell = Arc::new(Doorbell::new(1));
         let wakes = Arc::new(Tally::default());
         let counted = wakes.clone();
         bell.connect(Waker::new(move || counted.add_shared(1)));
-        let path = SendPath::new(ring, cutter.cut(HELLO_FRAME), bell.clone(), 0, MESSAGE_MAX);
+        let path = SendPath::new(ring, cutter.cut(HELLO_FRAME), bell.clone(), 0, message_max);
         path.open(ID.generation);
         World { path, bell, driver: Fake::new(region, 1).unwrap(), wakes }
     }

@@ -8,6 +8,7 @@ use loom::sync::{Condvar, Mutex};
 use loom::thread;
 
 use super::*;
+use crate::session::peer::Sender;
 
 /// How an engine sleeps in these models, and is woken.
 struct Bed {
@@ -110,6 +111,47 @@ fn a_message_that_comes_as_its_session_ends_is_sent_or_counted_or_refused_and_ne
         }
         let counted = engine.shared().counters().engine.messages_undelivered;
         assert_eq!(u64::from(accepted), sent as u64 + counted);
+    });
+}
+
+#[test]
+fn a_message_by_id_that_comes_as_one_session_ends_and_the_next_begins_is_sent_or_counted_or_refused() {
+    model(|| {
+        let mut engine = sleeper();
+        let Role::Server(ServerRole { directory, .. }) = &engine.core.role else { unreachable!("it is one") };
+        let sender = Sender::new(directory.clone());
+        let user = thread::spawn(move || sender.try_send("a", b"message"));
+        engine.driver.receives(0, b"");
+        let mut sent = Vec::new();
+        while engine.core.table.sessions[0].state != State::Free {
+            engine.turn(clock()).unwrap();
+            sent.extend(engine.driver.takes(0, |all| all));
+        }
+        engine.driver.connects();
+        engine.turn(clock()).unwrap();
+        engine.driver.receives(0, &frame(b"a"));
+        while engine.core.table.sessions[0].state != State::Open || !engine.driver.completions.is_empty() {
+            engine.turn(clock()).unwrap();
+            sent.extend(engine.driver.takes(0, |all| all));
+        }
+        let outcome = user.join().unwrap();
+        for _ in 0..2 {
+            engine.turn(clock()).unwrap();
+            sent.extend(engine.driver.takes(0, |all| all));
+        }
+        let counted = engine.shared().counters().engine.messages_undelivered;
+        // The next session's greeting goes before what anybody sends on it.
+        let (hello, message) = (frame(b"a"), frame(b"message"));
+        let orders = [hello.clone(), [&message[..], &hello].concat(), [&hello[..], &message].concat()];
+        let order = orders.iter().position(|order| *order == sent);
+        let came = u64::from(order.unwrap_or_else(|| panic!("{sent:?}")) > 0);
+        match outcome {
+            Ok(()) => assert_eq!(came + counted, 1),
+            Err(error) => {
+                assert!(matches!(error, SendError::Closed | SendError::UnknownPeer), "{error:?}");
+                assert_eq!(came + counted, 0);
+            }
+        }
     });
 }
 

@@ -21,9 +21,15 @@ fn path() -> (Arc<SendPath>, Fake) {
 fn drain(path: &SendPath, driver: &mut Fake) {
     while path.pump(ID, driver, false).is_ok() {
         let Some(span) = driver.in_flight.take() else { break };
-        let len = span.len();
-        path.sent(span, Ok(len)).unwrap();
+        takes(path, driver, span, usize::MAX);
     }
+}
+
+/// The kernel takes so many bytes of what it has, at the most. Until it says so it may read them.
+fn takes(path: &SendPath, driver: &Fake, span: Span, most: usize) {
+    assert_eq!(driver.region.bytes(&span), driver.requests.last().unwrap(), "nobody writes there meanwhile");
+    let len = span.len().min(most);
+    path.sent(span, Ok(len)).unwrap();
 }
 
 /// Sends, however often it takes: the ring is short of nothing but its other senders.
@@ -127,6 +133,88 @@ fn whoever_has_the_pump_flag_has_the_socket_alone() {
         let mut all = Vec::new();
         let _ = theirs.read_to_end(&mut all);
         assert!(all == frames(&[b"one", b"two"]) || all == frames(&[b"two", b"one"]), "{all:?}");
+    });
+}
+
+/// A ring of 256 bytes, of which 240 are the kernel's: two of the longest messages.
+fn near_the_end() -> (Arc<SendPath>, Fake, Span) {
+    let mut world = World::of(256, LONG.len());
+    (0..2).for_each(|_| world.send(&LONG).unwrap());
+    world.pump().unwrap();
+    let span = world.driver.in_flight.take().unwrap();
+    assert_eq!(span.len(), 240);
+    (Arc::new(world.path), world.driver, span)
+}
+
+const LONG: [u8; 116] = [b'l'; 116];
+
+/// With its header it has as many bytes as there are behind the two long ones.
+const FITS: &[u8] = b"to the end!!";
+
+/// It has one more, and so stands at the start.
+const WRAPS: &[u8] = b"over the end!";
+
+#[test]
+fn a_message_at_the_rings_end_as_the_ring_empties_comes_out_whole_once_and_in_order() {
+    for (message, by_claim) in [(FITS, false), (FITS, true), (WRAPS, false), (WRAPS, true)] {
+        // The kernel takes all, and the ring goes back to its start unless a message comes; or it takes the first.
+        for most in [240, 120] {
+            model(move || {
+                let (path, mut driver, span) = near_the_end();
+                let other = path.clone();
+                let other = thread::spawn(move || send(&other, message, by_claim));
+                takes(&path, &driver, span, most);
+                if most < 240 {
+                    driver.requests[0].truncate(most);
+                }
+                drain(&path, &mut driver);
+                other.join().unwrap();
+                drain(&path, &mut driver);
+                assert_eq!(driver.requests.concat(), frames(&[&LONG, &LONG, message]));
+                assert!(path.is_drained() && path.left().is_empty());
+            });
+        }
+    }
+}
+
+#[test]
+fn a_message_that_comes_as_the_ring_goes_back_to_its_start_and_is_closed_is_sent_or_counted_or_refused() {
+    for message in [FITS, WRAPS] {
+        model(move || {
+            let (path, mut driver, span) = near_the_end();
+            let other = path.clone();
+            let other = thread::spawn(move || other.try_send(1, message));
+            takes(&path, &driver, span, 240);
+            path.pump(ID, &mut driver, false).unwrap();
+            path.close();
+            if let Some(span) = driver.in_flight.take() {
+                takes(&path, &driver, span, usize::MAX);
+            }
+            let (sent, left) = (driver.requests.len() as u64 - 1, path.left());
+            let outcome = other.join().unwrap();
+            let may_be = [Ok(()), Err(SendError::Closed), Err(SendError::Full)].contains(&outcome);
+            assert!(may_be, "{outcome:?}");
+            assert_eq!(sent + left.messages, u64::from(outcome.is_ok()));
+            assert_eq!(left.bytes, left.messages * (HEADER + message.len()) as u64);
+        });
+    }
+}
+
+#[test]
+fn room_that_one_sender_saw_and_another_uses_is_nobody_elses_any_more() {
+    model(|| {
+        let (path, mut driver, span) = near_the_end();
+        let (first, second) = (path.clone(), path.clone());
+        // For this one there is never enough.
+        let first = thread::spawn(move || assert_eq!(first.try_send(1, &LONG), Err(SendError::Full)));
+        let second = thread::spawn(move || second.try_send(1, WRAPS).is_ok());
+        takes(&path, &driver, span, 120);
+        first.join().unwrap();
+        let came = second.join().unwrap();
+        driver.requests[0].truncate(120);
+        drain(&path, &mut driver);
+        let all: [&[u8]; 3] = [&LONG, &LONG, WRAPS];
+        assert_eq!(driver.requests.concat(), frames(&all[..2 + usize::from(came)]));
     });
 }
 
