@@ -6,11 +6,11 @@
 #[path = "../common/mod.rs"]
 mod common;
 
-use std::cell::Cell;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Mutex;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use common::certs::shared;
@@ -69,6 +69,7 @@ macro_rules! ways {
     )*};
 }
 
+mod dropped;
 mod waits;
 
 fn serve(config: Config) -> Server {
@@ -100,47 +101,23 @@ async fn disconnected(server: &mut Server) -> (Peer, Reason) {
     }
 }
 
-type PollSink = fn(Pin<&mut Client>, &mut Context<'_>) -> Poll<Result<(), SendError>>;
-
 /// The message of this number, of a kilobyte.
 fn numbered(number: usize) -> Bytes {
     format!("{number:0>1000}").into()
 }
 
-/// What a future gives, unless it is dropped when it waits for so many times and once more.
-struct Given<F> {
-    future: Pin<Box<F>>,
-    waits: usize,
-}
-
-impl<F: Future> Future for Given<F> {
-    type Output = Option<F::Output>;
-
-    fn poll(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.future.as_mut().poll(task) {
-            Poll::Ready(value) => Poll::Ready(Some(value)),
-            Poll::Pending if self.waits == 0 => Poll::Ready(None),
-            Poll::Pending => {
-                self.waits -= 1;
-                Poll::Pending
+/// Sends until nothing more fits anywhere: neither the ring, nor the kernel, nor the queue of who does not read.
+async fn fill(peer: &Peer) {
+    let mut full = 0;
+    while full < 50 {
+        match peer.try_send(&numbered(0)) {
+            Ok(()) => full = 0,
+            Err(SendError::Full) => {
+                full += 1;
+                tokio::time::sleep(Duration::from_millis(2)).await;
             }
+            Err(error) => panic!("{error}"),
         }
-    }
-}
-
-fn given<F: Future>(waits: usize, future: F) -> Given<F> {
-    Given { future: Box::pin(future), waits }
-}
-
-/// What the same future comes to, dropped at first each time that it waits, and then later and later.
-async fn dropped_everywhere<T, F: Future<Output = T>>(future: impl Fn() -> F) -> T {
-    thread_local! { static WAITS: Cell<usize> = const { Cell::new(0) }; }
-    loop {
-        let waits = WAITS.replace((WAITS.get() + 1) % 4);
-        if let Some(value) = given(waits, future()).await {
-            return value;
-        }
-        tokio::task::yield_now().await;
     }
 }
 
@@ -198,7 +175,7 @@ ways! {
         });
         // Two megabytes do not fit what lies between.
         while client.session_counters().sent.full_rings == 0 {
-            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
         assert!(!sending.is_finished());
         for number in 0..COUNT {
@@ -244,116 +221,6 @@ ways! {
         // Whoever reads makes room.
         while !matches!(server.next().await, Some(Event::Disconnected(peer, _)) if peer.id() == "a") {}
         connect(&server, "c", case.tight()).await.unwrap();
-    }
-
-    fn a_send_that_is_dropped_has_happened_whole_or_not_at_all(case) {
-        const COUNT: usize = 500;
-        let mut server = serve(case.tight());
-        let client = connect(&server, "a", case.tight()).await.unwrap();
-        connected(&mut server).await;
-        let sending = tokio::spawn(async move {
-            for number in 0..COUNT {
-                let message = numbered(number);
-                dropped_everywhere(|| client.send(&message)).await.unwrap();
-            }
-            client
-        });
-        for number in 0..COUNT {
-            assert_eq!(message(&mut server).await.1, numbered(number));
-        }
-        drop(sending.await.unwrap());
-        assert_eq!(disconnected(&mut server).await.1, Reason::PeerClosed);
-    }
-
-    fn what_a_sink_has_taken_stays_though_its_flush_is_dropped(case) {
-        const COUNT: usize = 500;
-        let mut server = serve(case.tight());
-        let client = connect(&server, "a", case.tight()).await.unwrap();
-        connected(&mut server).await;
-        let sending = tokio::spawn(async move {
-            let client = Mutex::new(client);
-            let poll = |how: PollSink| {
-                let client = &client;
-                move || poll_fn(move |task| how(Pin::new(&mut client.lock().unwrap()), task))
-            };
-            for number in 0..COUNT {
-                dropped_everywhere(poll(|sink, task| sink.poll_ready(task))).await.unwrap();
-                client.lock().unwrap().start_send_unpin(numbered(number)).unwrap();
-                dropped_everywhere(poll(|sink, task| sink.poll_flush(task))).await.unwrap();
-            }
-            dropped_everywhere(poll(|sink, task| sink.poll_close(task))).await.unwrap();
-        });
-        for number in 0..COUNT {
-            assert_eq!(message(&mut server).await.1, numbered(number));
-        }
-        assert_eq!(disconnected(&mut server).await.1, Reason::PeerClosed);
-        sending.await.unwrap();
-    }
-
-    fn what_a_dropped_look_at_the_stream_has_not_given_is_given_next(case) {
-        const COUNT: usize = 500;
-        let mut server = serve(case.tight());
-        let mut client = connect(&server, "a", case.tight()).await.unwrap();
-        let peer = connected(&mut server).await;
-        let sending = tokio::spawn(async move {
-            for number in 0..COUNT {
-                peer.send(&numbered(number)).await.unwrap();
-            }
-        });
-        for number in 0..COUNT {
-            let next = loop {
-                match given(number % 3, client.next()).await {
-                    Some(next) => break next,
-                    None => tokio::task::yield_now().await,
-                }
-            };
-            assert_eq!(next.unwrap(), numbered(number));
-        }
-        sending.await.unwrap();
-    }
-
-    fn a_start_that_is_dropped_leaves_no_session_behind(case) {
-        let mut server = serve(case.config());
-        for waits in 0..6 {
-            let client = given(waits, connect(&server, "a", case.config())).await;
-            drop(client);
-        }
-        // Whoever came leaves, so that there is room for one of the same name.
-        let client = loop {
-            match connect(&server, "a", case.config()).await {
-                Ok(client) => break client,
-                Err(Error::Refused { code: RefusalCode::AlreadyConnected, .. }) => {}
-                Err(error) => panic!("{error}"),
-            }
-        };
-        client.send(b"here").await.unwrap();
-        let (mut came, mut left) = (0, 0);
-        loop {
-            match server.next().await.unwrap() {
-                Event::Connected(_) => came += 1,
-                Event::Disconnected(..) => left += 1,
-                Event::Message(_, message) => break assert_eq!(message, "here"),
-                _ => {}
-            }
-        }
-        assert_eq!(came, left + 1);
-    }
-
-    fn a_stop_that_is_dropped_goes_on(case) {
-        for waits in 0..3 {
-            let mut server = serve(case.config());
-            let client = connect(&server, "a", case.config()).await.unwrap();
-            connected(&mut server).await;
-            for number in 0..100 {
-                client.send(&numbered(number)).await.unwrap();
-            }
-            drop(given(waits, client.stop()).await);
-            for number in 0..100 {
-                assert_eq!(message(&mut server).await.1, numbered(number));
-            }
-            assert_eq!(disconnected(&mut server).await.1, Reason::PeerClosed);
-            drop(given(waits, server.stop()).await);
-        }
     }
 
     fn several_engines_share_one_stream(case) {

@@ -5,7 +5,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::Wake;
 use std::thread::{self, Thread};
-use std::time::Duration;
 
 use common::addresses::{Hole, Several};
 use common::raw::Raw;
@@ -36,21 +35,6 @@ pub fn alone<F: Future>(future: F) -> F::Output {
 /// What comes within half of the time for which an engine sleeps if nothing happens.
 async fn soon<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE / 2, future).await.expect("nobody had to wait for a minute")
-}
-
-/// Sends until nothing more fits anywhere: neither the ring, nor the kernel, nor the queue of who does not read.
-async fn fill(peer: &Peer) {
-    let mut full = 0;
-    while full < 50 {
-        match peer.try_send(&numbered(0)) {
-            Ok(()) => full = 0,
-            Err(SendError::Full) => {
-                full += 1;
-                tokio::time::sleep(Duration::from_millis(2)).await;
-            }
-            Err(error) => panic!("{error}"),
-        }
-    }
 }
 
 ways! {
