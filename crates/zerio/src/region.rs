@@ -45,7 +45,7 @@ impl Region {
         static TAGS: AtomicU32 = AtomicU32::new(1);
         let map = MmapRaw::from(MmapMut::map_anon(len.max(1))?);
         let tag = cursor::next_tag(&TAGS);
-        let region = Arc::new(Region { tag, map, shadow: Shadow::default() });
+        let region = Arc::new(Region { tag, map, shadow: Shadow::new() });
         Ok((region, Cutter { tag, next: 0, len }))
     }
 

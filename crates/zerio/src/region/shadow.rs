@@ -5,11 +5,15 @@
 use std::ops::Range;
 
 #[cfg(not(loom))]
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Shadow;
 
 #[cfg(not(loom))]
 impl Shadow {
+    pub(super) fn new() -> Shadow {
+        Shadow
+    }
+
     #[inline(always)]
     pub(super) fn read(&self, _: Range<usize>) {}
 
@@ -19,7 +23,7 @@ impl Shadow {
 
 /// A cell for each byte that was ever touched. The lock is no part of the model: loom's threads take turns.
 #[cfg(loom)]
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Shadow(std::sync::Mutex<std::collections::BTreeMap<usize, loom::cell::UnsafeCell<()>>>);
 
 #[cfg(loom)]
@@ -27,6 +31,10 @@ impl Shadow {
     /// Of so many bytes each one is touched; of more, both ends and some between: whole buffers would take as long as
     /// all the rest.
     const EACH: usize = 64;
+
+    pub(super) fn new() -> Shadow {
+        Shadow(std::sync::Mutex::default())
+    }
 
     pub(super) fn read(&self, bytes: Range<usize>) {
         self.touch(bytes, |cell| cell.with(|_| ()));
