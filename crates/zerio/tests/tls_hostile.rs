@@ -13,7 +13,9 @@ use common::tls_peer::{Peer, extracting, giving, trusting};
 use common::{Case, Event, Log, PATIENCE, Recorder, drivers, texts};
 use ring::aead;
 use rustls::pki_types::ServerName;
-use rustls::{AlertDescription, ClientConnection, ConnectionTrafficSecrets, ServerConnection};
+use rustls::{
+    AlertDescription, ClientConnection, ConnectionCommon, ConnectionTrafficSecrets, ServerConnection,
+};
 use zerio::{Error, Reason, RefusalCode, Rejection, TlsFault};
 
 /// What ends a session on which this was done after a message, and the alert that its peer hears, where it hears one.
@@ -29,7 +31,7 @@ fn ended_by(
     let mut peer = Peer::connect(&server, "a");
     peer.send(b"before");
     misbehaves(&mut peer);
-    let alert = alert_to(&mut peer);
+    let alert = alert_to(&mut peer.tls, &mut peer.socket);
     let reason = log.wait_disconnected("a").reason;
     assert_eq!(texts(&log.of("a")), [&["before"], heard].concat(), "what came before it is heard");
     other.send(b"untouched");
@@ -38,18 +40,50 @@ fn ended_by(
 }
 
 /// The alert that a peer is told before its connection ends.
-fn alert_to(peer: &mut Peer) -> Option<AlertDescription> {
+fn alert_to<Side>(tls: &mut ConnectionCommon<Side>, socket: &mut TcpStream) -> Option<AlertDescription> {
     loop {
-        match peer.tls.read_tls(&mut peer.socket) {
+        match tls.read_tls(socket) {
             Ok(0) | Err(_) => return None,
             Ok(_) => {}
         }
-        match peer.tls.process_new_packets() {
+        match tls.process_new_packets() {
             Ok(_) => {}
             Err(rustls::Error::AlertReceived(alert)) => return Some(alert),
-            Err(error) => panic!("the server breaks TLS itself: {error}"),
+            Err(error) => panic!("the other side breaks TLS itself: {error}"),
         }
     }
+}
+
+/// The same of a client of ours: what ends its session when its server's record is changed so, and the alert that the
+/// server hears.
+fn client_ended_by(case: &Case, change: fn(&mut Vec<u8>)) -> (Reason, Option<AlertDescription>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let serving = std::thread::spawn(move || {
+        let (mut socket, _) = listener.accept().unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut tls = ServerConnection::new(giving(2)).unwrap();
+        let mut stream = rustls::Stream::new(&mut tls, &mut socket);
+        let mut heard = [0; 5];
+        stream.read_exact(&mut heard).and_then(|()| stream.write_all(&frame(b"a"))).unwrap();
+        // It is a session when it says something.
+        stream.read_exact(&mut heard).unwrap();
+        let mut record = Vec::new();
+        tls.writer().write_all(&frame(b"oui")).unwrap();
+        tls.write_tls(&mut record).unwrap();
+        change(&mut record);
+        socket.write_all(&record).unwrap();
+        alert_to(&mut tls, &mut socket)
+    });
+    let log = Log::new();
+    let recorder = Recorder::new(&log);
+    let client =
+        case.try_tls_client_at(address, "a", case.config(), recorder, shared().0.trusting()).unwrap();
+    client.peer().send(b"b").unwrap();
+    let alert = serving.join().unwrap();
+    let reason = log.wait_disconnected("a").reason;
+    assert!(texts(&log.of("a")).is_empty(), "nothing of that is heard");
+    (reason, alert)
 }
 
 /// What ends a session on which these bytes are sent, and nothing more of it is heard.
@@ -191,6 +225,15 @@ drivers! {
         ] {
             assert_ended((Reason::Tls(fault), Some(alert)), || ended_by_bytes(case, |_| bytes.clone()));
         }
+    }
+
+    fn a_client_tells_its_server_by_an_alert_what_is_wrong_with_a_record(case) {
+        let does_not_open = (Reason::Tls(TlsFault::BadRecord), Some(AlertDescription::BadRecordMac));
+        assert_ended(does_not_open, || client_ended_by(case, |record| *record.last_mut().unwrap() ^= 1));
+        let in_the_clear = (Reason::Tls(TlsFault::Unexpected), Some(AlertDescription::UnexpectedMessage));
+        assert_ended(in_the_clear, || client_ended_by(case, |record| record[0] = 20));
+        let too_long = (Reason::Tls(TlsFault::RecordTooLong), Some(AlertDescription::RecordOverflow));
+        assert_ended(too_long, || client_ended_by(case, |record| *record = vec![23, 3, 3, 0x41, 0x01]));
     }
 
     fn records_with_nothing_in_them_end_the_session_when_they_are_too_many_in_a_row(case) {
