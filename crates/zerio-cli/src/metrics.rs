@@ -8,7 +8,7 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use zerio::{CountersFile, Field, FieldKind, FieldScope, Histogram};
+use zerio::{CountersFile, Error, Field, FieldKind, FieldScope, Histogram};
 
 use crate::failure::Failure;
 
@@ -18,13 +18,12 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// The longest request that is read; what a scraper asks is shorter.
 const REQUEST_MAX: usize = 8192;
 
-/// Times are told in these powers of two of nanoseconds, from a microsecond to half a minute: what is shorter than one of
-/// them the histograms know for certain.
-const POWERS: std::ops::RangeInclusive<u32> = 10..=35;
-
 /// Answers scrapers on a thread of its own, as long as the process lives. Gives where it listens.
 pub(crate) fn serve(address: &str, file: CountersFile) -> Result<SocketAddr, Failure> {
-    let cannot = |error: io::Error| Failure::new(format!("can't listen on {address} for scrapers: {error}"));
+    let cannot = |why: io::Error| match address.parse() {
+        Ok(address) => Failure::new(format!("for scrapers: {}", Error::Bind { address, why })),
+        Err(_) => Failure::new(format!("can't listen on {address} for scrapers: {why}")),
+    };
     let listener = TcpListener::bind(address).map_err(cannot)?;
     let bound = listener.local_addr().map_err(cannot)?;
     let answer_all = move || {
@@ -153,8 +152,8 @@ fn head(page: &mut String, name: &str, meaning: &str, kind: &str) {
 fn buckets(page: &mut String, field: &Field, times: &Histogram) {
     let (name, seconds) = (name(field), |nanos: u64| nanos as f64 / 1e9);
     head(page, &name, &field.meaning, "histogram");
-    for time in POWERS.map(|power| 1 << power) {
-        let _ = writeln!(page, "{name}_bucket{{le=\"{}\"}} {}", seconds(time), times.shorter_than(time));
+    for (time, count) in times.cumulative() {
+        let _ = writeln!(page, "{name}_bucket{{le=\"{}\"}} {count}", seconds(time));
     }
     let (sum, count) = (seconds(times.sum()), times.count());
     let _ = writeln!(page, "{name}_bucket{{le=\"+Inf\"}} {count}\n{name}_sum {sum}\n{name}_count {count}");

@@ -70,14 +70,22 @@ fn a_scraper_finds_what_the_server_counts() {
     assert!(matches!(find(&samples, "zerio_turns_total").value, Value::Counter(turns) if turns > 0.0));
     assert!(matches!(find(&samples, "zerio_longest_turn_seconds").value, Value::Gauge(time) if time < 60.0));
     assert!(matches!(find(&samples, "zerio_session_most_bytes_unsent").value, Value::Gauge(_)));
-    let Value::Histogram(times) = &find(&samples, "zerio_turn_seconds").value else { panic!("no histogram") };
-    let counts: Vec<f64> = times.iter().map(|bucket| bucket.count).collect();
-    let bounds: Vec<f64> = times.iter().map(|bucket| bucket.less_than).collect();
-    assert!(counts.is_sorted() && counts.last() > Some(&0.0), "{times:?}");
-    assert!(
-        bounds.is_sorted() && bounds.first() > Some(&0.0) && bounds.last() == Some(&f64::INFINITY),
-        "{times:?}"
-    );
+    for name in ["zerio_turn_seconds", "zerio_to_kernel_seconds"] {
+        let Value::Histogram(times) = &find(&samples, name).value else { panic!("no histogram") };
+        let counts: Vec<f64> = times.iter().map(|bucket| bucket.count).collect();
+        let bounds: Vec<f64> = times.iter().map(|bucket| bucket.less_than).collect();
+        assert!(counts.is_sorted() && counts.last() > Some(&0.0), "{name}: {times:?}");
+        assert!(
+            bounds.is_sorted() && bounds.first() > Some(&0.0) && bounds.last() == Some(&f64::INFINITY),
+            "{name}: {times:?}"
+        );
+        let one = |part: &str| match find(&samples, &format!("{name}_{part}")).value {
+            Value::Untyped(value) | Value::Counter(value) => value,
+            ref other => panic!("{name}_{part} is {other:?}"),
+        };
+        assert_eq!(Some(&one("count")), counts.last());
+        assert!(one("sum") > 0.0);
+    }
     assert!(samples.iter().all(|sample| sample.metric.starts_with("zerio_")));
     server.signal("TERM");
     assert_eq!(server.wait().code(), Some(0));
@@ -103,7 +111,9 @@ fn whoever_asks_for_something_else_or_for_nothing_hears_so_or_keeps_nobody_out()
     drop(silent);
     let taken = run(&format!("serve 0 --metrics {metrics}"), b"");
     assert_eq!(taken.status.code(), Some(1));
-    assert!(text(&taken.stderr).contains("for scrapers"), "{}", text(&taken.stderr));
+    for words in ["for scrapers", "another program listens there: choose another port"] {
+        assert!(text(&taken.stderr).contains(words), "{}", text(&taken.stderr));
+    }
     let contrary = run("serve 0 --metrics 0 --no-counters", b"");
     assert_eq!(contrary.status.code(), Some(2));
 }

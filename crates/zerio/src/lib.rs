@@ -64,7 +64,7 @@
 //!
 //! | feature | what it brings |
 //! | --- | --- |
-//! | `metrics` | `Counters::record`: what is counted, for the recorder of the `metrics` facade |
+//! | `metrics` | `Counters::record` and `CountersSnapshot::record_times`: what is counted, and how long it took, for the recorder of the `metrics` facade |
 //! | `tracing` | events of `tracing`, target `zerio`: how engines and sessions begin and end, and who is not let in; never a message |
 //! | `tokio` | clients and servers as tasks, messages as a stream, sends as a sink: the module `tokio` |
 //! | `tls` | TLS 1.3, with certificates both ways if you like: the module `tls`, and `tls(…)` of a builder |

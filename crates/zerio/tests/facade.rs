@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use metrics::{
     Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit, with_local_recorder,
 };
-use zerio::{Client, Server};
+use zerio::{Client, Config, CountersFile, Server};
 
 /// Keeps what it is told.
 #[derive(Default)]
@@ -88,4 +88,48 @@ fn a_recorder_is_told_every_counter_under_the_labels_of_its_server() {
     let longest = f64::from_bits(kept.value("zerio_longest_turn_seconds server=orders"));
     assert_eq!(longest, counters.engine.longest_turn_ns as f64 / 1e9);
     assert_eq!(kept.values.lock().unwrap().len(), counters.table().count());
+}
+
+#[test]
+fn a_recorder_is_told_how_long_turns_took_and_the_way_to_the_kernel() {
+    let path = std::env::temp_dir().join(format!("zerio-facade-times-{}", std::process::id()));
+    let mut config = Config::default();
+    config.counters_file = Some(path.clone());
+    let server = Server::bind("127.0.0.1:0").unwrap().config(config).start().unwrap();
+    let client = Client::connect(server.local_addr(), "a").unwrap().start().unwrap();
+    let file = CountersFile::open(&path).unwrap();
+    let begun = std::time::Instant::now();
+    while ["turn_ns", "to_kernel_ns"].iter().any(|name| file.read().histogram(name).unwrap().count() == 0) {
+        assert!(begun.elapsed().as_secs() < 20);
+        server.send("a", b"hello").unwrap();
+        std::thread::yield_now();
+    }
+    let (first, kept) = (file.read(), Kept::default());
+    client.stop();
+    server.stop();
+    let last = file.read();
+    with_local_recorder(&kept, || {
+        first.record_times(&[("server", "orders")]);
+        last.record_times(&[("server", "orders")]);
+        last.record_times(&[("server", "orders")]);
+    });
+    for name in ["turn", "to_kernel"] {
+        let times = last.histogram(&format!("{name}_ns")).unwrap();
+        let name = format!("zerio_{name}_seconds");
+        let bucket = |le: &str| kept.value(&format!("{name}_bucket server=orders,le={le}"));
+        for (nanos, count) in times.cumulative() {
+            assert_eq!(bucket(&(nanos as f64 / 1e9).to_string()), count, "{name} below {nanos} ns");
+        }
+        assert_eq!(
+            (bucket("0.000001024"), bucket("34.359738368")),
+            (times.shorter_than(1 << 10), times.count())
+        );
+        assert_eq!(
+            (bucket("+Inf"), kept.value(&format!("{name}_count server=orders"))),
+            (times.count(), times.count())
+        );
+        let sum = f64::from_bits(kept.value(&format!("{name}_sum server=orders")));
+        assert!(sum > 0.0 && sum == times.sum() as f64 / 1e9, "{name}: {sum}");
+        assert!(!kept.described.lock().unwrap()[&format!("{name}_bucket")].is_empty());
+    }
 }

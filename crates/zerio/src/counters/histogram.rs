@@ -135,6 +135,12 @@ impl Histogram {
         total(&self.buckets[..whole])
     }
 
+    /// How many were shorter than each power of two from a microsecond to half a minute, in nanoseconds, of which each has
+    /// those of the ones before it too: as Prometheus has them.
+    pub fn cumulative(&self) -> impl Iterator<Item = (u64, u64)> {
+        (10..=35).map(|power| 1 << power).map(|nanos| (nanos, self.shorter_than(nanos)))
+    }
+
     /// What has been recorded since an earlier copy of the same one. Its longest is known to a hundredth.
     pub fn since(&self, earlier: &Histogram) -> Histogram {
         let pairs = self.buckets.iter().zip(&earlier.buckets);
@@ -198,6 +204,9 @@ mod tests {
         }
         let shorter = [100, 128, 131_072, 1_000_000, 1 << 20, u64::MAX].map(|time| all.shorter_than(time));
         assert_eq!(shorter, [0, 1, 1310, 9994, 10_000, 10_000]);
+        let powers: Vec<_> = all.cumulative().collect();
+        assert_eq!((powers[0], powers[6], powers[25]), ((1 << 10, 10), (1 << 16, 655), (1 << 35, 10_000)));
+        assert!(powers.len() == 26 && powers.is_sorted_by_key(|(_, count)| count), "{powers:?}");
         words[HEAD + bucket(300)].add(5);
         words[0].add(1500);
         let news = Histogram::copy(&words).since(&all);
