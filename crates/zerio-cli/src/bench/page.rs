@@ -40,8 +40,9 @@ pub(super) fn page(report: &Report, command: &[String]) -> String {
     }
     let _ = writeln!(
         page,
-        "<p class=\"quiet\">To repeat it:</p>\n<pre>{}</pre>",
-        escaped(shell::command(command))
+        "<p class=\"quiet\">To repeat it:</p>\n<pre><span>{}</span></pre>",
+        // A line that is too long ends before a flag, and not behind its hyphens.
+        escaped(shell::command(command)).replace(" --", "</span> <span>--")
     );
     if !report.round_trip.is_empty() {
         round_trips(&mut page, &report.round_trip);

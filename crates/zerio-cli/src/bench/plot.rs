@@ -11,6 +11,9 @@ use hdrhistogram::Histogram;
 const SIZE: (f64, f64) = (400.0, 250.0);
 const FRAME: (f64, f64, f64, f64) = (60.0, 392.0, 10.0, 208.0);
 
+/// How wide a character of its text is, in the widest font that a browser has for it.
+const CHARACTER: f64 = 7.6;
+
 /// Points to each nine of a curve.
 const STEPS: u32 = 20;
 
@@ -66,17 +69,21 @@ pub(super) fn percentiles(curves: &[(&str, &Curve)], decades: RangeInclusive<i32
         let _ =
             writeln!(svg, "<text class=\"end\" x=\"{:.1}\" y=\"{:.1}\">{text}</text>", left - 5.0, at + 4.0);
     }
+    let mut free = 0.0;
     for (nine, text) in ["0", "90", "99", "99.9", "99.99", "99.999", "99.9999", "99.99999"].iter().enumerate()
     {
-        // Where the last is short of the edge its text would be cut off.
         if nine as f64 > nines {
             break;
         }
         let at = x(nine as f64);
         let _ = writeln!(svg, "<path class=\"grid\" d=\"M{at:.1} {top}V{bottom}\"/>");
-        let class = if at > right - 20.0 { "end" } else { "middle" };
-        let _ =
-            writeln!(svg, "<text class=\"{class}\" x=\"{at:.1}\" y=\"{:.1}\">{text}</text>", bottom + 16.0);
+        // Under its line, if the picture's edge leaves it the room; and nowhere where it would touch the one before.
+        let half = text.len() as f64 * CHARACTER / 2.0;
+        let (at, y) = (at.min(SIZE.0 - half), bottom + 16.0);
+        if at - half >= free {
+            let _ = writeln!(svg, "<text class=\"middle\" x=\"{at:.1}\" y=\"{y:.1}\">{text}</text>");
+            free = at + half;
+        }
     }
     let (middle, foot) = ((left + right) / 2.0, bottom + 34.0);
     let _ =
@@ -142,6 +149,25 @@ mod tests {
         assert!(near(curve.0[0].1, 1.0) && near(curve.0[20].1, 450.0), "{curve:?}");
         assert!(curve.0.last().is_some_and(|last| near(last.0, 3.0) && near(last.1, 500.0)), "{curve:?}");
         assert_eq!(Curve::new([].iter()), Curve::default());
+    }
+
+    #[test]
+    fn the_last_percentiles_had_been_written_over_one_another() {
+        for nines in 20..=72 {
+            let nines = f64::from(nines) / 10.0;
+            let svg = percentiles(&[("zerio", &Curve(vec![(0.0, 10.0), (nines, 20.0)]))], 0..=2);
+            let labels = svg.lines().filter_map(|line| {
+                let (at, rest) = line.strip_prefix("<text class=\"middle\" x=\"")?.split_once('"')?;
+                let text = rest.strip_prefix(" y=\"224.0\">")?.strip_suffix("</text>")?;
+                Some((at.parse::<f64>().ok()?, text.len() as f64 * CHARACTER / 2.0))
+            });
+            let labels: Vec<(f64, f64)> = labels.collect();
+            assert!(labels.len() as f64 >= nines.min(5.0).floor() + 1.0, "{nines}: {svg}");
+            assert!(labels.iter().all(|(at, half)| at + half < SIZE.0 + 0.1), "{nines}: {svg}");
+            for pair in labels.windows(2) {
+                assert!(pair[0].0 + pair[0].1 < pair[1].0 - pair[1].1 + 0.1, "{nines}: {svg}");
+            }
+        }
     }
 
     #[test]
