@@ -14,7 +14,7 @@ use crate::tls::{BenchTls, ClientTls, ServerTls};
 
 /// Small messages between one server and several clients over TCP, in microseconds.
 #[derive(Debug, Parser)]
-#[command(name = "zerio", version, about)]
+#[command(name = "zerio", version)]
 #[command(after_help = "Example:\n  zerio bench\n  zerio serve & zerio ping 127.0.0.1:7000")]
 pub(crate) struct Args {
     #[command(subcommand)]

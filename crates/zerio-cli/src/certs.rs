@@ -33,7 +33,7 @@ pub(crate) fn run(args: &args::Certs) -> Result<(), Failure> {
         wanted.push((id.as_str(), of_client(id)?));
     }
     let made = fs::create_dir_all(&args.folder);
-    made.map_err(|why| Failure::new(format!("can't make {}: {why}", args.folder.display())))?;
+    made.map_err(|why| Failure::writing(format_args!("make {}", args.folder.display()), &why))?;
     let names = wanted.iter().flat_map(|(name, _)| [format!("{name}.pem"), format!("{name}.key")]);
     for name in names.chain(["ca.pem".to_owned()]) {
         let path = args.folder.join(name);
@@ -150,7 +150,7 @@ fn write(folder: &Path, name: &str, text: &str, secret: bool) -> Result<(), Fail
     let written = options.open(&path).and_then(|mut file| file.write_all(text.as_bytes()));
     written.map_err(|why| match why.kind() {
         ErrorKind::AlreadyExists => taken(&path),
-        _ => Failure::new(format!("can't write {}: {why}", path.display())),
+        _ => Failure::writing(format_args!("write {}", path.display()), &why),
     })
 }
 

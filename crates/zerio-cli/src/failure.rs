@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
-use zerio::{ConfigError, Error, Reason, RefusalCode, SendError};
+use zerio::{Alert, CertificateFault, ConfigError, Error, Reason, RefusalCode, SendError, TlsFault};
 
 use crate::terminal;
 
@@ -35,6 +35,11 @@ impl Failure {
             )),
             _ => Failure::new(format!("can't write to standard output: {error}")),
         }
+    }
+
+    /// A failure to write a file or folder, whose path is in the words.
+    pub(crate) fn writing(what: impl fmt::Display, error: &io::Error) -> Failure {
+        Failure::new(format!("can't {what}: {error}{}", elsewhere(error)))
     }
 
     /// What the user is told.
@@ -91,6 +96,26 @@ impl From<SendError> for Failure {
     }
 }
 
+/// What to do where the system does not let a file or folder be written.
+fn elsewhere(error: &io::Error) -> &'static str {
+    // What is no error of the system's says so itself.
+    if error.raw_os_error().is_none() {
+        return "";
+    }
+    match error.kind() {
+        io::ErrorKind::NotFound => "; its folder is not there: make it first, or name another place",
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            "; name a place that you may write to"
+        }
+        io::ErrorKind::IsADirectory => "; a folder has that name: name a file in it",
+        io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
+            "; a file has the name of a folder that is to be there: name another place"
+        }
+        io::ErrorKind::StorageFull => "; make room, or name another place",
+        _ => "",
+    }
+}
+
 /// What to do next, where the error itself does not say it: it knows the library and not the flags.
 fn next_step(error: &Error) -> &'static str {
     match error {
@@ -118,6 +143,31 @@ fn next_step(error: &Error) -> &'static str {
         Error::System { .. } if cfg!(windows) => "; ask for less (`zerio serve --explain` has the bill)",
         Error::System { .. } => "; see `ulimit -a`, or ask for less (`zerio serve --explain` has the bill)",
         Error::Driver { .. } => " (--driver auto)",
+        Error::CountersFile { why, .. } => elsewhere(why),
+        Error::Credentials { .. } => "; `zerio certs` makes such files, for development",
+        Error::Tls { what, .. } => after_tls(*what),
+        _ => "",
+    }
+}
+
+/// What a client can do about what TLS found.
+fn after_tls(fault: TlsFault) -> &'static str {
+    const REQUIRED: Alert = Alert(116);
+    const UNKNOWN: Alert = Alert(48);
+    match fault {
+        TlsFault::Alert(REQUIRED) => {
+            ": it asks for a certificate; give --tls-cert and --tls-key, of an authority that it trusts"
+        }
+        TlsFault::Alert(UNKNOWN) => {
+            ": it does not trust the authority of --tls-cert; give one of the authority in the server's --tls-ca"
+        }
+        TlsFault::Certificate(CertificateFault::UnknownAuthority | CertificateFault::SelfSigned) => {
+            "; give --tls-ca the authority that it comes from"
+        }
+        TlsFault::Certificate(CertificateFault::WrongName) => {
+            "; connect to a name that it has, or give that as --server-name"
+        }
+        TlsFault::NotTls => "; leave --tls-ca out, or start the server with --tls-cert",
         _ => "",
     }
 }
@@ -131,7 +181,8 @@ pub(crate) fn after_the_end(reason: Reason) -> &'static str {
         | Reason::Connection(io::ErrorKind::ConnectionReset) => {
             "; does the server still run, and is its --message-max as large as here?"
         }
-        Reason::Tls(_) | Reason::BadFrame(_) => "",
+        Reason::Tls(fault) => after_tls(fault),
+        Reason::BadFrame(_) => "",
         _ => "; does the server still run?",
     }
 }

@@ -23,8 +23,5 @@ pub(crate) fn man(args: &args::Man) -> Result<(), Failure> {
     };
     let written =
         create_dir_all(directory).and_then(|()| clap_mangen::generate_to(Args::command(), directory));
-    written.map_err(|why| {
-        let directory = directory.display();
-        Failure::new(format!("can't write to {directory}: {why}; give a directory that you may write to"))
-    })
+    written.map_err(|why| Failure::writing(format_args!("write to {}", directory.display()), &why))
 }

@@ -1,11 +1,13 @@
 //! The flags for TLS, and what they mean.
 #![forbid(unsafe_code)]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use zerio::Error;
 use zerio::tls::{TlsClient, TlsServer};
 
 use crate::failure::Failure;
+use crate::shell::quoted;
 
 /// For a server.
 #[derive(Debug, clap::Args)]
@@ -29,9 +31,12 @@ impl ServerTls {
     /// What the server goes by, if it is to speak TLS.
     pub(crate) fn settings(&self) -> Result<Option<TlsServer>, Failure> {
         let (Some(certificate), Some(key)) = (&self.tls_cert, &self.tls_key) else { return Ok(None) };
-        let tls = TlsServer::from_pem_files(certificate, key)?;
+        let tls = TlsServer::from_pem_files(certificate, key)
+            .map_err(given(&[("--tls-cert", certificate), ("--tls-key", key)]))?;
         Ok(Some(match &self.tls_ca {
-            Some(authorities) => tls.require_client_certificates_of_file(authorities)?,
+            Some(authorities) => tls
+                .require_client_certificates_of_file(authorities)
+                .map_err(given(&[("--tls-ca", authorities)]))?,
             None => tls,
         }))
     }
@@ -91,14 +96,18 @@ impl BenchTls {
         else {
             return Ok(None);
         };
-        let mut server = TlsServer::from_pem_files(certificate, key)?;
-        let mut client = TlsClient::with_roots_file(authorities)?;
+        let mut server = TlsServer::from_pem_files(certificate, key)
+            .map_err(given(&[("--tls-cert", certificate), ("--tls-key", key)]))?;
+        let mut client =
+            TlsClient::with_roots_file(authorities).map_err(given(&[("--tls-ca", authorities)]))?;
         if let Some(name) = &self.server_name {
             client = client.server_name(name)?;
         }
         if let (Some(certificate), Some(key)) = (&self.client_cert, &self.client_key) {
             server = server.require_client_certificates_of_file(authorities)?;
-            client = client.certificate_files(certificate, key)?;
+            client = client
+                .certificate_files(certificate, key)
+                .map_err(given(&[("--client-cert", certificate), ("--client-key", key)]))?;
         }
         Ok(Some((server, client)))
     }
@@ -126,13 +135,28 @@ impl ClientTls {
     /// What the client goes by, if it is to speak TLS.
     pub(crate) fn settings(&self) -> Result<Option<TlsClient>, Failure> {
         let Some(authorities) = &self.tls_ca else { return Ok(None) };
-        let mut tls = TlsClient::with_roots_file(authorities)?;
+        let mut tls = TlsClient::with_roots_file(authorities).map_err(given(&[("--tls-ca", authorities)]))?;
         if let (Some(certificate), Some(key)) = (&self.tls_cert, &self.tls_key) {
-            tls = tls.certificate_files(certificate, key)?;
+            tls = tls
+                .certificate_files(certificate, key)
+                .map_err(given(&[("--tls-cert", certificate), ("--tls-key", key)]))?;
         }
         if let Some(name) = &self.server_name {
             tls = tls.server_name(name)?;
         }
         Ok(Some(tls))
+    }
+}
+
+/// Where the library says that the certificate or the key can't be used, its user is told which file he gave as which.
+fn given(files: &[(&str, &PathBuf)]) -> impl FnOnce(Error) -> Error {
+    let flags: Vec<String> =
+        files.iter().map(|(flag, file)| format!("{flag} {}", quoted(&file.display().to_string()))).collect();
+    let is_one = |what: &str| files.iter().any(|(_, file)| Path::new(what) == file.as_path());
+    move |error| match error {
+        Error::Credentials { what, why } if !is_one(&what) => {
+            Error::Credentials { what: format!("{what} ({})", flags.join(", ")), why }
+        }
+        error => error,
     }
 }

@@ -135,6 +135,25 @@ fn a_report_is_one_page_with_every_line_and_nothing_from_elsewhere() {
 }
 
 #[test]
+fn a_bench_that_came_to_nothing_left_an_empty_report_behind() {
+    let path = std::env::temp_dir().join(format!("zerio-no-report-{}.html", std::process::id()));
+    let killed = || {
+        let mut bench = Tool::start(&format!("bench --rounds 1000 --report {}", path.display()));
+        let mut out = bench.stdout();
+        lines_until(&mut out, "driver ");
+        bench.signal("KILL");
+        bench.wait();
+    };
+    killed();
+    assert!(!path.exists());
+    // That of a run before stays as it is.
+    std::fs::write(&path, "the last one").unwrap();
+    killed();
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "the last one");
+    std::fs::remove_file(&path).unwrap();
+}
+
+#[test]
 fn flags_choose_the_lines() {
     let flags =
         "--smoke --json --only round-trip --size 8,100 --wait park --drive thread,polled --driver poll";

@@ -88,11 +88,42 @@ fn an_address_in_use_is_a_failure_that_says_what_to_do() {
 }
 
 #[test]
+fn what_can_t_be_written_is_told_with_what_to_do() {
+    let file = std::env::temp_dir().join(format!("zerio-in-the-way-{}", std::process::id()));
+    std::fs::write(&file, b"a file").unwrap();
+    let (file, folder) = (file.display(), std::env::temp_dir());
+    let folder = folder.display();
+    for (arguments, words) in [
+        ("serve 0 --counters /no/such/folder/x".to_owned(), ["/no/such/folder/x", "its folder is not there"]),
+        (
+            "bench --report /no/such/folder/x".to_owned(),
+            ["the report to /no/such", "its folder is not there"],
+        ),
+        (format!("bench --plots {file}"), ["the plots to ", "a file has the name of a folder"]),
+        (format!("bench --grid {file}"), ["can't write to ", "a file has the name of a folder"]),
+        (format!("certs {file}"), ["can't make ", "a file has the name of a folder"]),
+    ] {
+        says(&run(&arguments, b""), 1, &words);
+    }
+    if cfg!(unix) {
+        says(&run(&format!("bench --report {folder}"), b""), 1, &["a folder has that name: name a file"]);
+    }
+    std::fs::remove_file(file.to_string()).unwrap();
+}
+
+#[test]
 fn a_silent_server_is_given_up_on() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = silent.local_addr().unwrap();
     let output = run(&format!("ping {address} --handshake-timeout 100ms"), b"");
     says(&output, 1, &["did not answer within 100 ms", "is it a zerio server"]);
+}
+
+/// The first line of all is what it is for, and no list of what stands below.
+#[test]
+fn the_help_begins_with_what_zerio_is() {
+    let help = text(&run("--help", b"").stdout);
+    assert!(help.starts_with("Small messages between one server and several clients over TCP"), "{help}");
 }
 
 #[test]

@@ -52,10 +52,10 @@ pub(crate) fn run(args: &args::Bench) -> Result<(), Failure> {
     let plan = Plan::new(args, &others);
     // Before it takes minutes.
     if let Some(path) = &args.report {
-        can_be_written(path).map_err(|error| cannot_write(path, &error))?;
+        can_be_written(path).map_err(|error| cannot_write("the report", path, &error))?;
     }
     if let Some(folder) = &args.plots {
-        fs::create_dir_all(folder).map_err(|error| cannot_write(folder, &error))?;
+        fs::create_dir_all(folder).map_err(|error| cannot_write("the plots", folder, &error))?;
     }
     let mut report = Report::new(driver, args.tls.is_on(), plan.rounds);
     if !args.json {
@@ -73,13 +73,13 @@ pub(crate) fn run(args: &args::Bench) -> Result<(), Failure> {
     if let Some(path) = &args.report {
         let command: Vec<String> = std::env::args().collect();
         let written = fs::write(path, page::page(&report, &command));
-        written.map_err(|error| cannot_write(path, &error))?;
+        written.map_err(|error| cannot_write("the report", path, &error))?;
         terminal::note(format_args!("the report is in {}", path.display()));
     }
     if let Some(folder) = &args.plots {
         for (name, picture) in page::pictures(&report) {
             let path = folder.join(name);
-            fs::write(&path, picture).map_err(|error| cannot_write(&path, &error))?;
+            fs::write(&path, picture).map_err(|error| cannot_write("a plot", &path, &error))?;
         }
     }
     if report.interrupted {
@@ -90,13 +90,23 @@ pub(crate) fn run(args: &args::Bench) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Finds out whether a file can be written, which for now stays as it is: what is to stand there may never come.
+/// Finds out whether a file can be written, and leaves all as it is: what is to stand there may never come.
 fn can_be_written(path: &Path) -> io::Result<()> {
-    OpenOptions::new().write(true).create(true).truncate(false).open(path).map(drop)
+    match OpenOptions::new().write(true).create_new(true).open(path) {
+        Ok(file) => {
+            // Windows removes no file that is open.
+            drop(file);
+            fs::remove_file(path)
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            OpenOptions::new().write(true).open(path).map(drop)
+        }
+        Err(error) => Err(error),
+    }
 }
 
-fn cannot_write(path: &Path, error: &io::Error) -> Failure {
-    Failure::new(format!("can't write the report to {}: {error}", path.display()))
+fn cannot_write(what: &str, path: &Path, error: &io::Error) -> Failure {
+    Failure::writing(format_args!("write {what} to {}", path.display()), error)
 }
 
 /// Which driver a server has that asks for this one.

@@ -29,7 +29,7 @@ pub(super) struct Csv {
 }
 
 fn cannot_write(path: &Path, error: &io::Error) -> Failure {
-    Failure::new(format!("can't write to {}: {error}", path.display()))
+    Failure::writing(format_args!("write to {}", path.display()), error)
 }
 
 impl Csv {
