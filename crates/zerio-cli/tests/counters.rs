@@ -178,6 +178,7 @@ fn top_draws_on_terminals_only() {
 #[cfg(target_os = "linux")]
 mod in_a_terminal {
     use std::io::{Read, Write};
+    use std::net::TcpStream;
     use std::num::NonZero;
     use std::process::{Child, ChildStdin, Command, Stdio};
     use std::sync::{Arc, Mutex};
@@ -288,6 +289,70 @@ mod in_a_terminal {
         until(|| !top.text().contains("PAUSED"));
         top.press("q");
         assert!(top.child.wait().unwrap().success());
+    }
+
+    /// A session with the server, byte by byte.
+    fn arrive(address: SocketAddr, id: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(address).unwrap();
+        let frame = [&(id.len() as u32).to_le_bytes(), id.as_bytes()].concat();
+        stream.write_all(&frame).unwrap();
+        let mut answer = vec![0; frame.len()];
+        stream.read_exact(&mut answer).unwrap();
+        assert_eq!(answer, frame);
+        stream
+    }
+
+    #[test]
+    fn top_shows_what_a_server_has_lost_and_whom_it_has_refused() {
+        let served = Served::start("trouble");
+        let top = Terminal::start(&format!("top {} -i 100ms", served.file.display()), 80, 24);
+        top.shows("no losses, refusals, failed handshakes, bad frames or full rings");
+        let _here = arrive(served.address, "here");
+        let again = run(&format!("ping {} --count 1 --id here", served.address), b"");
+        assert_eq!(again.status.code(), Some(1), "{}", text(&again.stderr));
+        drop(TcpStream::connect(served.address).unwrap());
+        arrive(served.address, "bad").write_all(&[0xff; 4]).unwrap();
+        // What comes back is not read, and in the end has no room; then the connection is reset.
+        let mut slow = arrive(served.address, "slow");
+        let frame = [&60_000_u32.to_le_bytes()[..], &[b'x'; 60_000]].concat();
+        let total = |name: &str| served.stat()["totals"][name].as_u64().unwrap();
+        while total("full_rings") == 0 {
+            (0..16).for_each(|_| slow.write_all(&frame).unwrap());
+        }
+        top.shows("slow");
+        drop(slow);
+        let names = ["messages_undelivered", "refused", "failed_handshakes", "bad_frames", "full_rings"];
+        until(|| names.iter().all(|name| total(name) > 0) && total("sessions") == 1);
+        let [lost, refused, failed, bad, full] = names.map(total);
+        assert!((refused, failed, bad) == (1, 1, 1) && lost.max(full) < 1000, "{}", served.stat());
+        let trouble =
+            format!("trouble   undelivered {lost}  refused 1  failed 1  bad frames 1  full rings {full}");
+        top.shows(&trouble);
+    }
+
+    #[test]
+    fn top_sorts_the_sessions_by_what_is_chosen_and_lets_none_in_while_it_pauses() {
+        let served = Served::start("order");
+        let (_silent, _busy) = (arrive(served.address, "a-silent-one"), served.ping("b-busy-one"));
+        let mut top = Terminal::start(&format!("top {} -i 100ms", served.file.display()), 80, 24);
+        let busy_is_first = |top: &Terminal| {
+            let text = top.text();
+            Some(text.find("b-busy-one")? < text.find("a-silent-one")?)
+        };
+        until(|| busy_is_first(&top) == Some(true));
+        top.press("r");
+        until(|| busy_is_first(&top) == Some(false));
+        top.press("rp");
+        until(|| busy_is_first(&top) == Some(true) && top.text().contains("PAUSED"));
+        let _late = arrive(served.address, "c-late-one");
+        until(|| served.stat()["totals"]["sessions"] == 3);
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        assert!(!top.text().contains("c-late-one"), "{}", top.text());
+        top.press("p");
+        top.shows("c-late-one");
+        drop(top);
+        let top = Terminal::start(&format!("top {} -i 100ms --sort peer", served.file.display()), 80, 24);
+        until(|| busy_is_first(&top) == Some(false));
     }
 
     #[test]
