@@ -325,9 +325,19 @@ impl Undelivered {
     }
 }
 
+/// So many of them, in words.
+pub(crate) struct Counted(pub(crate) u64, pub(crate) &'static str);
+
+impl fmt::Display for Counted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Counted(number, what) = self;
+        write!(f, "{number} {what}{}", if *number == 1 { "" } else { "s" })
+    }
+}
+
 impl fmt::Display for Undelivered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} messages ({} bytes) undelivered", self.messages, self.bytes)
+        write!(f, "{} ({}) undelivered", Counted(self.messages, "message"), Counted(self.bytes, "byte"))
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::error::{EngineFailure, Undelivered};
+use crate::error::{Counted, EngineFailure, Undelivered};
 use crate::thread::Ended;
 use crate::wire::PeerId;
 
@@ -45,7 +45,7 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} messages delivered, {}", self.delivered, self.undelivered)?;
+        write!(f, "{} delivered, {}", Counted(self.delivered, "message"), self.undelivered)?;
         for (peer, left) in &self.left {
             write!(f, "\n  {peer}: {left}")?;
         }
@@ -56,5 +56,20 @@ impl fmt::Display for Report {
             write!(f, "\nit had ended before: {failure}")?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_in_words_counts_one_as_one() {
+        let of = |delivered, messages, bytes| {
+            let undelivered = Undelivered { messages, bytes };
+            Report { delivered, undelivered, finished: true, ..Report::default() }.to_string()
+        };
+        assert_eq!(of(1, 0, 0), "1 message delivered, 0 messages (0 bytes) undelivered");
+        assert_eq!(of(2, 1, 1), "2 messages delivered, 1 message (1 byte) undelivered");
     }
 }
