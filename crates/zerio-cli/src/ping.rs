@@ -136,8 +136,12 @@ impl Session<'_> {
                 Waited::TimeIsUp => {
                     let (after, address) = (self.args.timeout, &self.args.address);
                     let what = format!("no answer within {after:?}");
-                    let next = format!("is {address} an echo server (`zerio serve`)? Or give more --timeout");
-                    return Err(Failure::new(format!("{what}; {next}")));
+                    // All before it were answered.
+                    let next = match self.sent {
+                        1 => format!("is {address} an echo server (`zerio serve`)?"),
+                        _ => format!("does {address} still run, and is the way there still open?"),
+                    };
+                    return Err(Failure::new(format!("{what}; {next} Or give more --timeout")));
                 }
                 Waited::Interrupted => return Ok(()),
             }

@@ -30,6 +30,21 @@ fn ping_counts_its_round_trips_and_gives_percentiles() {
     assert_eq!(server.wait().code(), Some(0));
 }
 
+/// It goes on answering the kernel, and nobody else.
+#[cfg(unix)]
+#[test]
+fn a_server_that_stands_still_is_not_taken_for_another_program() {
+    let (mut server, address, _out) = support::server("");
+    let mut ping = Tool::start(&format!("ping {address} --interval 50ms --timeout 2s"));
+    let mut out = ping.stdout();
+    lines_until(&mut out, "number 3 took");
+    server.signal("STOP");
+    let output = ping.finish(b"");
+    assert_eq!(output.status.code(), Some(1));
+    let why = text(&output.stderr);
+    assert!(why.contains("no answer within 2s; does 127.0.0.1:") && !why.contains("echo server"), "{why}");
+}
+
 #[test]
 fn a_summary_of_no_round_trips_has_no_times() {
     // It answers nothing.

@@ -8,6 +8,7 @@ pub fn send(process: u32, name: &str) {
         "INT" => libc::SIGINT,
         "TERM" => libc::SIGTERM,
         "KILL" => libc::SIGKILL,
+        "STOP" => libc::SIGSTOP,
         other => panic!("no test sends {other}"),
     };
     // SAFETY: numbers only. The process is a child that its `Tool` has not let go, so its id is nobody else's.
