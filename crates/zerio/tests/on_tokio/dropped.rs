@@ -69,7 +69,7 @@ fn wait<'a, S>(
     how: PollSink<S>,
 ) -> impl Fn() -> Pin<Box<dyn Future<Output = Result<(), SendError>> + Send + 'a>>
 where
-    S: Unpin + Send,
+    S: Unpin + Send + 'a,
 {
     move || Box::pin(poll_fn(move |task| how(Pin::new(&mut sink.lock().unwrap()), task)))
 }
