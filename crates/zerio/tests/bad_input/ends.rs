@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use std::time::Duration;
 
 #[cfg(target_os = "linux")]
-use zerio::{Context, Disconnection, Handler, Server};
+use zerio::{Context, Disconnection, DriverKind, Handler, Server};
 use zerio::{Reason, RefusalCode, Rejection};
 
 #[cfg(target_os = "linux")]
@@ -243,9 +243,15 @@ fn leaves_without_reading(leave: impl Fn(RawPeer), reason: Reason) {
         leave(peer);
         go_on.send(()).unwrap();
         assert_eq!(is_all.recv_timeout(PATIENCE), Ok(1000), "{driver}");
-        assert_eq!(events.end_of("peer").reason, reason, "{driver}");
+        let told = events.end_of("peer").reason;
+        // The kernel tells of the reset once. Where sends wait until they are acknowledged it may be a receive that hears.
+        let may_be_reset = driver == DriverKind::RioModel && told == RESET;
+        assert!(told == reason || may_be_reset, "{driver}: {told:?}");
     }
 }
+
+#[cfg(target_os = "linux")]
+const RESET: Reason = Reason::Connection(ErrorKind::ConnectionReset);
 
 #[cfg(target_os = "linux")]
 #[test]
@@ -256,5 +262,5 @@ fn what_arrived_from_a_peer_that_closes_without_reading_was_lost_with_the_first_
 #[cfg(target_os = "linux")]
 #[test]
 fn what_arrived_from_a_peer_that_resets_was_lost_with_the_first_echo_that_failed() {
-    leaves_without_reading(RawPeer::reset, Reason::Connection(ErrorKind::ConnectionReset));
+    leaves_without_reading(RawPeer::reset, RESET);
 }
