@@ -102,6 +102,9 @@ pub struct World {
     /// What whoever comes speaks TLS with.
     #[cfg(feature = "tls")]
     tls: Option<(TlsServer, TlsClient)>,
+    /// After how many records a key is replaced, where that is to be seen.
+    #[cfg(feature = "tls")]
+    key_life: Option<u64>,
     /// In a world nothing waits.
     _nothing_waits: InHandler,
 }
@@ -129,6 +132,8 @@ impl World {
             turned: None,
             #[cfg(feature = "tls")]
             tls: None,
+            #[cfg(feature = "tls")]
+            key_life: None,
             _nothing_waits: InHandler::enter(),
         }
     }
@@ -277,6 +282,7 @@ impl World {
             #[cfg(feature = "tls")]
             if let Some((tls, _)) = &self.tls {
                 made.secure(Side::Server(tls.clone()));
+                self.key_life.into_iter().for_each(|records| made.renew_keys_after(records));
             }
             if let Some(listener) = listener.take()
                 && let Err(why) = made.listen(listener)
@@ -310,6 +316,7 @@ impl World {
         #[cfg(feature = "tls")]
         if let Some((_, tls)) = &self.tls {
             engine.secure(Side::Client(tls.clone()));
+            self.key_life.into_iter().for_each(|records| engine.renew_keys_after(records));
         }
         engine.connect(crate::time::Time::from_nanos(self.net.now()));
         Ok(self.join(engine, sole))

@@ -359,7 +359,10 @@ impl Direct {
         let raw = match self {
             Direct::Socket(raw) => *raw,
             #[cfg(feature = "sim")]
-            Direct::Simulated(_) => return Ok(()),
+            Direct::Simulated(wire) => {
+                wire.be_patient(timeout.is_none());
+                return Ok(());
+            }
         };
         // SAFETY: as in `send`.
         let socket = unsafe { BorrowedFd::borrow_raw(raw) };

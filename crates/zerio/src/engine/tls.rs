@@ -11,6 +11,7 @@ use crate::error::{Reason, RefusalCode, TlsFault};
 use crate::handler::Handler;
 use crate::recv::sealed::Record;
 use crate::region::Span;
+use crate::send::sealed::may_allocate;
 use crate::session::State;
 use crate::tls::handshake::Handshake;
 use crate::tls::inbound::{Inbound, Message, News};
@@ -32,6 +33,9 @@ pub(super) struct Layers {
     sessions: Vec<Layer>,
     /// What a handshake has to say, on its way to the send path.
     out: Vec<u8>,
+    /// After so many records a key is replaced.
+    #[cfg(feature = "sim")]
+    key_life: Option<u64>,
 }
 
 /// How far a session is.
@@ -55,16 +59,15 @@ struct Opened {
     more: bool,
 }
 
-/// What belongs to a handshake, or changes keys, may allocate, and no storm takes that for a fault.
-fn may_allocate<T>(what: impl FnOnce() -> T) -> T {
-    #[cfg(feature = "sim")]
-    let _others = crate::driver::sim::Whose::others();
-    what()
-}
-
 impl Layers {
     fn new(side: Side, slots: usize) -> Layers {
-        Layers { side, sessions: (0..slots).map(|_| Layer::Off).collect(), out: Vec::new() }
+        Layers {
+            side,
+            sessions: (0..slots).map(|_| Layer::Off).collect(),
+            out: Vec::new(),
+            #[cfg(feature = "sim")]
+            key_life: None,
+        }
     }
 }
 
@@ -126,6 +129,14 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         self.core.layers = Some(Layers::new(side, self.buffers.len()));
     }
 
+    /// For a simulation: keys are replaced after so many records, and not after millions.
+    #[cfg(feature = "sim")]
+    pub(crate) fn renew_keys_after(&mut self, records: u64) {
+        if let Some(layers) = &mut self.core.layers {
+            layers.key_life = Some(records);
+        }
+    }
+
     /// A connection has come about: its handshake begins.
     pub(super) fn begin_tls(&mut self, index: usize) {
         let Some(layers) = &mut self.core.layers else { return };
@@ -178,7 +189,10 @@ impl<D: Driver, H: Handler> Engine<D, H> {
     }
 
     fn shake_hands_under_tls(&mut self, index: usize) -> Result<(), TlsFault> {
-        let Some(Layers { sessions, out, .. }) = &mut self.core.layers else { return Ok(()) };
+        let Some(layers) = &mut self.core.layers else { return Ok(()) };
+        #[cfg(feature = "sim")]
+        let key_life = layers.key_life;
+        let Layers { sessions, out, .. } = layers;
         let Layer::Shaking(handshake) = &mut sessions[index] else { return Ok(()) };
         out.clear();
         let step = handshake.advance(self.buffers[index].sealed(&self.region), out);
@@ -195,7 +209,12 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         let Layer::Shaking(handshake) = mem::replace(&mut sessions[index], Layer::Over) else {
             return Ok(());
         };
-        let established = handshake.finish()?;
+        #[cfg_attr(not(feature = "sim"), expect(unused_mut, reason = "a simulation's keys wear out"))]
+        let mut established = handshake.finish()?;
+        #[cfg(feature = "sim")]
+        if let Some(records) = key_life {
+            established.keys.wear_out_after(records);
+        }
         send.seal(|sealed| sealed.open(established.keys));
         self.core.shared.slots[index].send.mark();
         let (inbound, certificate) = (established.inbound, established.certificate);

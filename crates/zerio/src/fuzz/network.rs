@@ -171,6 +171,7 @@ pub(super) fn play<V: Voice>(
     let drawn = world.faults();
     let faults = Faults {
         resets: 0,
+        cuts: 0,
         half_closes: 0,
         refusals: 0,
         silences: 0,

@@ -12,6 +12,7 @@ use crate::error::{Disconnection, FrameError, RefusalCode, Rejection, SendError}
 use crate::wire::HEADER;
 
 mod admission;
+mod batches;
 mod books;
 mod deadlines;
 mod ends;
@@ -53,6 +54,8 @@ pub(super) struct Ledger {
     pub(super) under_tls: bool,
     /// Servers give tickets behind the handshake.
     pub(super) tickets: bool,
+    /// After so many records a side has another key. Then it has no message of one byte.
+    pub(super) key_life: Option<u64>,
     /// Clients that were turned away by an alert, until the end.
     turned_away: Vec<End>,
     /// What refused clients were told, until the end.
@@ -84,6 +87,10 @@ pub(super) struct Session {
     ring: Ring,
     /// Somebody wants it to hear nothing, and nobody has resumed it.
     held_back: bool,
+    /// Somebody has ever wanted that.
+    was_held_back: bool,
+    /// How many bytes had come when its handler was told that it had heard all of them.
+    batch_had: Option<u64>,
     /// Since when somebody wants it to end.
     to_end_since: Option<u64>,
     /// When its handler was asked whether it may come in, when it was told that it is in, and that it is not any more.
@@ -150,6 +157,7 @@ impl Ledger {
             connects_fail: false,
             under_tls: false,
             tickets: false,
+            key_life: None,
             turned_away: Vec::new(),
             refusals: Vec::new(),
             limits: Limits::default(),
@@ -192,6 +200,7 @@ impl Ledger {
     // What handlers hear.
 
     pub(super) fn connected(&mut self, end: End, node: usize, id: &str) {
+        self.goes_on_with(node, None);
         let now = self.net.now();
         let session = self.session(end);
         let phase = std::mem::replace(&mut session.phase, Phase::Open);
@@ -206,7 +215,8 @@ impl Ledger {
         self.figures.sessions += 1;
     }
 
-    pub(super) fn heard(&mut self, end: End, node: usize, message: &[u8]) {
+    pub(super) fn heard(&mut self, end: End, node: usize, message: &[u8], batch_end: bool) {
+        self.goes_on_with(node, Some(end));
         let (other, len) = (end.other(), message.len());
         let taken = self.taken(other);
         let session = self.session(end);
@@ -232,6 +242,7 @@ impl Ledger {
             Some(script) => should.extend_from_slice(&script.bytes()[from as usize..to as usize]),
             None => compose(other, n, (to - from) as usize, &mut should),
         }
+        self.check_batch_end(end, node, to, batch_end);
         let expected = should.len();
         self.check(expected == len, || {
             format!("{end:?} heard {len} bytes as message {n}, which has {expected}")
@@ -242,6 +253,7 @@ impl Ledger {
     }
 
     pub(super) fn disconnected(&mut self, end: End, node: usize, why: &Disconnection) {
+        self.goes_on_with(node, None);
         let now = self.net.now();
         let session = self.session(end);
         let phase = std::mem::replace(&mut session.phase, Phase::Ended);
@@ -264,6 +276,7 @@ impl Ledger {
     }
 
     pub(super) fn rejected(&mut self, end: End, node: usize, why: Rejection) {
+        self.goes_on_with(node, None);
         let phase = self.session(end).phase;
         self.check(phase == Phase::New, || format!("{end:?} rejected, and it was {phase:?}"));
         match why {
@@ -277,7 +290,7 @@ impl Ledger {
     /// The handler of an engine panics: its sessions end, and it hears nothing more.
     pub(super) fn silence(&mut self, node: usize) {
         self.figures.reach.add("handler", "panic", 1);
-        self.book(node).silent = true;
+        (self.book(node).silent, self.book(node).amid) = (true, None);
         let now = self.net.now();
         let its = |session: &&mut Session| session.node == node && session.phase == Phase::Open;
         for session in self.sessions.iter_mut().flatten().filter(its) {
@@ -333,17 +346,23 @@ impl Ledger {
     pub(super) fn pause(&mut self, end: End, paused: bool) {
         let session = self.session(end);
         (session.paused, session.held_back) = (paused, paused);
+        session.was_held_back |= paused;
+        if paused {
+            self.breaks_off(end);
+        }
     }
 
     /// Somebody wants this side to hear nothing, which its engine will see to.
     pub(super) fn hold_back(&mut self, end: End) {
-        self.session(end).held_back = true;
+        let session = self.session(end);
+        (session.held_back, session.was_held_back) = (true, true);
     }
 
     /// This side's handler ends the session: from now on it hears nothing.
     pub(super) fn mute(&mut self, end: End) {
         self.is_to_end(end);
         self.session(end).muted = true;
+        self.breaks_off(end);
     }
 
     /// Somebody asks this side to end the session.

@@ -4,7 +4,7 @@
 use std::fmt;
 
 /// What can happen, by who is told of it, or as which fault; other things are not counted.
-const KINDS: [&str; 49] = [
+const KINDS: [&str; 52] = [
     "ended PeerClosed",
     "ended Truncated",
     "ended Connection",
@@ -43,6 +43,8 @@ const KINDS: [&str; 49] = [
     "fault refusal",
     "fault silence",
     "fault reset",
+    "fault cut link",
+    "fault no room",
     "fault half close",
     "fault connect error",
     "fault late completion",
@@ -54,6 +56,7 @@ const KINDS: [&str; 49] = [
     "fault listen error",
     "fault driver failure",
     "handler panic",
+    "session new key",
 ];
 
 /// How often each kind of thing happened in a storm: why sessions ended, why connections did not become any, what

@@ -2,7 +2,8 @@
 #![forbid(unsafe_code)]
 
 use super::World;
-use super::storm::{Failure, Figures, storm_of};
+use super::storm::{Failure, Figures, Storm, storm_of};
+use crate::send::sealed::KEY_LIFE_LEAST;
 use crate::tls::{TlsClient, TlsServer};
 
 impl World {
@@ -42,6 +43,19 @@ impl World {
     /// ```
     pub fn secure(&mut self, server: TlsServer, client: TlsClient) {
         self.tls = Some((server, client));
+    }
+}
+
+impl Storm {
+    /// What the oracle has to know of how its world speaks TLS.
+    pub(super) fn speak_tls(&mut self) {
+        let Some((server, _)) = &self.world.tls else { return };
+        let tickets = server.gives_tickets();
+        // Longer than what a handshake's tickets take of it.
+        let life = self.random.happens(400).then(|| KEY_LIFE_LEAST + self.random.of_any_size(8, 100));
+        self.world.key_life = life;
+        let mut ledger = self.ledger.borrow_mut();
+        (ledger.tickets, ledger.key_life) = (tickets, life);
     }
 }
 

@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::ledger::{Ledger, Limits, Rings};
 use super::raw::Raw;
@@ -112,9 +113,7 @@ pub(super) fn storm_of(
     let mut storm = Storm::new(seed, tls);
     prepare(&mut storm.world);
     #[cfg(feature = "tls")]
-    if let Some((server, _)) = &storm.world.tls {
-        storm.ledger.borrow_mut().tickets = server.gives_tickets();
-    }
+    storm.speak_tls();
     happen(storm, seed, steps)
 }
 
@@ -139,11 +138,11 @@ fn message(panic: &(dyn Any + Send)) -> String {
     text.unwrap_or_else(|| "without a message".into())
 }
 
-struct Storm {
-    world: World,
+pub(super) struct Storm {
+    pub(super) world: World,
     tls: bool,
-    ledger: Rc<RefCell<Ledger>>,
-    random: Random,
+    pub(super) ledger: Rc<RefCell<Ledger>>,
+    pub(super) random: Random,
     config: Config,
     habits: Habits,
     weights: [u64; ACTIONS.len()],
@@ -189,10 +188,22 @@ impl Storm {
         let mut random = Random::new(seed);
         let faults = Faults::draw(&mut random);
         let listen_errors = if random.happens(400) { random.of_any_size(1, 500) as u32 } else { 0 };
-        let faults = Faults { listen_errors, ..faults };
+        let mut faults = Faults { listen_errors, ..faults };
+        // Only Linux is, and is told.
+        let hasty = random.happens(200) && faults.direct_sends && cfg!(target_os = "linux");
+        if hasty {
+            // Its engines look every 50 ms, and may be some ms late.
+            let gives_up = Duration::from_nanos(random.between(65_000_000, 150_000_000));
+            (faults.hasty, faults.gives_up, faults.cuts) = (true, gives_up, 0);
+            faults.room = faults.room.min(4096);
+        }
         let world = World::with(random.fork(), faults.clone());
         let ledger = Rc::new(RefCell::new(Ledger::new(world.net.clone())));
-        let config = draw_config(&mut random, tls);
+        let mut config = draw_config(&mut random, tls);
+        if hasty {
+            // Nobody else has enough of a peer that does not read.
+            (config.peer_timeout, config.slow_peer_timeout) = (faults.gives_up, None);
+        }
         let mut some = |likely: u32, most: u64| match random.happens(likely) {
             true => random.of_any_size(1, most) as u32,
             false => 0,
@@ -225,7 +236,8 @@ impl Storm {
         }
         Storm {
             address: world.net.free_address(),
-            gap: random.of_any_size(1_000, 200_000),
+            // What takes long must have the time to happen.
+            gap: random.of_any_size(1_000, 200_000).max(if hasty { 3_000_000 } else { 0 }),
             ids: random.between(2, 10),
             clients_max: if random.happens(100) { random.between(9, 40) } else { random.between(1, 8) }
                 as usize,
@@ -291,6 +303,9 @@ impl Storm {
             _ if self.world.steps.is_multiple_of(16) => self.look_around()?,
             Some(index) => self.look_at(index)?,
             None => {}
+        }
+        if let Some(node) = self.world.turned {
+            self.ledger.borrow_mut().check_turn(node);
         }
         // A client's user is told when there is something to tell.
         if let Some(node) = self.world.turned

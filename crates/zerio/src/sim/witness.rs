@@ -55,6 +55,7 @@ impl Witness {
 
     fn answer(&mut self, end: End, peer: &mut Context<'_>) {
         let len = self.random.of_any_size(1, self.habits.message_max as u64 + 1) as usize - 1;
+        let len = self.ledger.borrow().unlike_a_key_update(len);
         let n = self.ledger.borrow_mut().accepted(end);
         compose(end, n, len, &mut self.scratch);
         let claims = self.random.happens(self.habits.claim);
@@ -128,7 +129,7 @@ impl Handler for Witness {
     fn on_message(&mut self, peer: &mut Context<'_>, message: &[u8]) {
         let _handler = Whose::others();
         let end = self.end(peer);
-        self.ledger.borrow_mut().heard(end, self.node, message);
+        self.ledger.borrow_mut().heard(end, self.node, message, peer.is_batch_end());
         if self.ledger.borrow().calm {
             return;
         }

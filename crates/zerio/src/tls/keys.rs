@@ -45,6 +45,12 @@ impl Keys {
         Keys { sealer, schedule, limit }
     }
 
+    /// For a simulation, in which nobody waits for a million records: so many may be sealed with one key.
+    #[cfg(feature = "sim")]
+    pub(crate) fn wear_out_after(&mut self, records: u64) {
+        self.limit = records;
+    }
+
     /// Whether so many more records are too many for this key.
     pub(crate) fn are_worn(&self, records: u64) -> bool {
         self.limit - self.sealer.sequence().min(self.limit) <= records

@@ -30,6 +30,15 @@ pub struct Faults {
     pub silences: u32,
     /// Deliveries of bytes in the middle of which the connection is reset.
     pub resets: u32,
+    /// Bytes sent with which their connection's link is cut, and nobody is told: for a time in which what is on its way
+    /// waits and nothing is lost, or until each side's system gives the connection up.
+    pub cuts: u32,
+    /// How long a system waits for a sign of the other side before it gives a connection up, in place of
+    /// `peer_timeout`.
+    pub gives_up: Duration,
+    /// Systems end a connection whose peer has had no room for so long, unless they are told to have patience with it, as
+    /// Linux does. No seed draws it for a [`World`](crate::sim::World), whose engines would have to look in time.
+    pub hasty: bool,
     /// Sends after which that direction of the connection is shut, and the other goes on.
     pub half_closes: u32,
     /// Attempts to connect that fail at once, before anything was sent.
@@ -67,6 +76,9 @@ impl Faults {
             refusals: 0,
             silences: 0,
             resets: 0,
+            cuts: 0,
+            gives_up: Duration::from_millis(100),
+            hasty: false,
             half_closes: 0,
             connect_errors: 0,
             late_completions: 0,
@@ -95,6 +107,7 @@ impl Faults {
             refusals: some(200, 300),
             silences: some(100, 100),
             resets: some(400, 20),
+            cuts: some(250, 20),
             half_closes: some(300, 20),
             connect_errors: some(200, 200),
             late_completions: some(500, 800),
@@ -109,6 +122,8 @@ impl Faults {
         Faults {
             latency: Duration::from_nanos(random.of_any_size(100, 2_000_000)),
             room: random.of_any_size(64, 128 * 1024) as usize,
+            // No longer than a storm's calm waits for what is to come.
+            gives_up: Duration::from_nanos(random.of_any_size(5_000_000, 150_000_000)),
             delay: Duration::from_nanos(random.of_any_size(1_000, 3_000_000)),
             direct_sends: random.happens(700),
             ..faults

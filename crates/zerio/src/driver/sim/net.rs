@@ -16,6 +16,7 @@ use super::random::Random;
 use super::whose::Others;
 use crate::cursor::Cursor;
 
+mod cut;
 mod listening;
 mod seen;
 
@@ -74,6 +75,10 @@ enum Event {
     Arrived { at: End, upto: u64, last: bool },
     /// A reset reaches an end.
     Reset { at: End },
+    /// An end's peer has had no room since then.
+    NoRoom { at: End, since: u64 },
+    /// An end's system gives a connection up, of which it has heard nothing for long.
+    GivenUp { at: End },
     /// A driver has something to look at.
     Rouse { driver: usize },
     /// What whoever drives the network has asked for.
@@ -96,6 +101,8 @@ struct Connection {
     pipes: [Pipe; 2],
     /// Neither a reset nor its driver's failure to take it has ended it early.
     whole: bool,
+    /// Its link is cut for good.
+    severed: bool,
 }
 
 #[derive(Debug)]
@@ -105,7 +112,10 @@ struct Side {
     driver: Option<usize>,
     /// What its driver waits for.
     waits: Waits,
-    reset: bool,
+    /// The system has ended it, and tells this reason.
+    lost: Option<ErrorKind>,
+    /// Its system was told to have patience with a peer that has no room.
+    patient: bool,
     befallen: Befallen,
 }
 
@@ -258,6 +268,7 @@ impl Net {
             sides: [Side::new(Phase::Connecting), Side::new(Phase::Open)],
             pipes: [Pipe::new(room), Pipe::new(room)],
             whole: true,
+            severed: false,
         });
         let at = state.now + state.latency();
         state.plan(at, Event::Asked { connection });
@@ -301,10 +312,10 @@ impl Net {
         let pipe = &mut connection.pipes[1 - end.side];
         let most = pipe.readable().min(into.len());
         if most == 0 {
-            return match (connection.sides[end.side].reset, pipe.has_ended()) {
-                (true, _) => Err(ErrorKind::ConnectionReset.into()),
-                (false, true) => Ok(0),
-                (false, false) => Err(ErrorKind::WouldBlock.into()),
+            return match (connection.sides[end.side].lost, pipe.has_ended()) {
+                (Some(kind), _) => Err(kind.into()),
+                (None, true) => Ok(0),
+                (None, false) => Err(ErrorKind::WouldBlock.into()),
             };
         }
         let short = state.strikes("short receive", state.faults.short_receives);
@@ -331,7 +342,7 @@ impl Net {
         let (side, pipe) = (&mut connection.sides[end.side], &mut connection.pipes[end.side]);
         let failure = match side.phase {
             Phase::Refused => Some(ErrorKind::NotConnected),
-            _ if side.reset => Some(ErrorKind::ConnectionReset),
+            _ if side.lost.is_some() => side.lost,
             _ => pipe.shut_since().map(|_| ErrorKind::BrokenPipe),
         };
         if let Some(kind) = failure {
@@ -340,6 +351,7 @@ impl Net {
         }
         let most = pipe.room().min(bytes.len());
         if most == 0 {
+            state.find_no_room(end);
             return Err(ErrorKind::WouldBlock.into());
         }
         let short = state.strikes("short send", state.faults.short_sends);
@@ -362,7 +374,7 @@ impl Net {
     /// Sends nothing more.
     pub(crate) fn shut_down(&self, end: End) {
         let state = &mut *self.state();
-        if state.side(end).phase == Phase::Open && !state.side(end).reset {
+        if state.side(end).phase == Phase::Open && state.side(end).lost.is_none() {
             state.shut(end);
         }
     }
@@ -380,13 +392,20 @@ impl Net {
     pub(crate) fn is_settled(&self, end: End) -> Option<(bool, bool)> {
         let connection = &self.state().connections[end.connection as usize];
         let pipe = &connection.pipes[end.side];
-        (!connection.sides[end.side].reset).then(|| (pipe.is_empty(), pipe.room() > 0))
+        connection.sides[end.side].lost.is_none().then(|| (pipe.is_empty(), pipe.room() > 0))
     }
 }
 
 impl Side {
     fn new(phase: Phase) -> Side {
-        Side { phase, driver: None, waits: Waits::default(), reset: false, befallen: Befallen::default() }
+        Side {
+            phase,
+            driver: None,
+            waits: Waits::default(),
+            lost: None,
+            patient: false,
+            befallen: Befallen::default(),
+        }
     }
 }
 
@@ -428,6 +447,8 @@ impl State {
             }
             Event::Arrived { at, upto, last } => self.arrived(at, upto, last),
             Event::Reset { at } => self.reset(at),
+            Event::NoRoom { at, since } => self.no_room(at, since),
+            Event::GivenUp { at } => self.give_up(at),
             Event::Rouse { driver } => self.rouse_driver(driver),
             Event::Alarm { token } => return Happened::Alarm(token),
         }
@@ -461,6 +482,7 @@ impl State {
 
     /// Plans the arrival of what a pipe has got.
     fn deliver(&mut self, at: End, upto: u64, last: bool) {
+        self.may_cut(at.connection);
         let time = self.now + self.latency();
         let time = self.connections[at.connection as usize].pipes[1 - at.side].arrive_after(time);
         self.plan(time, Event::Arrived { at, upto, last });
@@ -470,16 +492,19 @@ impl State {
         let reset = !last && self.strikes("reset", self.faults.resets);
         let connection = &mut self.connections[at.connection as usize];
         let (own, pipe) = (&connection.sides[at.side], &mut connection.pipes[1 - at.side]);
+        if connection.severed {
+            return;
+        }
         if own.phase == Phase::Closed {
             // Nobody is there to hear it: the answer is a reset.
-            if !last && !connection.sides[1 - at.side].reset {
+            if !last && connection.sides[1 - at.side].lost.is_none() {
                 connection.whole = false;
                 let time = self.now + self.latency();
                 self.plan(time, Event::Reset { at: at.other() });
             }
             return;
         }
-        if own.reset {
+        if own.lost.is_some() {
             return;
         }
         let upto = if reset { self.random.between(pipe.arrived(), upto) } else { upto };
@@ -494,19 +519,27 @@ impl State {
     }
 
     fn reset(&mut self, at: End) {
+        // Some systems let a program have what had come before the reset, some do not.
         let keeps = self.random.happens(500);
+        let severed = self.connections[at.connection as usize].severed;
+        if !severed && self.lose(at, ErrorKind::ConnectionReset, keeps) {
+            self.connections[at.connection as usize].whole = false;
+        }
+    }
+
+    /// An end's system ends a connection, unless it has ended.
+    fn lose(&mut self, at: End, kind: ErrorKind, keeps: bool) -> bool {
         let connection = &mut self.connections[at.connection as usize];
         let side = &mut connection.sides[at.side];
-        if side.phase == Phase::Closed || side.reset {
-            return;
+        if side.phase == Phase::Closed || side.lost.is_some() {
+            return false;
         }
-        side.reset = true;
-        connection.whole = false;
+        side.lost = Some(kind);
         if !keeps {
-            // Some systems let a program have what had come before the reset, some do not.
             connection.pipes[1 - at.side].forget();
         }
         self.rouse(at, |waits| waits.to_receive || waits.to_send || waits.to_connect);
+        true
     }
 
     fn rouse(&mut self, end: End, waits: impl Fn(Waits) -> bool) {
@@ -539,7 +572,7 @@ impl State {
         let unread = connection.pipes[1 - end.side].readable();
         connection.sides[end.side].befallen.unread = unread;
         connection.pipes[1 - end.side].forget();
-        let silent = phase != Phase::Open || connection.sides[end.side].reset;
+        let silent = phase != Phase::Open || connection.sides[end.side].lost.is_some();
         if silent {
             return;
         }

@@ -19,6 +19,8 @@ pub(crate) struct Pipe {
     given: u64,
     /// When the last of them arrives: nothing that is sent later arrives before.
     last: u64,
+    /// Since when its sender has found no room, where that is so.
+    full: Option<u64>,
     /// Since when its sender sends nothing more.
     shut: Option<u64>,
     ended: bool,
@@ -36,6 +38,7 @@ impl Pipe {
             sent: 0,
             given: 0,
             last: 0,
+            full: None,
             shut: None,
             ended: false,
             records: None,
@@ -94,6 +97,15 @@ impl Pipe {
         self.ended && self.arrived == self.received
     }
 
+    /// Since when there has been no room, as far as somebody has looked for some.
+    pub(crate) fn full_since(&self) -> Option<u64> {
+        self.full
+    }
+
+    pub(crate) fn fill(&mut self, now: u64) {
+        self.full = Some(now);
+    }
+
     /// When what is sent now arrives, if it would like to at `time`.
     pub(crate) fn arrive_after(&mut self, time: u64) -> u64 {
         self.last = self.last.max(time);
@@ -139,13 +151,14 @@ impl Pipe {
         let rest = into.len() - first;
         into[first..].copy_from_slice(&self.bytes[..rest]);
         self.received += into.len() as u64;
+        self.full = None;
         self.given += into.len() as u64;
     }
 
     /// The receiver is gone, or has lost what it had not received.
     pub(crate) fn forget(&mut self) {
         (self.received, self.arrived) = (self.sent, self.sent);
-        self.bytes = Vec::new();
+        (self.bytes, self.full) = (Vec::new(), None);
     }
 }
 

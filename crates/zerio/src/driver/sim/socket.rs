@@ -93,6 +93,14 @@ impl Wire {
     }
 }
 
+#[cfg(target_os = "linux")]
+impl Wire {
+    /// What is to become of a connection whose peer has no room for long.
+    pub(crate) fn be_patient(&self, patient: bool) {
+        self.net.be_patient(self.end, patient);
+    }
+}
+
 impl fmt::Debug for Wire {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.end.fmt(f)

@@ -57,6 +57,7 @@ impl Ledger {
 
     /// A server's handler is asked whether somebody may come in, and what it says.
     pub(in crate::sim) fn asked(&mut self, end: End, node: usize, id: &str, let_in: bool) {
+        self.goes_on_with(node, None);
         let now = self.net.now();
         let session = self.session(end);
         session.admitted_at = Some(now);

@@ -28,6 +28,8 @@ pub(in crate::sim) struct Book {
     /// Sessions that may have come to a bad frame, and ended for another reason or untold.
     pub(super) bad_frames_unseen: u64,
     pub(super) heard: u64,
+    /// Its handler was told that more comes of this session in this turn.
+    pub(super) amid: Option<End>,
     /// The bytes of their frames.
     pub(super) heard_bytes: u64,
     pub(super) accepted: u64,

@@ -37,7 +37,7 @@ impl Ledger {
     /// the time for it is over, or the driver fails.
     fn check_drained(&mut self, end: End, node: usize, why: &Disconnection) {
         let Some(since) = self.net.shut_since(end.other()) else { return };
-        let lost = !self.net.is_whole(end.connection) || self.net.is_cut(end);
+        let lost = !self.net.is_sound(end.connection) || self.net.is_cut(end);
         let late = self.net.now() - since >= self.drain_timeout.as_nanos() as u64;
         let drains = matches!(why.reason, Reason::PeerClosed | Reason::Truncated { .. });
         // A newer session takes the id of one that drains, too.
@@ -157,7 +157,11 @@ impl Ledger {
     pub(super) fn has_failed(&self, end: End, reason: Reason) -> bool {
         match reason {
             Reason::Connection(ErrorKind::BrokenPipe) => self.net.is_cut(end),
-            Reason::Connection(_) => !self.net.is_whole(end.connection),
+            // Nobody else is given up, least of all a peer that has no room.
+            Reason::Connection(ErrorKind::TimedOut) => {
+                self.net.is_severed(end.connection) && self.net.is_given_up(end)
+            }
+            Reason::Connection(_) => !self.net.is_whole(end.connection) && !self.net.is_given_up(end),
             _ => false,
         }
     }

@@ -4,6 +4,7 @@
 
 use super::{End, Ledger, Session};
 use crate::error::TlsFault;
+use crate::wire::HEADER;
 
 /// So many protected records are the handshake's, of either side: all up to `Finished`. rustls puts into one record what
 /// it says in one go.
@@ -18,6 +19,9 @@ const BESIDE: usize = 1 + 16;
 /// What an alert is long.
 const ALERT: u64 = 2;
 
+/// What a message is long that says that another key follows.
+const KEY_UPDATE: u64 = 5;
+
 /// The type of an alert, and of a handshake's record, as the first byte of what a server under TLS takes for TLS.
 const BEGINNINGS: [u8; 2] = [21, 22];
 
@@ -26,6 +30,8 @@ const BEGINNINGS: [u8; 2] = [21, 22];
 pub(super) struct Reading {
     records: usize,
     protected: usize,
+    /// So many of them have been under the present key.
+    under_key: u64,
     /// How many bytes of messages they carry.
     plain: u64,
     /// For each record that carries some: where it ends on its way, and how many bytes of messages there are up to there.
@@ -37,6 +43,12 @@ pub(super) struct Reading {
 }
 
 impl Ledger {
+    /// A length for a message, whose record does not look as one does that says that another key follows.
+    pub(in crate::sim) fn unlike_a_key_update(&self, len: usize) -> usize {
+        let like = self.key_life.is_some() && (HEADER + len) as u64 == KEY_UPDATE;
+        if like { len + 1 } else { len }
+    }
+
     /// How many bytes of its frames the network has taken of a side.
     pub(super) fn taken(&mut self, end: End) -> u64 {
         if !self.under_tls {
@@ -106,6 +118,7 @@ impl Ledger {
 
     fn read_on(&mut self, end: End) {
         let from = self.session(end).reading.records;
+        let life = self.key_life;
         // A server's tickets come right behind its handshake.
         let shakes = SHAKES + usize::from(end.side == 1 && self.tickets);
         for record in self.net.records_sent(end, from) {
@@ -120,15 +133,23 @@ impl Ledger {
                 continue;
             }
             reading.protected += 1;
+            reading.under_key += u64::from(reading.protected > SHAKES);
             if reading.protected <= shakes {
                 continue;
             }
+            let (under_key, life) = (reading.under_key, life.filter(|_| session.script.is_none()));
             let carries = record.len.saturating_sub(BESIDE) as u64;
             let place = session.reading.plain;
+            let amid = session.is_amid_a_message(place);
+            if life.is_some() && carries == KEY_UPDATE && !amid {
+                session.reading.under_key = 0;
+                self.figures.reach.add("session", "new key", 1);
+                continue;
+            }
             let over = match &session.script {
                 Some(script) => place >= script.bytes().len() as u64,
                 // A batch of whole frames may end with a record as short as an alert, but not between two frames.
-                None => carries == ALERT && !session.is_amid_a_message(place),
+                None => carries == ALERT && !amid,
             };
             if !over {
                 session.reading.plain += carries;
@@ -136,6 +157,9 @@ impl Ledger {
             }
             let (late, ours) = (session.reading.beyond > 0, session.script.is_none());
             session.reading.beyond += usize::from(over);
+            self.check(life.is_none_or(|life| under_key <= life), || {
+                format!("{end:?} has sealed {under_key} records with one key, of which {life:?} are the most")
+            });
             self.check(!late || !ours, || format!("{end:?} goes on after it has said that nothing comes"));
         }
     }

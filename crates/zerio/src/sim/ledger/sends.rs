@@ -147,7 +147,7 @@ impl Ledger {
     pub(super) fn may_be_ending(&mut self, end: End) -> bool {
         let other = end.other();
         let (taken, node) = (self.taken(other), self.session(end).node);
-        let lost = !self.net.is_whole(end.connection) || self.net.is_cut(end);
+        let lost = !self.net.is_sound(end.connection) || self.net.is_cut(end);
         let over = self.net.shut_since(other).is_some() || self.has_said_all(other);
         let wrong = self.tls_fault(other).0.is_some() || self.session(other).fault(taken).is_some();
         let replaced = self.replaces && self.has_a_successor(end);

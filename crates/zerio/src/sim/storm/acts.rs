@@ -152,7 +152,8 @@ impl Storm {
     }
 
     fn len(&mut self) -> usize {
-        self.random.of_any_size(1, self.config.message_max as u64 + 1) as usize - 1
+        let len = self.random.of_any_size(1, self.config.message_max as u64 + 1) as usize - 1;
+        self.ledger.borrow().unlike_a_key_update(len)
     }
 
     /// A client's handle, once it has a session.

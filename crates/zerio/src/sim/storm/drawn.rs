@@ -46,7 +46,7 @@ pub(super) fn draw_config(random: &mut Random, tls: bool) -> Config {
         handshake_timeout: millis(random, 5, 200),
         drain_timeout: millis(random, 200, 1000),
         slow_peer_timeout: random.happens(500).then(|| millis(random, 2, 30)),
-        // Far away: its looks would wake engines that nobody else has woken.
+        // Far away, but where its looks matter: they wake engines that nobody else has woken.
         peer_timeout: Duration::from_secs(10_000),
         same_id,
         ..Config::default()

@@ -1,6 +1,8 @@
 //! What an oracle sees of a network, and nobody who is on it does: what it has taken, and what has befallen whom.
 #![forbid(unsafe_code)]
 
+use std::io::ErrorKind;
+
 use super::super::faults::Faults;
 use super::super::pipe::Pipe;
 use super::super::records::{Record, Records};
@@ -91,6 +93,22 @@ impl Net {
     /// Whether neither a reset nor a driver's failure to take it has ended a connection early.
     pub(crate) fn is_whole(&self, connection: u32) -> bool {
         self.state().connections[connection as usize].whole
+    }
+
+    /// The same, and its link is not cut for good either.
+    pub(crate) fn is_sound(&self, connection: u32) -> bool {
+        let connection = &self.state().connections[connection as usize];
+        connection.whole && !connection.severed
+    }
+
+    /// Whether this side's system has given its connection up.
+    pub(crate) fn is_given_up(&self, end: End) -> bool {
+        self.state().side(end).lost == Some(ErrorKind::TimedOut)
+    }
+
+    /// Whether its link is cut for good.
+    pub(crate) fn is_severed(&self, connection: u32) -> bool {
+        self.state().connections[connection as usize].severed
     }
 
     /// Whether a driver has ever had this side.
