@@ -252,11 +252,14 @@ impl Sum {
             [&self.seeds, &self.steps, &self.sessions, &self.messages].map(|sum| sum.load(Ordering::Relaxed));
         let tried = range(first, seeds);
         format!(
-            "{seeds} seeds ({:#x} to {:#x}), {steps} steps in {:.1} s: {sessions} sessions, {messages} messages \
-             checked",
+            "{} ({:#x} to {:#x}), {} in {:.1} s: {}, {} checked",
+            terminal::counted(seeds, "seed"),
             tried.start(),
             tried.end(),
+            terminal::counted(steps, "step"),
             took.as_secs_f64(),
+            terminal::counted(sessions, "session"),
+            terminal::counted(messages, "message"),
         )
     }
 }

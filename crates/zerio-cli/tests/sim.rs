@@ -18,7 +18,7 @@ fn the_same_seed_does_the_same() {
     let checked = |line: &str| line.split_once(" s: ").map(|(_, did)| did.to_owned());
     let (a, b) = (run("sim --seed 7 --steps 2000", b""), run("sim --seed 7 --steps 2000", b""));
     let (a, b) = (text(&a.stdout), text(&b.stdout));
-    assert!(a.starts_with("1 seeds (0x7 to 0x7), ") && checked(&a).is_some(), "{a}");
+    assert!(a.starts_with("1 seed (0x7 to 0x7), ") && checked(&a).is_some(), "{a}");
     assert_eq!(checked(&a), checked(&b));
 }
 
