@@ -64,25 +64,19 @@ async fn dropped_everywhere<T, F: Future<Output = T>>(future: impl Fn() -> F) ->
 type PollSink<S> = fn(Pin<&mut S>, &mut Context<'_>) -> Poll<Result<(), SendError>>;
 
 /// One of the three waits of a sink, to be begun again as often as one likes.
-fn wait<'a, S>(
-    sink: &'a Mutex<S>,
-    how: PollSink<S>,
-) -> impl Fn() -> Pin<Box<dyn Future<Output = Result<(), SendError>> + Send + 'a>>
-where
-    S: Unpin + Send + 'a,
-{
-    move || Box::pin(poll_fn(move |task| how(Pin::new(&mut sink.lock().unwrap()), task)))
+async fn wait<S: Unpin>(sink: &Mutex<S>, how: PollSink<S>) -> Result<(), SendError> {
+    poll_fn(|task| how(Pin::new(&mut sink.lock().unwrap()), task)).await
 }
 
 /// Feeds a sink so many messages and closes it; each wait is dropped everywhere.
 async fn feed<S: Sink<Bytes, Error = SendError> + Unpin + Send>(sink: S, count: usize) {
     let sink = Mutex::new(sink);
     for number in 0..count {
-        dropped_everywhere(wait(&sink, |sink, task| sink.poll_ready(task))).await.unwrap();
+        dropped_everywhere(|| wait(&sink, |sink, task| sink.poll_ready(task))).await.unwrap();
         sink.lock().unwrap().start_send_unpin(numbered(number)).unwrap();
-        dropped_everywhere(wait(&sink, |sink, task| sink.poll_flush(task))).await.unwrap();
+        dropped_everywhere(|| wait(&sink, |sink, task| sink.poll_flush(task))).await.unwrap();
     }
-    dropped_everywhere(wait(&sink, |sink, task| sink.poll_close(task))).await.unwrap();
+    dropped_everywhere(|| wait(&sink, |sink, task| sink.poll_close(task))).await.unwrap();
 }
 
 /// Does it with one number after the other, in one go, until the runtime says that others are to have their turn, which all
@@ -203,7 +197,7 @@ ways! {
             ("close", |sink, task| sink.poll_close(task)),
         ];
         for (what, how) in waits {
-            in_vain(what, wait(&sink, how)).await;
+            in_vain(what, || wait(&sink, how)).await;
         }
         let mut kept = 0;
         let reading = async {
@@ -214,7 +208,7 @@ ways! {
             }
         };
         let closing = wait(&sink, |sink, task| sink.poll_close(task));
-        assert_eq!(futures_util::future::join(closing(), reading).await.0, Ok(()));
+        assert_eq!(futures_util::future::join(closing, reading).await.0, Ok(()));
         assert_eq!(kept, 1);
         assert_eq!(disconnected(&mut server).await.1, Reason::Disconnected);
     }
