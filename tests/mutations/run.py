@@ -37,9 +37,9 @@ MUTATIONS = [
      "let acked = reader.acked + bytes as u64;",
      "let acked = reader.acked + if bytes > 0 { span.len() } else { 0 } as u64;"),
     ("what a short send took is sent again", "send/pump.rs",
-     "self.give_back(pump, span, bytes, several);\n        self.ring",
+     "self.give_back(pump, span, bytes);\n        self.ring",
      "let all = bytes == span.len();\n        "
-     "self.give_back(pump, span, if all { bytes } else { 0 }, several);\n        self.ring"),
+     "self.give_back(pump, span, if all { bytes } else { 0 });\n        self.ring"),
     ("the ring's skip is forgotten", "send/ring.rs",
      "        if start != committed {\n            senders.skip.set(committed);",
      "        if start != committed {\n            let _ = &senders.skip;"),

@@ -34,7 +34,8 @@ const ROUNDS: usize = 4;
 pub(super) struct Pump {
     /// It goes before what the ring has.
     pub(super) greeting: Greeting,
-    /// What was given out, or the first of it, is the greeting's; under TLS, also that there is something to say beside the ring's.
+    /// What was given out, or the first of it, is the greeting's; under TLS, also that there is something to say beside the
+    /// ring's.
     pub(super) greets: bool,
     pub(super) reader: Reader,
     /// The driver has so many spans, and takes so many.
@@ -115,17 +116,17 @@ impl SendPath {
             let outcome = direct.send(self.ring.bytes(&span));
             match outcome {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    self.give_back(pump, span, 0, false);
+                    self.give_back(pump, span, 0);
                     pump.blocked = true;
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {
-                    self.give_back(pump, span, 0, false);
+                    self.give_back(pump, span, 0);
                 }
                 outcome => {
                     // After a short send the kernel has no more room: the driver waits for it.
                     pump.blocked = outcome.as_ref().is_ok_and(|&bytes| bytes < span.len());
                     let greets = pump.greets;
-                    if self.account(pump, span, outcome, false).is_err() {
+                    if self.account(pump, span, outcome).is_err() {
                         return Pumped::Failed;
                     }
                     if !greets && self.ring.is_caught_up(&pump.reader) {
@@ -192,16 +193,15 @@ impl SendPath {
         self.ring.next(&mut pump.reader)
     }
 
-    /// The first that was given out comes back, and the kernel has taken so many of its bytes. There may be `several`.
+    /// It comes back, and the kernel has taken so many of its bytes.
     #[inline(always)]
-    fn give_back(&self, pump: &mut Pump, span: Span, bytes: usize, several: bool) {
+    fn give_back(&self, pump: &mut Pump, span: Span, bytes: usize) {
         #[cfg(feature = "tls")]
         if let Some(sealed) = &self.sealed {
             return self.give_back_sealed(pump, sealed, span, bytes);
         }
         match std::mem::take(&mut pump.greets) {
             true => pump.greeting.taken(span, bytes),
-            false if several && pump.in_flight > 0 => self.ring.taken_first(&mut pump.reader, span, bytes),
             false => self.ring.taken(&mut pump.reader, span, bytes),
         }
     }
@@ -222,51 +222,66 @@ impl SendPath {
         pump.in_flight = 0;
         pump.blocked = false;
         self.bell.mark(self.index);
-        self.account(&mut pump, span, outcome, false)
+        self.account(&mut pump, span, outcome)
     }
 
     /// The same for a driver that takes several: the first of them has completed.
     pub(crate) fn sent_of_several(&self, span: Span, outcome: io::Result<usize>) -> Result<(), ErrorKind> {
         let mut pump = wait::take_soon(&self.pump);
+        if pump.in_flight == 1 && pump.failed.is_none() {
+            drop(pump);
+            return self.sent(span, outcome);
+        }
         pump.in_flight -= 1;
         self.bell.mark(self.index);
-        if let Some(kind) = pump.failed {
-            // Whatever has become of it: one before it is not whole, so it counts as left.
-            #[cfg(feature = "tls")]
-            if let Some(sealed) = &self.sealed {
-                self.give_back_sealed(&mut pump, sealed, span, 0);
-            }
-            return Err(kind);
+        self.account_first(&mut pump, span, outcome)
+    }
+
+    /// The same as `account`, with others in flight behind it. Behind one that is not whole none counts, whatever has
+    /// become of it.
+    fn account_first(
+        &self,
+        pump: &mut Pump,
+        span: Span,
+        outcome: io::Result<usize>,
+    ) -> Result<(), ErrorKind> {
+        let (before, all) = (pump.failed, span.len());
+        let bytes = if before.is_some() { 0 } else { *outcome.as_ref().unwrap_or(&0) };
+        self.tally(bytes, all);
+        self.give_back_first(pump, span, bytes);
+        self.unstick(pump);
+        self.lobby.tell();
+        pump.failed = match outcome {
+            _ if before.is_some() => before,
+            Ok(bytes) if bytes == all => None,
+            Ok(_) => Some(BROKEN),
+            Err(error) => Some(error.kind()),
+        };
+        pump.failed.map_or(Ok(()), Err)
+    }
+
+    fn give_back_first(&self, pump: &mut Pump, span: Span, bytes: usize) {
+        #[cfg(feature = "tls")]
+        if let Some(sealed) = &self.sealed {
+            return self.give_back_sealed(pump, sealed, span, bytes);
         }
-        let whole = outcome.as_ref().is_ok_and(|&bytes| bytes == span.len());
-        let outcome = self.account(&mut pump, span, outcome, true);
-        if outcome.is_ok() && !whole && pump.in_flight > 0 {
-            pump.failed = Some(BROKEN);
-            return Err(BROKEN);
+        match std::mem::take(&mut pump.greets) {
+            true => pump.greeting.taken(span, bytes),
+            false if pump.failed.is_none() => self.ring.taken_first(&mut pump.reader, span, bytes),
+            false => {}
         }
-        outcome
     }
 
     /// Books what the kernel took of a span. Where TLS is compiled in, the compiler would not take it in by itself, which
     /// costs a session without TLS 26 instructions for each request.
     #[inline(always)]
-    fn account(
-        &self,
-        pump: &mut Pump,
-        span: Span,
-        outcome: io::Result<usize>,
-        several: bool,
-    ) -> Result<(), ErrorKind> {
+    fn account(&self, pump: &mut Pump, span: Span, outcome: io::Result<usize>) -> Result<(), ErrorKind> {
         let bytes = match &outcome {
             Ok(bytes) => *bytes,
             Err(_) => 0,
         };
-        if bytes > 0 {
-            self.tallies.batches_sent.add(1);
-            self.tallies.short_sends.add(u64::from(bytes < span.len()));
-            self.tallies.bytes_sent.add(bytes as u64);
-        }
-        self.give_back(pump, span, bytes, several);
+        self.tally(bytes, span.len());
+        self.give_back(pump, span, bytes);
         self.ring.rewind_if_empty(&mut pump.reader);
         self.unstick(pump);
         self.lobby.tell();
@@ -276,6 +291,15 @@ impl SendPath {
                 pump.failed = Some(error.kind());
                 Err(error.kind())
             }
+        }
+    }
+
+    #[inline(always)]
+    fn tally(&self, bytes: usize, of: usize) {
+        if bytes > 0 {
+            self.tallies.batches_sent.add(1);
+            self.tallies.short_sends.add(u64::from(bytes < of));
+            self.tallies.bytes_sent.add(bytes as u64);
         }
     }
 
