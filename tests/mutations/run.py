@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Breaks the library in one way after the other, in a copy, and tells how many seeds of `zerio sim` it takes to see it;
-or which of the models does.
+or which of the models or tests does.
 
     tests/mutations/run.py                 every mutation for the simulation, a table in Markdown
     tests/mutations/run.py --tls           every mutation of what is under TLS alone, for the simulation under TLS
     tests/mutations/run.py --models        every mutation for the models
+    tests/mutations/run.py --rio           every mutation of the driver for Registered I/O, for its tests over the model
     tests/mutations/run.py --check         nothing is broken: whether each mutation's text still stands once in its file
     tests/mutations/run.py skip 'short'    those whose names have one of these words in them
 
@@ -374,6 +375,40 @@ MODELS = [
      "self.stopping.set(true);"),
 ]
 
+# The same, for the tests of the driver for Registered I/O over the model of that.
+RIO = [
+    ("a completion's status is not looked at", "driver/rio.rs",
+     "(status, _) => Err(status::error(status)),",
+     "(_, bytes) => Ok(part.start + bytes),"),
+    ("a completion may be longer than its request", "driver/rio.rs",
+     "(status::SUCCESS, bytes) if bytes > part.len() => Err(ErrorKind::InvalidData.into()),",
+     ""),
+    ("a send of nothing is a success", "driver/rio.rs",
+     "(status::SUCCESS, 0) if way == Way::Send => Err(ErrorKind::WriteZero.into()),",
+     ""),
+    ("a peer's reset that cancels is told as an end of our own", "driver/rio.rs",
+     "if status::is_cancelled(status) && connection.socket.is_some() => {",
+     "if false && status::is_cancelled(status) => {"),
+    ("sends are not committed", "driver/rio.rs",
+     "!deferred[Way::Send as usize] ||",
+     "deferred[Way::Send as usize] ||"),
+    ("receives are not committed", "driver/rio.rs",
+     "!deferred[Way::Receive as usize]",
+     "true || deferred[Way::Receive as usize]"),
+    ("a commit that fails is not heard of", "driver/rio.rs",
+     "if !(sends && receives) {",
+     "if false && !(sends && receives) {"),
+    ("the queue is not asked again to tell", "driver/rio.rs",
+     "self.armed &= !woken.completions;",
+     "let _ = woken.completions;"),
+    ("the queue is asked to tell before it has told", "driver/rio.rs",
+     "        if !self.armed {\n            self.arm()?;",
+     "        if true {\n            self.arm()?;"),
+    ("what the queue had told is not forgotten when it is asked again", "driver/rio.rs",
+     "self.table.reset_told(self.completions);",
+     ""),
+]
+
 
 def run(command, folder, patience, env=None):
     try:
@@ -434,16 +469,30 @@ def model(folder):
     return len(failed) or None, ", ".join(failed) or "no model saw it"
 
 
+def rio(folder):
+    """How many tests failed, and the names of these."""
+    test = ["cargo", "test", "--quiet", "-p", "zerio", "--lib"]
+    code, output = run([*test, "--no-run"], folder, 1800)
+    if code != 0:
+        return None, f"it does not compile: {output[-600:]}"
+    code, output = run([*test, "rio"], folder, PATIENCE)
+    if code is None:
+        return None, f"nothing was seen in {PATIENCE} s: does it turn for ever?"
+    failed = sorted(set(re.findall(r"^    driver::(?:rio::|conformance::)(\S+)$", output, re.MULTILINE)))
+    names = ", ".join(name.split("::")[-1] for name in failed[:3])
+    return len(failed) or None, names + (", …" if len(failed) > 3 else "") or "no test saw it"
+
+
 def main():
     if sys.argv[1:] == ["--check"]:
-        misfits = [(name, file) for name, file, old, _ in MUTATIONS + SEALED + MODELS
+        misfits = [(name, file) for name, file, old, _ in MUTATIONS + SEALED + MODELS + RIO
                    if (ROOT / SOURCE / file).read_text().count(old) != 1]
         for name, file in misfits:
             print(f"{name}: its text does not stand once in {file}")
         sys.exit(1 if misfits else 0)
-    kinds = {"--models": (MODELS, model), "--tls": (SEALED, simulate_under_tls)}
+    kinds = {"--models": (MODELS, model), "--tls": (SEALED, simulate_under_tls), "--rio": (RIO, rio)}
     words = [word for word in sys.argv[1:] if word not in kinds]
-    models = "--models" in sys.argv[1:]
+    models, tests = "--models" in sys.argv[1:], "--rio" in sys.argv[1:]
     mutations, look = next((kinds[flag] for flag in kinds if flag in sys.argv[1:]), (MUTATIONS, simulate))
     chosen = [m for m in mutations if not words or any(word in m[0] for word in words)]
     missed = 0
@@ -454,7 +503,7 @@ def main():
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes((ROOT / name).read_bytes())
-        columns = "models | which fail" if models else "seeds | what the oracle says"
+        columns = "models | which fail" if models else "tests | which fail" if tests else "seeds | what the oracle says"
         print(f"| what is broken | {columns} |\n| --- | --- | --- |", flush=True)
         for mutation in chosen:
             seeds, what = attempt(folder, mutation, look)
