@@ -407,6 +407,9 @@ RIO = [
     ("what the queue had told is not forgotten when it is asked again", "driver/rio.rs",
      "self.table.reset_told(self.completions);",
      ""),
+    ("a queue that says it was asked before is waited for as long as one that will tell", "driver/rio.rs",
+     "if self.armed { bound } else { bound.min(ASK_AGAIN) }",
+     "bound"),
 ]
 
 
