@@ -85,7 +85,10 @@ pub(super) struct Refusing {
     pub(super) queues: bool,
     pub(super) sockets: bool,
     pub(super) registrations: bool,
+    /// Request queues, and what is to go there.
     pub(super) requests: bool,
+    /// Sends alone.
+    pub(super) sends: bool,
     pub(super) commits: bool,
     pub(super) notifications: bool,
     pub(super) waits: bool,
@@ -100,6 +103,7 @@ impl Refusing {
         sockets: false,
         registrations: false,
         requests: false,
+        sends: false,
         commits: false,
         notifications: false,
         waits: false,
@@ -514,7 +518,7 @@ impl Model {
         let requests = &self.requests[place];
         let room = requests.rows[way as usize].outstanding < requests.limit(way);
         self.check(room, Violation::TooManyRequests);
-        refuse(self.refusing.requests)?;
+        refuse(self.refusing.requests || self.refusing.sends && way == Way::Send)?;
         let (committed, sample) = (flags & DEFER == 0, memory.sample(&piece));
         let delay = self.chance.below(self.liberties.delay + 1);
         let row = &mut self.requests[place].rows[way as usize];

@@ -10,6 +10,7 @@ use super::model::sockets::{self, Made};
 use super::model::{Model, Refusing, with_seed};
 use super::*;
 
+mod last_words;
 mod sends;
 
 const ID: SlotId = SlotId { index: 2, generation: 7 };
