@@ -319,7 +319,7 @@ impl Direct {
         let raw = match self {
             Direct::Socket(raw) => *raw,
             #[cfg(feature = "sim")]
-            Direct::Simulated(_) => return Ok(None),
+            Direct::Simulated(wire) => return Ok(wire.error()),
         };
         // SAFETY: as in `send`.
         let socket = unsafe { BorrowedFd::borrow_raw(raw) };

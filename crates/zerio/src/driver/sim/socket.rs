@@ -95,6 +95,11 @@ impl Wire {
 
 #[cfg(target_os = "linux")]
 impl Wire {
+    /// Why the connection is no more.
+    pub(crate) fn error(&self) -> Option<io::Error> {
+        self.net.error(self.end)
+    }
+
     /// What is to become of a connection whose peer has no room for long.
     pub(crate) fn be_patient(&self, patient: bool) {
         self.net.be_patient(self.end, patient);

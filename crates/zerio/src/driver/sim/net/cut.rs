@@ -3,6 +3,8 @@
 //! has no room.
 #![forbid(unsafe_code)]
 
+#[cfg(target_os = "linux")]
+use std::io;
 use std::io::ErrorKind;
 
 #[cfg(target_os = "linux")]
@@ -11,6 +13,11 @@ use super::{Connection, End, Event, State};
 
 #[cfg(target_os = "linux")]
 impl Net {
+    /// Why a side's connection is no more. Unlike Linux it tells each time.
+    pub(crate) fn error(&self, end: End) -> Option<io::Error> {
+        self.state().side(end).lost.map(io::Error::from)
+    }
+
     /// A side's system is to have patience with a peer that has no room, or none.
     pub(crate) fn be_patient(&self, end: End, patient: bool) {
         self.state().side(end).patient = patient;
