@@ -87,8 +87,8 @@ pub(super) struct Refusing {
     pub(super) registrations: bool,
     /// Request queues, and what is to go there.
     pub(super) requests: bool,
-    /// Sends alone.
-    pub(super) sends: bool,
+    /// The next send, and no other.
+    pub(super) next_send: bool,
     pub(super) commits: bool,
     pub(super) notifications: bool,
     pub(super) waits: bool,
@@ -103,7 +103,7 @@ impl Refusing {
         sockets: false,
         registrations: false,
         requests: false,
-        sends: false,
+        next_send: false,
         commits: false,
         notifications: false,
         waits: false,
@@ -507,6 +507,8 @@ impl Model {
         // Not RIO_MSG_WAITALL, which sends do not have, and which no model of ours needs.
         self.check(flags & !(DEFER | DONT_NOTIFY) == 0, Violation::UnknownFlags);
         let Some(piece) = data else { violation::violate(Violation::NoData, self.chance.seed) };
+        let is_next = way == Way::Send && std::mem::take(&mut self.refusing.next_send);
+        let is_refused = self.refusing.requests || is_next;
         let memory = self.memory(piece.buffer);
         self.check(memory.contains(&piece), Violation::OutsideBuffer);
         let (start, end) = memory.range(&piece);
@@ -518,7 +520,7 @@ impl Model {
         let requests = &self.requests[place];
         let room = requests.rows[way as usize].outstanding < requests.limit(way);
         self.check(room, Violation::TooManyRequests);
-        refuse(self.refusing.requests || self.refusing.sends && way == Way::Send)?;
+        refuse(is_refused)?;
         let (committed, sample) = (flags & DEFER == 0, memory.sample(&piece));
         let delay = self.chance.below(self.liberties.delay + 1);
         let row = &mut self.requests[place].rows[way as usize];

@@ -24,7 +24,7 @@ fn heard_by_the_refused(rig: &mut Rig) -> Vec<u8> {
 #[test]
 fn who_can_not_be_told_is_closed_all_the_same_and_the_next_one_is_told() {
     for refusing in
-        [Refusing { requests: true, ..Refusing::NOTHING }, Refusing { sends: true, ..Refusing::NOTHING }]
+        [Refusing { requests: true, ..Refusing::NOTHING }, Refusing { next_send: true, ..Refusing::NOTHING }]
     {
         let mut rig = Rig::new();
         for _ in 0..2 * refusals::PLACES {

@@ -111,10 +111,9 @@ fn what_is_behind_a_send_that_is_refused_is_not_handed_over() {
     withhold(true);
     rig.send_numbered(0);
     rig.turn(Duration::ZERO);
-    rig.refuse(Refusing { requests: true, ..Refusing::NOTHING });
+    rig.refuse(Refusing { next_send: true, ..Refusing::NOTHING });
     (1..4).for_each(|number| rig.send_numbered(number));
     rig.turn(Duration::ZERO);
-    rig.refuse(Refusing::NOTHING);
     assert_eq!(rig.outcomes(), [], "not before the one in front");
     withhold(false);
     while rig.done.is_empty() {
