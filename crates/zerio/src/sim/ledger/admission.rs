@@ -130,8 +130,9 @@ impl Ledger {
                 others >= self.limits.full_from && self.sessions[at][1].admitted != Some(false)
             }
             RefusalCode::TooLate => {
-                // What it was told ends with its side of the connection, if it has come to that.
-                let told = self.net.shut_since(end).unwrap_or_else(|| self.net.now());
+                // What it was told ends with its side of the connection, if it has come to that, and no fault ended it before.
+                let shut = self.net.shut_since(end).filter(|_| !self.net.is_cut(end));
+                let told = shut.unwrap_or_else(|| self.net.now());
                 let waited = self.net.taken_at(end).map_or(0, |since| told - since);
                 u128::from(waited) >= self.handshake_timeout.as_nanos()
                     && self.sessions[at][1].admitted != Some(false)
