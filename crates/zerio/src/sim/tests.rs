@@ -86,6 +86,26 @@ fn a_direction_that_is_shut_ends_the_session_and_the_other_still_brings_the_answ
     assert_eq!(client.handler().heard, [b"the last"]);
 }
 
+/// It has no receive to hear by: its engine asks why, as it does on Linux.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_paused_session_whose_link_was_given_up_had_been_reset() {
+    let (mut world, server) = calm_world();
+    let config = Config { peer_timeout: Duration::from_millis(200), ..Config::default() };
+    let client = world.client(server.address(), "me", config, Told::default()).unwrap();
+    assert!(world.run_until(LONG, || client.is_connected()));
+    client.peer().unwrap().pause().unwrap();
+    world.set_faults(Faults { cuts: 1000, gives_up: Duration::from_millis(10), ..Faults::none() });
+    // Not each cut is for good.
+    while !client.is_finished() {
+        assert!(world.now() < 100 * LONG);
+        let _ = server.try_send("me", b"unheard");
+        world.run_for(Duration::from_millis(20));
+    }
+    let ended = client.handler().ended.unwrap();
+    assert_eq!(ended.reason, Reason::Connection(ErrorKind::TimedOut));
+}
+
 #[test]
 fn what_is_sent_in_a_direction_that_is_shut_is_told_to_be_left() {
     let (mut world, server) = calm_world();
