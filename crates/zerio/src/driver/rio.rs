@@ -64,6 +64,10 @@ use table::{
 /// each session more of the completion queue, which is locked.
 const LIMITS: Limits = Limits { receives: 1, sends: SENDS_MAX as u32 };
 
+/// What the driver knows of one.
+#[cfg(test)]
+pub(crate) const BYTES_PER_SESSION: usize = size_of::<Connection>();
+
 /// So many completions are taken at a time.
 const TAKEN: usize = 64;
 

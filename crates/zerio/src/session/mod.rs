@@ -282,6 +282,7 @@ pub(crate) const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSP
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::driver;
     use socket2::Socket;
 
     #[test]
@@ -295,10 +296,12 @@ mod tests {
             // Where others read its counters: this, and what the publisher knows of it.
             + size_of::<crate::send::observed::Observed>()
             + 512
-            + 4 * size_of::<crate::driver::Completion<Socket>>()
+            // Of a driver that takes the most sends at a time, what can complete, and what it knows of a connection.
+            + driver::completions_max::<driver::rio::Rio<driver::rio::model::Model>>(1)
+                * size_of::<driver::Completion<Socket>>()
+            + driver::rio::BYTES_PER_SESSION
             + size_of::<(Socket, SocketAddr)>()
-            // What a driver knows of a connection, and what stands between ring and kernel under TLS: not as much.
-            + 256
+            // What stands between ring and kernel under TLS: not as much.
             + 1024;
         assert!(per_slot <= crate::config::TABLES_PER_SLOT, "{per_slot} bytes");
     }
