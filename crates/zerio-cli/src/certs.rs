@@ -20,7 +20,8 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// So long before now a certificate is valid: another machine's clock may be slow.
 const BEFORE: Duration = DAY;
 
-/// And so long it is valid in all: as long as the pickiest of those who look, Apple's systems, take a server's.
+/// And so long it is valid in all: as long as the pickiest of those who look, Apple's systems, take a server's
+/// (support.apple.com/HT210176).
 const LASTS: Duration = DAY.saturating_mul(825);
 
 pub(crate) fn run(args: &args::Certs) -> Result<(), Failure> {

@@ -267,8 +267,7 @@ pub(crate) const SPARE_SLOTS: usize = 8;
 pub(crate) const HANDSHAKE_BYTES: usize = 2 * HELLO_FRAME;
 
 /// So many TLS records of a session are sealed at once, at the most: one and a half of TCP's largest packets. Four were one
-/// and a sliver of 140 bytes, and a message of 64 KiB left four bytes over; six took a stream of such messages from 1.14 to
-/// 1.34 GB/s.
+/// and a sliver of 140 bytes, and a message of 64 KiB left four bytes over (BENCHMARKS.md has what each number brought).
 pub(crate) const SEALED_RECORDS: usize = 6;
 
 /// Memory for them, and for one that announces another key: each 16 KiB and what a record costs beside.
