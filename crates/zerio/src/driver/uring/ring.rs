@@ -58,6 +58,8 @@ pub(super) struct Event {
     pub(super) result: i32,
     /// Its request lives on.
     pub(super) more: bool,
+    /// A receive has left bytes in its socket.
+    pub(super) rest: bool,
 }
 
 /// The two queues, and how many requests the kernel has. Dropping it does not wait for those.
@@ -167,8 +169,9 @@ impl Ring {
     pub(super) fn next(&mut self) -> Option<Event> {
         let entry = self.ring.completion().next()?;
         let more = io_uring::cqueue::more(entry.flags());
+        let rest = io_uring::cqueue::sock_nonempty(entry.flags());
         self.in_flight -= usize::from(!more);
         let (kind, id) = Kind::of(entry.user_data());
-        Some(Event { kind, id, result: entry.result(), more })
+        Some(Event { kind, id, result: entry.result(), more, rest })
     }
 }

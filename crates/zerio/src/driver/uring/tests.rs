@@ -60,7 +60,8 @@ fn an_interrupted_connect_is_asked_for_again_until_it_stands() {
     driver.connections[0].socket.as_ref().unwrap().connect(&address.into()).unwrap_or_default();
     driver.connections[0].connect = Request::Pushed(());
     for error in [libc::EINTR, libc::EALREADY] {
-        driver.complete(Event { kind: Kind::Connect, id, result: -error, more: false }, &mut done);
+        driver
+            .complete(Event { kind: Kind::Connect, id, result: -error, more: false, rest: false }, &mut done);
         assert!(done.is_empty() && driver.connections[0].connect.is_asked());
         driver.connections[0].connect = Request::Pushed(());
     }
@@ -72,7 +73,10 @@ fn an_interrupted_connect_is_asked_for_again_until_it_stands() {
     // Of one that is being closed it is the end.
     driver.connections[0].closing = true;
     driver.connections[0].connect = Request::Pushed(());
-    driver.complete(Event { kind: Kind::Connect, id, result: -libc::EINTR, more: false }, &mut done);
+    driver.complete(
+        Event { kind: Kind::Connect, id, result: -libc::EINTR, more: false, rest: false },
+        &mut done,
+    );
     assert!(matches!(done[1..], [Completion::Connected(_, Err(_)), Completion::Closed(_)]), "{done:?}");
 }
 
@@ -85,7 +89,7 @@ fn a_completion_of_an_earlier_session_is_dropped() {
     assert!(driver.connections[2].receive.is_pushed());
     let id = SlotId { generation: 6, ..ID };
     for kind in [Kind::Connect, Kind::Receive, Kind::Send, Kind::Close] {
-        driver.complete(Event { kind, id, result: 5, more: false }, &mut done);
+        driver.complete(Event { kind, id, result: 5, more: false, rest: false }, &mut done);
     }
     assert!(done.is_empty() && driver.connections[2].receive.is_pushed());
 }
