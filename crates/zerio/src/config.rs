@@ -178,7 +178,8 @@ impl Default for Config {
 #[non_exhaustive]
 pub enum DriverKind {
     /// The best that this machine allows; what it took, and why, can be read from
-    /// [`DriverInfo`](crate::DriverInfo).
+    /// [`DriverInfo`](crate::DriverInfo). On Linux that is io_uring for engines of at most four sessions, as a client's
+    /// is, and epoll for others, by what was measured (`BENCHMARKS.md`); on Windows Registered I/O.
     #[default]
     Auto,
     /// Readiness: epoll on Linux, kqueue on macOS and the BSDs, AFD on Windows.

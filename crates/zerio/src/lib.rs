@@ -55,7 +55,7 @@
 //!
 //! | system | drivers | how far it is tried |
 //! | --- | --- | --- |
-//! | Linux 6.1 and later | `uring` (io_uring), `poll` (epoll) | all tests, x86-64 |
+//! | Linux 6.1 and later | `poll` (epoll), `uring` (io_uring) | all tests, x86-64 |
 //! | Linux before 6.1, or where io_uring is forbidden | `poll` (epoll) | all tests, by forbidding it |
 //! | Windows 10 and later | `rio` (Registered I/O), `poll` (AFD) | `rio` over a strict model of its functions, natively and under Wine; `poll` under Wine; neither on a real Windows yet |
 //! | macOS, FreeBSD | `poll` (kqueue) | compiled and linted, not run |

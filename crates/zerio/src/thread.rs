@@ -13,6 +13,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use socket2::Socket;
 
+#[cfg(any(target_os = "linux", windows))]
+mod explain;
 mod place;
 
 use crate::config::{Config, ConfigError, DriverKind};
@@ -28,7 +30,7 @@ use crate::driver::rio::model::Model;
 use crate::driver::rio::windows::Windows;
 #[cfg(target_os = "linux")]
 use crate::driver::uring::Uring;
-use crate::driver::{Corrupt, Driver};
+use crate::driver::{Corrupt, Driver, FEW};
 use crate::engine::{Core, Engine, Outcome, Report as Left, Role};
 use crate::error::{EngineFailure, Error};
 use crate::handler::Handler;
@@ -184,13 +186,17 @@ impl<H: Handler> Driven<H> {
     }
 
     fn pick(plan: Plan, handler: H) -> Result<(Driven<H>, DriverInfo), Error> {
+        // With more sessions io_uring gains nothing.
+        let few = plan.config.sessions_max <= FEW * plan.config.engines;
         match plan.config.driver {
-            DriverKind::Auto => Driven::best(plan, handler),
-            DriverKind::Poll => Ok((Driven::Poll(on_poll(plan, handler)?), DriverInfo::of(Poll::NAME))),
+            DriverKind::Auto if few || !cfg!(target_os = "linux") => Driven::best(plan, handler),
+            DriverKind::Auto | DriverKind::Poll => {
+                Ok((Driven::Poll(on_poll(plan, handler)?), DriverInfo::of(Poll::NAME)))
+            }
             #[cfg(target_os = "linux")]
             DriverKind::Uring => match make::<Uring>(&plan) {
                 Ok(driver) => Ok((Driven::Uring(begin(plan, driver, handler)?), DriverInfo::of(Uring::NAME))),
-                Err(error) => Err(Error::Driver { driver: Uring::NAME, why: explain_uring(&error) }),
+                Err(error) => Err(Error::Driver { driver: Uring::NAME, why: explain::uring(&error) }),
             },
             #[cfg(not(target_os = "linux"))]
             DriverKind::Uring => {
@@ -201,7 +207,7 @@ impl<H: Handler> Driven<H> {
                 Ok(driver) => {
                     Ok((Driven::Rio(begin(plan, driver, handler)?), DriverInfo::of(Rio::<Windows>::NAME)))
                 }
-                Err(error) => Err(Error::Driver { driver: Rio::<Windows>::NAME, why: explain_rio(&error) }),
+                Err(error) => Err(Error::Driver { driver: Rio::<Windows>::NAME, why: explain::rio(&error) }),
             },
             #[cfg(not(windows))]
             DriverKind::Rio => {
@@ -223,7 +229,7 @@ impl<H: Handler> Driven<H> {
             Ok(driver) => {
                 return Ok((Driven::Uring(begin(plan, driver, handler)?), DriverInfo::of(Uring::NAME)));
             }
-            Err(error) => Some(format!("io_uring: {}, using epoll", explain_uring(&error))),
+            Err(error) => Some(format!("io_uring: {}, using epoll", explain::uring(&error))),
         };
         #[cfg(windows)]
         let fallback = match make::<Rio<Windows>>(&plan) {
@@ -231,7 +237,7 @@ impl<H: Handler> Driven<H> {
                 let info = DriverInfo::of(Rio::<Windows>::NAME);
                 return Ok((Driven::Rio(begin(plan, driver, handler)?), info));
             }
-            Err(error) => Some(format!("Registered I/O: {}, using poll", explain_rio(&error))),
+            Err(error) => Some(format!("Registered I/O: {}, using poll", explain::rio(&error))),
         };
         #[cfg(not(any(target_os = "linux", windows)))]
         let fallback = None;
@@ -332,34 +338,6 @@ where
         engine.connect(now());
     }
     Ok(engine)
-}
-
-/// Why io_uring can't be had, with what is usually behind it.
-#[cfg(target_os = "linux")]
-fn explain_uring(error: &io::Error) -> String {
-    match error.raw_os_error() {
-        Some(libc::EPERM) => {
-            "EPERM (forbidden: a container's seccomp filter, or kernel.io_uring_disabled)".into()
-        }
-        Some(libc::ENOSYS) => "ENOSYS (this kernel has none, or a seccomp filter hides it)".into(),
-        Some(libc::ENOMEM) => "ENOMEM (the locked memory limit, see `ulimit -l`)".into(),
-        Some(libc::EINVAL) => "EINVAL (this kernel is older than 6.1)".into(),
-        _ => error.to_string(),
-    }
-}
-
-/// Why Registered I/O can't be had, with what is usually behind it.
-#[cfg(windows)]
-fn explain_rio(error: &io::Error) -> String {
-    use windows_sys::Win32::Networking::WinSock::{WSAEFAULT, WSAEINVAL, WSAENOBUFS, WSAEOPNOTSUPP};
-    match error.raw_os_error() {
-        Some(WSAEOPNOTSUPP) => {
-            "WSAEOPNOTSUPP (Wine, a Windows before 8, or a layered service provider that hides it)".into()
-        }
-        Some(WSAEINVAL) => "WSAEINVAL (a Windows before 8)".into(),
-        Some(WSAENOBUFS | WSAEFAULT) => format!("{error} (it locks the memory of all rings and buffers)"),
-        _ => error.to_string(),
-    }
 }
 
 /// What an error of a driver's means for its engine.

@@ -35,7 +35,7 @@ pub enum WaitStrategy {
     /// Turns for so long after the last work, giving the core to whoever else wants it between turns, then
     /// parks. The default, with 20 µs: an answer that comes at once is met awake, a sender on the same
     /// core can fill the ring meanwhile, and an idle engine costs nothing. Where a thread that never sleeps
-    /// has the same core, it parks at once, or, while others send, naps for 50 µs (a millisecond without io_uring).
+    /// has the same core, it parks at once, or, while others send, naps for 50 µs (a millisecond elsewhere than on Linux).
     /// Idle 0.01 %, loaded 8.0 µs.
     SpinThenPark(Duration),
     /// Gives the core to whoever else wants it between turns: nearly the latency of spinning where

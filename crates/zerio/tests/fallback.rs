@@ -10,12 +10,15 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use seccomp::forbid;
-use zerio::{Client, Config, DriverKind, Error, Server};
+use zerio::{Client, Config, DriverKind, Error, Handler, Server};
 
 #[path = "common/seccomp.rs"]
 mod seccomp;
 
 const DEADLINE: Duration = Duration::from_secs(40);
+
+/// With more sessions for an engine `auto` takes epoll.
+const FEW: usize = 4;
 
 const WHY: &str = "EPERM (forbidden: a container's seccomp filter, or kernel.io_uring_disabled)";
 
@@ -54,10 +57,12 @@ fn ring_error() -> Option<i32> {
     None
 }
 
-/// A server that echoes, and a client that tells what comes back.
+/// A server that echoes, of so few sessions that `auto` would have io_uring, and a client that tells what comes back.
 fn start(driver: DriverKind) -> Result<(Server, Client, Receiver<Vec<u8>>), Error> {
+    let mut config = with(driver);
+    config.sessions_max = FEW;
     let server = Server::bind("127.0.0.1:0")?
-        .config(with(driver))
+        .config(config)
         .on_message(|peer, message| peer.send(message).unwrap())
         .start()?;
     let (sender, echoes) = channel();
@@ -96,11 +101,15 @@ fn where_io_uring_is_forbidden_auto_goes_on_with_epoll_and_says_why() {
 #[test]
 fn where_io_uring_is_forbidden_polled_driving_falls_back_too() {
     where_io_uring_is_forbidden(|| {
+        let mut config = Config::default();
+        config.sessions_max = FEW;
         let mut server = Server::bind("127.0.0.1:0")
             .unwrap()
+            .config(config)
             .on_message(|peer, message| peer.send(message).unwrap())
             .start_polled()
             .unwrap();
+        assert!(server.driver().to_string().contains(WHY), "{}", server.driver());
         let mut heard = Vec::new();
         let mut client = Client::connect(server.local_addr(), "client-1")
             .unwrap()
@@ -143,7 +152,7 @@ fn a_driver_asked_for_by_name_is_refused_where_it_is_forbidden_and_not_replaced(
 }
 
 #[test]
-fn where_the_kernel_gives_a_ring_auto_takes_it() {
+fn with_few_sessions_auto_takes_the_ring_that_the_kernel_gives() {
     let (server, client, echoes) = start(DriverKind::Auto).unwrap();
     for driver in [server.driver(), client.driver()] {
         match ring_error() {
@@ -155,6 +164,23 @@ fn where_the_kernel_gives_a_ring_auto_takes_it() {
         }
     }
     exchange(server, client, &echoes);
+}
+
+struct Deaf;
+
+impl Handler for Deaf {}
+
+#[test]
+fn with_more_sessions_auto_takes_epoll_and_looks_for_nothing_better() {
+    for (sessions_max, engines, few) in [(FEW + 1, 1, false), (2 * FEW + 1, 2, false), (2 * FEW, 2, true)] {
+        let mut config = with(DriverKind::Auto);
+        (config.sessions_max, config.engines) = (sessions_max, engines);
+        let server = Server::bind("127.0.0.1:0").unwrap().config(config);
+        let server = server.start_each(|_| Deaf).unwrap();
+        let driver = server.driver();
+        assert_eq!(driver.fallback.is_none() && driver.name == "poll", !few, "{driver}: {sessions_max}");
+        server.stop();
+    }
 }
 
 /// Whether an echo comes back from a server whose engine may make no call to send: what it gives to its ring, the

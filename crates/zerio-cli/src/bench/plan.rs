@@ -84,6 +84,8 @@ impl Case {
         config.tls = self.tls;
         make_room(&mut config);
         (config.wait, config.driver) = (self.wait, self.driver);
+        // There is one client, and the server is told so.
+        config.sessions_max = 1;
         if self.drive == Drive::Thread {
             config.cores = core.into_iter().collect();
         }

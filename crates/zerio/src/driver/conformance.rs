@@ -107,6 +107,7 @@ conformance! {
     a_wait_is_a_bound,
     who_connects_between_turns_that_are_far_apart_waits_for_few_of_them,
     a_wait_ends_early_for_bytes,
+    a_wait_ends_at_once_for_what_came_before_it,
     a_wait_ends_early_for_a_wake_up_from_another_thread,
     a_wake_up_before_the_wait_ends_it,
     a_waker_outlives_its_driver,

@@ -65,6 +65,12 @@ pub(crate) enum Completion<S> {
     Closed(SlotId),
 }
 
+/// With so few sessions a turn that does not wait asks the sockets themselves: a `recv` that finds nothing costs less than
+/// to ask a selector or a ring, and then a `recv`. A ping-pong pair that spins was measured at 6.9 µs a round that way, at
+/// 7.8 by epoll and at 7.9 through io_uring; and each packet for a socket that epoll knows costs 0.1 µs more. Up to there
+/// `auto` takes io_uring, where more sessions gain nothing from it (BENCHMARKS.md).
+pub(crate) const FEW: usize = 4;
+
 /// No driver takes more sends of a session at a time.
 #[cfg(any(test, windows, feature = "rio-model", feature = "tls"))]
 pub(crate) const SENDS_MAX: usize = 8;

@@ -12,18 +12,17 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll as Selector, Token};
 use socket2::Socket;
 
-use super::{Completion, Direct, Driver, Options, SlotId, Waker, socket};
+use super::{Completion, Direct, Driver, FEW, Options, SlotId, Waker, socket};
 use crate::region::{Region, Span};
+
+#[cfg(all(test, unix))]
+mod tests;
 
 const WAKER: Token = Token(usize::MAX);
 const LISTENER: Token = Token(usize::MAX - 1);
 
-/// With so few sessions a turn that does not wait asks the sockets themselves: one `recv` that finds
-/// nothing costs less than an `epoll_wait` that finds nothing and a `recv` after it.
-const FEW: usize = 4;
-
-/// Every so many of those turns ask the selector all the same, for connections that come.
-const SKIMS: u32 = 16;
+/// Every so many turns that ask the sockets themselves ask the selector too, for connections that come.
+const SKIMS: u32 = 64;
 
 /// Whether the selector tells of urgent bytes.
 const TELLS_URGENT: bool = cfg!(target_os = "linux");
@@ -39,6 +38,8 @@ pub(crate) struct Poll {
     connections: Vec<Connection>,
     /// Slots that have a connection.
     live: Vec<u32>,
+    /// Some of them may be unknown to the selector: until it is asked for them, their packets are spared its share.
+    strangers: bool,
     /// Slots whose connection may be able to go on.
     ready: Vec<u32>,
     skimmed: u32,
@@ -49,7 +50,10 @@ struct Connection {
     generation: u32,
     stream: Option<TcpStream>,
     connecting: bool,
-    connect_error: Option<io::Error>,
+    /// What its next completion is to tell.
+    error: Option<io::Error>,
+    /// The selector knows it.
+    known: bool,
     closing: bool,
     receive: Option<Span>,
     send: Option<Span>,
@@ -83,6 +87,7 @@ impl Driver for Poll {
             accept_ready: false,
             connections: (0..slots).map(|_| Connection::default()).collect(),
             live: Vec::with_capacity(slots),
+            strangers: false,
             ready: Vec::with_capacity(slots),
             skimmed: 0,
         })
@@ -106,15 +111,14 @@ impl Driver for Poll {
 
     fn connect(&mut self, id: SlotId, address: SocketAddr, options: &Options) -> io::Result<()> {
         let socket = socket::for_connecting(address, options)?;
-        let started = match socket.connect(&address.into()) {
-            Err(error) if !in_progress(&error) => Err(error),
-            _ => self.install(id, socket),
-        };
+        let started = socket.connect(&address.into());
+        self.install(id, socket);
         let connection = &mut self.connections[id.index as usize];
-        connection.generation = id.generation;
         connection.connecting = true;
-        if let Err(error) = started {
-            connection.connect_error = Some(error);
+        if let Err(error) = started
+            && !in_progress(&error)
+        {
+            connection.error = Some(error);
             self.queue(id.index);
         }
         Ok(())
@@ -122,7 +126,8 @@ impl Driver for Poll {
 
     fn adopt(&mut self, id: SlotId, socket: Socket, options: &Options) -> io::Result<()> {
         socket::set_session_options(&socket, options)?;
-        self.install(id, socket)
+        self.install(id, socket);
+        Ok(())
     }
 
     fn refuse(&mut self, socket: Socket, last_words: &[u8]) {
@@ -168,7 +173,12 @@ impl Driver for Poll {
     }
 
     fn turn(&mut self, wait: Duration, done: &mut Vec<Completion<Socket>>) -> io::Result<()> {
-        if !(wait.is_zero() && self.skim()) {
+        let skims = wait.is_zero() && self.skim();
+        if !skims {
+            self.introduce();
+        }
+        if !skims || self.skimmed > SKIMS {
+            self.skimmed = 0;
             self.select(if self.is_busy() { Duration::ZERO } else { wait })?;
         }
         if self.accept_wanted && self.accept_ready {
@@ -198,6 +208,12 @@ impl Poll {
         }
     }
 
+    /// Whether the selector becomes readable for all that a turn would do: to be asked before each wait for that.
+    pub(crate) fn may_wait(&mut self) -> bool {
+        self.introduce();
+        !self.is_busy()
+    }
+
     /// The selector, by a descriptor of its own, for whoever waits for it to become readable.
     pub(crate) fn selector(&self) -> io::Result<mio::Registry> {
         self.selector.registry().try_clone()
@@ -206,24 +222,41 @@ impl Poll {
 
 impl Poll {
     /// Whether a turn has something to do of which the selector knows nothing.
-    pub(crate) fn is_busy(&self) -> bool {
+    fn is_busy(&self) -> bool {
         !self.ready.is_empty() || (self.accept_wanted && self.accept_ready)
     }
 
-    fn install(&mut self, id: SlotId, socket: Socket) -> io::Result<()> {
-        let mut stream = TcpStream::from_std(socket.into());
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        #[cfg(target_os = "linux")]
-        let interest = interest | Interest::PRIORITY;
-        self.selector.registry().register(&mut stream, Token(id.index as usize), interest)?;
+    fn install(&mut self, id: SlotId, socket: Socket) {
         self.connections[id.index as usize] = Connection {
             generation: id.generation,
-            stream: Some(stream),
+            stream: Some(TcpStream::from_std(socket.into())),
             queued: self.connections[id.index as usize].queued,
             ..Connection::default()
         };
         self.live.push(id.index);
-        Ok(())
+        self.strangers = true;
+    }
+
+    /// Makes the sockets known to the selector that are not yet: for what they have by then it makes an edge.
+    fn introduce(&mut self) {
+        if !std::mem::take(&mut self.strangers) {
+            return;
+        }
+        // Who came last stands last.
+        for at in (0..self.live.len()).rev() {
+            let index = self.live[at];
+            let connection = &mut self.connections[index as usize];
+            let Some(stream) = connection.stream.as_mut().filter(|_| !connection.known) else { break };
+            connection.known = true;
+            let interest = Interest::READABLE | Interest::WRITABLE;
+            #[cfg(target_os = "linux")]
+            let interest = interest | Interest::PRIORITY;
+            if let Err(error) = self.selector.registry().register(stream, Token(index as usize), interest) {
+                connection.error = Some(error);
+                (connection.readable, connection.writable) = (true, true);
+                self.queue(index);
+            }
+        }
     }
 
     fn queue(&mut self, index: u32) {
@@ -237,26 +270,26 @@ impl Poll {
     /// With few sessions: lets each pending receive try its socket, and tells that the selector need
     /// not be asked.
     fn skim(&mut self) -> bool {
-        if cfg!(windows) || self.live.is_empty() || self.live.len() > FEW || self.skimmed == SKIMS {
-            self.skimmed = 0;
+        if cfg!(windows) || self.live.is_empty() || self.live.len() > FEW {
             return false;
         }
         self.skimmed += 1;
         for at in 0..self.live.len() {
             let index = self.live[at];
             let connection = &mut self.connections[index as usize];
-            if connection.connecting || connection.send.is_some() {
-                return false;
-            }
-            if connection.receive.is_some() {
-                connection.readable = true;
+            connection.readable |= connection.receive.is_some();
+            connection.writable |= connection.connecting || connection.send.is_some();
+            if connection.readable || connection.writable {
                 self.queue(index);
             }
         }
         true
     }
 
+    /// Takes what the selector has to tell, after at most `wait`.
     fn select(&mut self, wait: Duration) -> io::Result<()> {
+        #[cfg(target_os = "linux")]
+        let wait = self.nap(wait)?;
         match self.selector.poll(&mut self.events, Some(wait)) {
             Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(()),
             outcome => outcome?,
@@ -280,6 +313,20 @@ impl Poll {
             }
         }
         Ok(())
+    }
+
+    /// Waits where that is for less than a millisecond, which the selector does not know; gives what is left to wait.
+    #[cfg(target_os = "linux")]
+    fn nap(&self, wait: Duration) -> io::Result<Duration> {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        if wait.is_zero() || wait >= Duration::from_millis(1) {
+            return Ok(wait);
+        }
+        let wait = Timespec { tv_sec: 0, tv_nsec: wait.subsec_nanos().into() };
+        match poll(&mut [PollFd::new(self.selector.registry(), PollFlags::IN)], Some(&wait)) {
+            Err(error) if error != rustix::io::Errno::INTR => Err(error.into()),
+            _ => Ok(Duration::ZERO),
+        }
     }
 
     fn try_accept(&mut self, done: &mut Vec<Completion<Socket>>) {
@@ -306,7 +353,10 @@ impl Poll {
             return self.finish(id, done);
         }
         if connection.connecting {
-            let Some(outcome) = connection.connected() else { return };
+            let Some(outcome) = connection.connected() else {
+                connection.writable = false;
+                return;
+            };
             connection.connecting = false;
             let stands = outcome.is_ok();
             done.push(Completion::Connected(id, outcome));
@@ -316,6 +366,16 @@ impl Poll {
             // What was asked for meanwhile has waited for this, and no other edge comes for it.
         }
         let Some(stream) = &mut connection.stream else { return };
+        if let Some(error) = connection.error.take() {
+            if let Some(span) = connection.receive.take() {
+                done.push(Completion::Received(id, span, Err(error)));
+            } else if let Some(span) = connection.send.take() {
+                done.push(Completion::Sent(id, span, Err(error)));
+            } else {
+                connection.error = Some(error);
+            }
+            return;
+        }
         if connection.readable
             && let Some(mut span) = connection.receive.take()
         {
@@ -350,7 +410,6 @@ impl Poll {
     /// Closes a connection: what was asked for comes back, and then the end.
     fn finish(&mut self, id: SlotId, done: &mut Vec<Completion<Socket>>) {
         let connection = std::mem::take(&mut self.connections[id.index as usize]);
-        let aborted = || io::Error::from(ErrorKind::ConnectionAborted);
         if connection.connecting {
             done.push(Completion::Connected(id, Err(aborted())));
         }
@@ -362,8 +421,9 @@ impl Poll {
         }
         if let Some(mut stream) = connection.stream {
             // Closing the descriptor takes it out of the selector in any case.
-            let _ = self.selector.registry().deregister(&mut stream);
+            let _ = connection.known.then(|| self.selector.registry().deregister(&mut stream));
         }
+        // In their order: strangers stand last.
         self.live.retain(|&live| live != id.index);
         done.push(Completion::Closed(id));
     }
@@ -372,7 +432,7 @@ impl Poll {
 impl Connection {
     /// What the attempt to connect came to, `None` while it goes on.
     fn connected(&mut self) -> Option<io::Result<()>> {
-        if let Some(error) = self.connect_error.take() {
+        if let Some(error) = self.error.take() {
             return Some(Err(error));
         }
         if !self.writable {
@@ -388,6 +448,10 @@ impl Connection {
             },
         }
     }
+}
+
+fn aborted() -> io::Error {
+    ErrorKind::ConnectionAborted.into()
 }
 
 /// Again, as long as a signal comes in between.

@@ -12,8 +12,8 @@ use crate::time::Time;
 /// How long a parked engine that has to look again at something may sleep.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
-/// A nap. What another thread sends meanwhile goes to the kernel at its end, all at once. With `poll` and `rio` it is
-/// a millisecond, the least that their waits know.
+/// A nap. What another thread sends meanwhile goes to the kernel at its end, all at once. With `rio`, and with `poll`
+/// elsewhere than on Linux, it is a millisecond, the least that their waits know.
 const NAP: Duration = Duration::from_micros(50);
 
 /// The longest that a parked engine sleeps in any case.

@@ -126,7 +126,7 @@ impl<H: Handler> Task<H> {
     async fn doze(&mut self) -> io::Result<()> {
         let Some(bound) = self.engine.fall_asleep(now()) else { return Ok(()) };
         // What the turn has asked of the driver is no event of the selector's.
-        if bound.is_zero() || self.engine.driver().is_busy() {
+        if bound.is_zero() || !self.engine.driver().may_wait() {
             wait::give_way().await;
         } else if let Ok(ready) = tokio::time::timeout(bound, self.selector.readable()).await {
             // Before the look: what comes after it makes the selector ready anew.

@@ -71,6 +71,24 @@ pub(super) fn a_wait_ends_early_for_bytes<D: Site>() {
     }
 }
 
+/// A driver that knows what its sockets are to tell only from when it waits on knows what they had by then.
+pub(super) fn a_wait_ends_at_once_for_what_came_before_it<D: Site>() {
+    for wait in [LONG, Duration::from_micros(500)] {
+        let mut rig = Rig::<D>::new(1);
+        let mut peer = rig.session(id(0, 1));
+        let span = rig.span(16);
+        rig.driver.receive(id(0, 1), span);
+        rig.turn(Duration::ZERO);
+        peer.write_all(b"x").unwrap();
+        let start = Instant::now();
+        while rig.done.is_empty() {
+            rig.turn(wait);
+            assert!(start.elapsed() < DEADLINE);
+        }
+        assert_eq!(rig.received(id(0, 1)).1.unwrap(), 1);
+    }
+}
+
 pub(super) fn a_wait_ends_early_for_a_wake_up_from_another_thread<D: Site>() {
     let mut rig = Rig::<D>::new(1);
     let waker = rig.driver.waker();
