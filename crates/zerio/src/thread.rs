@@ -467,6 +467,7 @@ fn run<H: Handler>(
     mut outcome: Option<SyncSender<Outcome>>,
 ) -> Ended {
     let strategy = plan.config.wait;
+    place::wake_in_time();
     let placed = place::pin(&plan.config, engine).and_then(|()| place::set_priority(&plan.config));
     let mut driven = match placed.and_then(|()| Driven::new(plan, handler)) {
         Ok((driven, info)) => {
