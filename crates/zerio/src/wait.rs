@@ -24,28 +24,28 @@ use crate::time::Time;
 ///
 /// Each trades latency against processor time. The figures are for an idle server with 16 clients, in per
 /// cent of one core, and for a round trip of 32 bytes over loopback, p50, on a virtual machine with two
-/// cores, where bare sockets took 7.5 µs spinning and 17 µs blocking; `BENCHMARKS.md` has more, and
+/// cores, where bare sockets took 6.5 µs spinning and 55 µs blocking; `BENCHMARKS.md` has more, and
 /// `zerio bench --wait NAME` measures on your machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WaitStrategy {
     /// Turns without end: the lowest latency, a whole core, always. For a core of its own. Idle 100 %,
-    /// loaded 8.1 µs.
+    /// loaded 6.9 µs.
     BusySpin,
     /// Turns for so long after the last work, giving the core to whoever else wants it between turns, then
     /// parks. The default, with 20 µs: an answer that comes at once is met awake, a sender on the same
     /// core can fill the ring meanwhile, and an idle engine costs nothing. Where a thread that never sleeps
     /// has the same core, it parks at once, or, while others send, naps for 50 µs (a millisecond elsewhere than on Linux).
-    /// Idle 0.01 %, loaded 8.0 µs.
+    /// Idle 0.01 %, loaded 6.7 µs.
     SpinThenPark(Duration),
     /// Gives the core to whoever else wants it between turns: nearly the latency of spinning where
-    /// nobody does, a whole core in the eyes of the system. Idle 100 %, loaded 7.4 µs.
+    /// nobody does, a whole core in the eyes of the system. Idle 100 %, loaded 6.7 µs.
     Yield,
     /// Sleeps so long between turns: a bounded latency for a bounded cost, whatever happens. Nothing
-    /// wakes it early, a stop neither; at most 1 s. With 50 µs: idle 5 %, loaded 111 µs, as the system's timer adds its own 50.
+    /// wakes it early, a stop neither; at most 1 s. With 50 µs: idle 26 %, loaded 78.6 µs.
     Sleep(Duration),
     /// Parks in the kernel at once: no processor time when idle, and each message that meets it asleep
-    /// pays a wake-up (20 to 50 µs on a virtual machine). Idle 0.01 %, loaded 18.5 µs.
+    /// pays a wake-up (20 to 50 µs on a virtual machine). Idle 0.01 %, loaded 56.4 µs.
     Park,
 }
 

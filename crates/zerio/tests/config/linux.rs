@@ -64,6 +64,17 @@ fn cores_is_where_the_engines_run() {
     assert!(error.instead.contains(&first.to_string()), "it says which cores would do: {error}");
 }
 
+/// Linux lets a wait last 50 µs longer than it is to, for a thread that does not ask for better.
+#[test]
+fn an_engines_thread_wakes_in_time() {
+    let slack = || rustix::thread::current_timer_slack().unwrap();
+    let here = slack();
+    let (server, seen) = looking(config(|_| {}), slack);
+    let _peer = RawPeer::welcome(server.local_addr(), "peer");
+    assert_eq!(seen.recv_timeout(PATIENCE).unwrap(), 1);
+    assert_eq!(slack(), here, "the thread that starts a server stays as it is");
+}
+
 /// The cores that the calling thread may use.
 fn allowed() -> Vec<usize> {
     let mut cores = Vec::new();

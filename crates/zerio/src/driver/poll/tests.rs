@@ -15,7 +15,7 @@ fn id(index: u32) -> SlotId {
 /// A driver with so many sessions, which all ask for bytes, and their peers.
 fn driver(sessions: u32) -> (Poll, Vec<TcpStream>) {
     let (region, mut cutter) = Region::new(64 * sessions as usize).unwrap();
-    let mut driver = Poll::new(region, 16).unwrap();
+    let mut driver = Poll::new(region, EVENTS + 1).unwrap();
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let options = Options { peer_timeout: Duration::from_secs(60), ..Options::default() };
     let mut session = |index| {
