@@ -286,8 +286,12 @@ impl Poll {
         for at in 0..self.live.len() {
             let index = self.live[at];
             let connection = &mut self.connections[index as usize];
+            // Who tried would send in pieces: the selector tells when a good part of the socket's buffer is free.
+            if connection.send.is_some() {
+                return false;
+            }
             connection.readable |= connection.receive.is_some();
-            connection.writable |= connection.connecting || connection.send.is_some();
+            connection.writable |= connection.connecting;
             if connection.readable || connection.writable {
                 self.queue(index);
             }
