@@ -38,7 +38,7 @@ pub(super) fn driver(facts: &Facts, driver: &Result<DriverInfo, String>) -> Find
         _ if why.contains("ENOMEM") => "ulimit -l unlimited",
         _ => "Linux 6.1 or later",
     };
-    finding.cost("up to a tenth of the throughput with many busy clients (BENCHMARKS.md)").advice(advice)
+    finding.cost("2 to 3 % of a round trip, for a client or up to four sessions; more have epoll anyway (BENCHMARKS.md)").advice(advice)
 }
 
 pub(super) fn round_trip(trips: &Result<Trips, String>) -> Finding {

@@ -27,7 +27,7 @@ const SKIMS: u32 = 64;
 /// A turn takes so many events of the selector, at the most: their messages are answered before the next are received. With
 /// 100 clients that each had one message out, the p99 was 1.62 × that of a server that answers each before it looks at the
 /// next with up to 1,024 events in a turn, 1.14 × with 32 and 1.00 × with 12; but two engines that shared two cores with
-/// their clients took 1.02, 1.04 and 1.19 × the processor time of one for a message.
+/// their clients took 1.04, 1.04 and 1.19 × the processor time of one for a message (BENCHMARKS.md).
 const EVENTS: usize = 32;
 
 /// Whether the selector tells of urgent bytes.
@@ -423,6 +423,7 @@ impl Poll {
     /// Closes a connection: what was asked for comes back, and then the end.
     fn finish(&mut self, id: SlotId, done: &mut Vec<Completion<Socket>>) {
         let connection = std::mem::take(&mut self.connections[id.index as usize]);
+        let aborted = || io::Error::from(ErrorKind::ConnectionAborted);
         if connection.connecting {
             done.push(Completion::Connected(id, Err(aborted())));
         }
@@ -432,9 +433,9 @@ impl Poll {
         if let Some(span) = connection.send {
             done.push(Completion::Sent(id, span, Err(aborted())));
         }
-        if let Some(mut stream) = connection.stream {
+        if let Some(mut stream) = connection.stream.filter(|_| connection.known) {
             // Closing the descriptor takes it out of the selector in any case.
-            let _ = connection.known.then(|| self.selector.registry().deregister(&mut stream));
+            let _ = self.selector.registry().deregister(&mut stream);
         }
         // In their order: strangers stand last.
         self.live.retain(|&live| live != id.index);
@@ -461,10 +462,6 @@ impl Connection {
             },
         }
     }
-}
-
-fn aborted() -> io::Error {
-    ErrorKind::ConnectionAborted.into()
 }
 
 /// Again, as long as a signal comes in between.

@@ -375,7 +375,7 @@ impl Uring {
 
     /// Books one completion of the kernel's.
     fn complete(&mut self, event: Event, done: &mut Vec<Completion<Socket>>) {
-        let Event { kind, id, result, more, rest } = event;
+        let Event { kind, result, more, .. } = event;
         let outcome = match result {
             0.. => Ok(result as usize),
             _ => Err(io::Error::from_raw_os_error(-result)),
@@ -386,11 +386,7 @@ impl Uring {
             Kind::Wake => self.watch = Request::Asked(()),
             Kind::Accept => self.complete_accept(outcome, done),
             Kind::Cancel => self.cancel_accept = Request::Idle,
-            Kind::Receive => {
-                self.connections[id.index as usize].drained = !rest;
-                self.complete_of(kind, id, outcome, done);
-            }
-            _ => self.complete_of(kind, id, outcome, done),
+            _ => self.complete_of(event, outcome, done),
         }
     }
 
@@ -423,13 +419,8 @@ impl Uring {
     }
 
     /// Books a completion of one session's.
-    fn complete_of(
-        &mut self,
-        kind: Kind,
-        id: SlotId,
-        outcome: io::Result<usize>,
-        done: &mut Vec<Completion<Socket>>,
-    ) {
+    fn complete_of(&mut self, event: Event, outcome: io::Result<usize>, done: &mut Vec<Completion<Socket>>) {
+        let Event { kind, id, rest, .. } = event;
         let connection = &mut self.connections[id.index as usize];
         if connection.generation != id.generation {
             return;
@@ -455,7 +446,10 @@ impl Uring {
                 (Some(span), Ok(0)) if connection.closing => {
                     done.push(Completion::Received(id, span, Err(aborted())));
                 }
-                (Some(span), outcome) => done.push(Completion::Received(id, span, outcome)),
+                (Some(span), outcome) => {
+                    connection.drained = !rest;
+                    done.push(Completion::Received(id, span, outcome));
+                }
             },
             Kind::Send => match (connection.send.take_pushed(), outcome) {
                 (None, _) => {}

@@ -22,7 +22,7 @@ pub(super) fn pin(config: &Config, engine: usize) -> Result<(), Error> {
     Err(ConfigError::new("cores", &config.cores, why, format!("it may on {ids:?}")).into())
 }
 
-/// Lets the calling thread's short waits end when they are over. Linux adds 50 µs to each wait of a thread's, so that several
+/// Lets the calling thread's short waits end when they are over. Linux adds up to 50 µs to each wait of a thread's, so that several
 /// end at once (PR_SET_TIMERSLACK of prctl(2)), which is as long as a nap is.
 pub(super) fn wake_in_time() {
     #[cfg(target_os = "linux")]

@@ -65,6 +65,16 @@ fn a_socket_that_the_selector_does_not_take_ends_with_what_it_said() {
     }
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_wait_of_less_than_a_millisecond_is_none_of_the_selectors() {
+    let (driver, _peers) = driver(1);
+    let millisecond = Duration::from_millis(1);
+    let left = [Duration::ZERO, millisecond - Duration::from_nanos(1), millisecond, Duration::MAX]
+        .map(|wait| driver.nap(wait).unwrap());
+    assert_eq!(left, [Duration::ZERO, Duration::ZERO, millisecond, Duration::MAX]);
+}
+
 #[test]
 fn a_turn_takes_no_more_than_so_many_events_and_the_next_one_takes_the_rest() {
     let (mut driver, mut peers) = driver(EVENTS as u32 + 1);

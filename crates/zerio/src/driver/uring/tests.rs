@@ -31,6 +31,11 @@ fn options() -> Options {
     Options { peer_timeout, ..Options::default() }
 }
 
+/// The last completion of a request.
+fn event(kind: Kind, id: SlotId, result: i32) -> Event {
+    Event { kind, id, result, more: false, rest: false }
+}
+
 #[test]
 fn user_data_tells_kind_slot_and_generation_apart() {
     let last = SlotId { index: SLOTS_MAX as u32 - 1, generation: u32::MAX };
@@ -60,8 +65,7 @@ fn an_interrupted_connect_is_asked_for_again_until_it_stands() {
     driver.connections[0].socket.as_ref().unwrap().connect(&address.into()).unwrap_or_default();
     driver.connections[0].connect = Request::Pushed(());
     for error in [libc::EINTR, libc::EALREADY] {
-        driver
-            .complete(Event { kind: Kind::Connect, id, result: -error, more: false, rest: false }, &mut done);
+        driver.complete(event(Kind::Connect, id, -error), &mut done);
         assert!(done.is_empty() && driver.connections[0].connect.is_asked());
         driver.connections[0].connect = Request::Pushed(());
     }
@@ -73,11 +77,29 @@ fn an_interrupted_connect_is_asked_for_again_until_it_stands() {
     // Of one that is being closed it is the end.
     driver.connections[0].closing = true;
     driver.connections[0].connect = Request::Pushed(());
-    driver.complete(
-        Event { kind: Kind::Connect, id, result: -libc::EINTR, more: false, rest: false },
-        &mut done,
-    );
+    driver.complete(event(Kind::Connect, id, -libc::EINTR), &mut done);
     assert!(matches!(done[1..], [Completion::Connected(_, Err(_)), Completion::Closed(_)]), "{done:?}");
+}
+
+/// Or it would be asked to wait where there is nothing to wait for, and to look where there is nothing to see.
+#[test]
+fn whether_a_receive_left_bytes_behind_is_known_for_the_next_one() {
+    use std::io::Write;
+    let Some((mut driver, _, mut span, mut peer)) = driver() else { return };
+    let mut done = Vec::new();
+    peer.write_all(b"four").unwrap();
+    for (room, drained) in [(3, false), (1, true)] {
+        let rest = span.split_off(room);
+        driver.receive(ID, span);
+        while done.is_empty() {
+            // A turn that waits goes by the ring, whatever the number of sessions.
+            driver.turn(Duration::from_secs(1), &mut done).unwrap();
+        }
+        let Some(Completion::Received(_, back, Ok(bytes))) = done.pop() else { panic!("{done:?}") };
+        assert_eq!((bytes, driver.connections[2].drained), (room, drained));
+        span = back;
+        span.join(rest);
+    }
 }
 
 #[test]
@@ -89,7 +111,7 @@ fn a_completion_of_an_earlier_session_is_dropped() {
     assert!(driver.connections[2].receive.is_pushed());
     let id = SlotId { generation: 6, ..ID };
     for kind in [Kind::Connect, Kind::Receive, Kind::Send, Kind::Close] {
-        driver.complete(Event { kind, id, result: 5, more: false, rest: false }, &mut done);
+        driver.complete(event(kind, id, 5), &mut done);
     }
     assert!(done.is_empty() && driver.connections[2].receive.is_pushed());
 }
