@@ -156,6 +156,16 @@ pub(crate) fn completions_max<D: Driver>(slots: usize) -> usize {
     (3 + usize::from(D::SENDS)) * slots + 1
 }
 
+/// Again, as long as a signal comes in between.
+fn retry<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match attempt() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            outcome => return outcome,
+        }
+    }
+}
+
 /// Ends the wait of a driver's turn, from any thread, now or the next one.
 #[derive(Clone)]
 pub(crate) struct Waker(Arc<dyn Fn() + Send + Sync>);

@@ -12,7 +12,7 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll as Selector, Token};
 use socket2::Socket;
 
-use super::{Completion, Direct, Driver, FEW, Options, SlotId, Waker, socket};
+use super::{Completion, Direct, Driver, FEW, Options, SlotId, Waker, retry, socket};
 use crate::region::{Region, Span};
 
 #[cfg(all(test, unix))]
@@ -460,16 +460,6 @@ impl Connection {
                 Err(error) if error.kind() == ErrorKind::NotConnected => None,
                 Err(error) => Some(Err(error)),
             },
-        }
-    }
-}
-
-/// Again, as long as a signal comes in between.
-fn retry<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    loop {
-        match attempt() {
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            outcome => return outcome,
         }
     }
 }

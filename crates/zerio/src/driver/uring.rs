@@ -24,7 +24,7 @@ use io_uring::opcode;
 use io_uring::types::{CancelBuilder, Fd};
 use socket2::{SockAddr, SockAddrStorage, Socket};
 
-use super::{Completion, Direct, Driver, FEW, Options, SlotId, Waker, socket};
+use super::{Completion, Direct, Driver, FEW, Options, SlotId, Waker, retry, socket};
 use crate::region::{Region, Span};
 
 mod ring;
@@ -574,14 +574,4 @@ fn is_momentary(error: &io::Error) -> bool {
 
 fn aborted() -> io::Error {
     ErrorKind::ConnectionAborted.into()
-}
-
-/// Again, as long as a signal comes in between.
-fn retry<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    loop {
-        match attempt() {
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            outcome => return outcome,
-        }
-    }
 }
