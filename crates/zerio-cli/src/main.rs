@@ -34,13 +34,22 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use args::{Args, Command};
+use failure::Failure;
 
 /// Counts, for `zerio bench`; elsewhere it costs next to nothing.
 #[global_allocator]
 static ALLOCATOR: allocations::Counting = allocations::Counting;
 
 fn main() -> ExitCode {
-    let outcome = match Args::parse().command {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        // Help and the version are output like any other; clap says nothing where they can't be written.
+        Err(told) if !told.use_stderr() => {
+            return told.print().map_or_else(|why| Failure::output(why).report(), |()| ExitCode::SUCCESS);
+        }
+        Err(wrong) => wrong.exit(),
+    };
+    let outcome = match args.command {
         Command::Bench(args) => bench::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Serve(args) => serve::run(&args),

@@ -112,6 +112,16 @@ fn what_can_t_be_written_is_told_with_what_to_do() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+fn help_that_could_not_be_written_was_a_success() {
+    for arguments in ["--help", "ping --help", "--version", "completions bash"] {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let output = support::zerio(arguments).stdout(full).output().unwrap();
+        says(&output, 1, &["can't write to standard output", "make room"]);
+    }
+}
+
+#[test]
 fn a_silent_server_is_given_up_on() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = silent.local_addr().unwrap();

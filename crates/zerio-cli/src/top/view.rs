@@ -1,5 +1,5 @@
 //! What `zerio top` draws: who it is, what all of it does, and a line for each session. It fits 80 columns; a wider
-//! terminal gets more of them.
+//! terminal gets more of them, a narrower one fewer.
 #![forbid(unsafe_code)]
 
 use ratatui::Frame;
@@ -16,6 +16,10 @@ use crate::counters::{harmless, short, short_time};
 /// From so many columns on addresses and states have room, and from so many totals.
 const WIDE: u16 = 112;
 const WIDEST: u16 = 136;
+
+/// The columns that peers have at the least, and what goes for that, one after the other.
+const PEER_LEAST: u16 = 12;
+const DISPENSABLE: [&str; 6] = ["HIGH", "OUT B/s", "IN B/s", "FULL", "OLDEST", "RING"];
 
 /// From so full on a ring is worth a look, in percent, and from so old on what is unsent, in nanoseconds.
 const HIGH_RING: u64 = 50;
@@ -162,7 +166,23 @@ struct Column {
     alarms: fn(&Line) -> bool,
 }
 
-fn columns(width: u16) -> Vec<Column> {
+impl Column {
+    /// What it takes of a line, with the blank before it; the peers' takes what the others leave.
+    fn taken(&self) -> u16 {
+        match self.width {
+            Constraint::Length(width) => width + 1,
+            _ => 0,
+        }
+    }
+}
+
+/// What the others leave to the peers.
+fn left_to_peers(columns: &[Column], width: u16) -> u16 {
+    width.saturating_sub(columns.iter().map(Column::taken).sum())
+}
+
+/// The columns of a table that is so wide; the one that it is sorted by is always there.
+fn columns(width: u16, sort: SortBy) -> Vec<Column> {
     fn never(_: &Line) -> bool {
         false
     }
@@ -215,6 +235,11 @@ fn columns(width: u16) -> Vec<Column> {
             ..number("FULL", 6, SortBy::Full, |line| short(line.full as f64))
         },
     ]);
+    for title in DISPENSABLE {
+        if left_to_peers(&columns, width) < PEER_LEAST {
+            columns.retain(|column| column.title != title || column.sort == Some(sort));
+        }
+    }
     columns
 }
 
@@ -243,7 +268,7 @@ fn fit(text: &str, columns: usize) -> String {
 
 fn draw_sessions(frame: &mut Frame, model: &Model, area: Rect) {
     let lines = model.lines();
-    let columns = columns(area.width);
+    let columns = columns(area.width, model.sort);
     let aligned = |text: String, right: bool| {
         TextLine::from(text).alignment(if right { Alignment::Right } else { Alignment::Left })
     };
@@ -258,15 +283,7 @@ fn draw_sessions(frame: &mut Frame, model: &Model, area: Rect) {
         Cell::from(if chosen { title.underlined() } else { title })
     });
     let header = Row::new(header).style(Style::new().add_modifier(Modifier::BOLD | Modifier::REVERSED));
-    // What the others leave to the first column, each with a blank before it.
-    let taken: u16 = columns
-        .iter()
-        .map(|column| match column.width {
-            Constraint::Length(width) => width + 1,
-            _ => 0,
-        })
-        .sum();
-    let peer_width = usize::from(area.width.saturating_sub(taken));
+    let peer_width = usize::from(left_to_peers(&columns, area.width));
     let room = usize::from(area.height.saturating_sub(1));
     let first = model.first.min(lines.len().saturating_sub(room));
     let rows = lines.iter().skip(first).take(room).map(|line| {
@@ -324,6 +341,19 @@ mod tests {
         assert_eq!(one.iter().map(text).collect::<Vec<_>>(), ["trouble   full rings 1  "]);
         let none = trouble(|_| 0, 80);
         assert!(none.len() == 1 && none[0].width() <= 80, "{none:?}");
+    }
+
+    #[test]
+    fn in_forty_columns_there_had_been_no_peers() {
+        let titles = |width, sort| -> Vec<&str> { columns(width, sort).iter().map(|c| c.title).collect() };
+        let all = ["PEER", "IN/s", "OUT/s", "IN B/s", "OUT B/s", "RING", "HIGH", "OLDEST", "FULL"];
+        assert_eq!(titles(70, SortBy::In), all);
+        assert_eq!(titles(69, SortBy::In), [&all[..6], &all[7..]].concat());
+        assert_eq!(titles(40, SortBy::In), ["PEER", "IN/s", "OUT/s", "RING", "OLDEST"]);
+        assert_eq!(titles(40, SortBy::High), ["PEER", "IN/s", "OUT/s", "RING", "HIGH"]);
+        for width in 26..=200 {
+            assert!(left_to_peers(&columns(width, SortBy::Peer), width) >= PEER_LEAST, "{width}");
+        }
     }
 
     #[test]
