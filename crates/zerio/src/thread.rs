@@ -518,7 +518,6 @@ fn cycle<D: Driver, H: Handler>(
     let mut begun = now();
     while !engine.is_finished() || outcome.is_some() {
         let work = engine.turn(begun)?;
-        // It is also when the next turn begins, unless this thread has parked.
         let ended = now();
         if let (Some(sender), Some(what)) = (&outcome, engine.core().take_outcome()) {
             let _ = sender.send(what);
@@ -532,10 +531,10 @@ fn cycle<D: Driver, H: Handler>(
         } else if !engine.is_finished() {
             idler.idle(ended, now)
         } else {
-            Next::Turn
+            Next::Turn(ended)
         };
         begun = match next {
-            Next::Turn => ended,
+            Next::Turn(now) => now,
             Next::Nap => engine.nap().map(|()| now())?,
             Next::Park => engine.park(ended).map(|()| now())?,
         };

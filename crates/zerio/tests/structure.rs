@@ -106,7 +106,7 @@ const WORDS: [(&[&str], &str, &str); 4] = [
     (
         &["sleep", "yield_now", "thread::park", "park_timeout", "Condvar", "spin_loop"],
         "wait.rs",
-        "only wait.rs waits, and the kernel in a driver's turn",
+        "only wait.rs and its children wait, and the kernel in a driver's turn",
     ),
     (
         &["recv()", "recv_timeout", "join()"],
