@@ -44,6 +44,8 @@ pub(crate) struct Poll {
     connections: Vec<Connection>,
     /// Slots that have a connection.
     live: Vec<u32>,
+    /// Some of them have none any more, since this turn began.
+    some_gone: bool,
     /// Some of them may be unknown to the selector: until it is asked for them, their packets are spared its share.
     strangers: bool,
     /// Slots whose connection may be able to go on.
@@ -93,6 +95,7 @@ impl Driver for Poll {
             accept_ready: false,
             connections: (0..slots).map(|_| Connection::default()).collect(),
             live: Vec::with_capacity(slots),
+            some_gone: false,
             strangers: false,
             ready: Vec::with_capacity(slots),
             skimmed: 0,
@@ -197,6 +200,10 @@ impl Driver for Poll {
             self.serve(index, done);
         }
         self.ready.clear();
+        // All of them at once, and in their order: strangers stand last.
+        if std::mem::take(&mut self.some_gone) {
+            self.live.retain(|&index| self.connections[index as usize].stream.is_some());
+        }
         Ok(())
     }
 
@@ -261,7 +268,7 @@ impl Poll {
             #[cfg(target_os = "linux")]
             let interest = interest | Interest::PRIORITY;
             if let Err(error) = self.selector.registry().register(stream, Token(index as usize), interest) {
-                connection.error = Some(error);
+                connection.error.get_or_insert(error);
                 (connection.readable, connection.writable) = (true, true);
                 self.queue(index);
             }
@@ -437,8 +444,7 @@ impl Poll {
             // Closing the descriptor takes it out of the selector in any case.
             let _ = self.selector.registry().deregister(&mut stream);
         }
-        // In their order: strangers stand last.
-        self.live.retain(|&live| live != id.index);
+        self.some_gone = true;
         done.push(Completion::Closed(id));
     }
 }

@@ -436,7 +436,10 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         let send = &self.core.shared.slots[index].send;
         send.close();
         send.disconnect();
-        if let Role::Server(server) = &self.core.role {
+        // Who has not come in has no entry, and takes the directory's lock from nobody.
+        if session.announced
+            && let Role::Server(server) = &self.core.role
+        {
             server.directory.hide(&session.peer, server.engine, session.id);
         }
         self.driver.close(session.id);

@@ -32,7 +32,7 @@ impl<D: Driver, H: Handler> Engine<D, H> {
             server.directory.lose(&session.peer, server.engine, session.id);
         }
         if session.state == State::Open {
-            session.state = State::Draining;
+            self.core.table.go_to(index, State::Draining);
             self.core.set_deadline(index, self.core.limits.drain_timeout);
         }
         self.core.shared.slots[index].send.close();
