@@ -75,6 +75,8 @@ pub(crate) struct Model {
     spurious: Option<Outcome>,
     /// For tests: requests, commits or notifications that fail from now on.
     pub(super) refusing: Refusing,
+    /// For tests: how often requests were begun, by a commit or by one of them that was not deferred.
+    pub(super) begun: u64,
 }
 
 /// What a table is made to refuse.
@@ -135,6 +137,7 @@ impl Table for Model {
             bell: Arc::default(),
             spurious: None,
             refusing,
+            begun: 0,
         })
     }
 
@@ -544,6 +547,7 @@ impl Model {
     }
 
     fn commit(&mut self, place: usize, way: Way) {
+        self.begun += 1;
         for request in &mut self.requests[place].rows[way as usize].waiting {
             if !request.committed {
                 request.committed = true;

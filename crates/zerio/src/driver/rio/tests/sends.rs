@@ -54,6 +54,19 @@ fn as_many_sends_as_a_session_may_have_leave_before_the_first_is_acknowledged() 
 }
 
 #[test]
+fn a_turn_defers_all_its_requests_and_commits_once_each_way() {
+    let mut rig = Rig::new();
+    (0..3).for_each(|number| rig.send_numbered(number));
+    rig.receive();
+    assert_eq!(rig.driver.table.begun, 0);
+    rig.turn(Duration::ZERO);
+    assert_eq!(rig.driver.table.begun, 2);
+    rig.send_numbered(3);
+    rig.turn(Duration::ZERO);
+    assert_eq!(rig.driver.table.begun, 3, "of no way that has nothing");
+}
+
+#[test]
 fn sends_that_are_told_of_in_any_order_are_given_back_in_theirs() {
     for seed in 0..20 {
         let mut rig = Rig::seeded(64, seed);
