@@ -29,7 +29,7 @@ fn takes(program: &str, arguments: &[&str], input: &[u8]) -> Option<bool> {
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::null());
     let Ok(mut child) = command.spawn() else {
-        eprintln!("SKIPPED: there is no {program} on this machine");
+        support::skipped(program, format!("there is no {program} on this machine"));
         return None;
     };
     child.stdin.take().unwrap().write_all(input).unwrap();

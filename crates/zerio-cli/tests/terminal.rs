@@ -10,13 +10,13 @@ use std::net::TcpListener;
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use support::{Tool, line, lines_until, run, server, text};
+use support::{Tool, line, lines_until, run, server, skipped, text};
 use zerio::Client;
 
 fn has_script() -> bool {
     let found = Command::new("script").arg("--version").output().is_ok_and(|output| output.status.success());
     if !found {
-        eprintln!("SKIPPED: there is no `script` of util-linux on this machine");
+        skipped("script", "there is no `script` of util-linux on this machine");
     }
     found
 }

@@ -4,8 +4,6 @@
 #![cfg(target_os = "linux")]
 
 mod hostile;
-#[path = "common/skip.rs"]
-mod skip;
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
@@ -14,8 +12,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use hostile::skip::skipped;
 use hostile::{Echo, Events, PATIENCE, RawPeer, config, drivers, until};
-use skip::skipped;
 use zerio::{Client, Config, DriverKind, Reason, SendError, Server};
 
 const PEER_TIMEOUT: Duration = Duration::from_secs(4);

@@ -31,8 +31,10 @@ fn the_peer_process_answers_each_numbered_message_with_its_number() {
     let address: SocketAddr = address.parse().unwrap();
     let driver = match std::env::var(DRIVER).unwrap().as_str() {
         "uring" => DriverKind::Uring,
+        "rio" => DriverKind::Rio,
         "rio-model" => DriverKind::RioModel,
-        _ => DriverKind::Poll,
+        "poll" => DriverKind::Poll,
+        other => panic!("{other}"),
     };
     let mut expected = 0u64;
     let _client = Client::connect(address, "peer")
@@ -172,7 +174,7 @@ fn a_peer_that_is_stopped_in_the_middle_of_a_stream_and_continued_misses_nothing
     let stop = Duration::from_secs(seconds);
     // Only Linux has the timeout that takes a stopped peer for a dead one, and its drivers what keeps it from that:
     // Registered I/O is never there in earnest.
-    for driver in drivers().into_iter().filter(|driver| *driver != DriverKind::RioModel) {
+    for driver in drivers().filter(|driver| *driver != DriverKind::RioModel) {
         // Much shorter than the stop: the peer's system still answers for it, which is a sign of life.
         let mut scene = Scene::new(driver, stop / 3);
         scene.send(1000);

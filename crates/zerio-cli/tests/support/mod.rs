@@ -4,6 +4,7 @@
 #![allow(dead_code)]
 
 use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -21,6 +22,14 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// Whether this is Wine, whose server was seen to keep the connections of a killed process until it ended itself.
 pub fn is_wine() -> bool {
     cfg!(windows) && std::env::var_os("WINEUSERNAME").is_some()
+}
+
+/// Says that a test, or a part of it, is skipped for want of something; fails where `ZERIO_REQUIRE` names that.
+#[track_caller]
+pub fn skipped(want: &str, why: impl Display) {
+    let required = std::env::var("ZERIO_REQUIRE").unwrap_or_default();
+    assert!(!required.split(',').any(|name| name == want), "ZERIO_REQUIRE names {want}: {why}");
+    eprintln!("SKIPPED: {why}");
 }
 
 /// The tool with these arguments, all of its streams piped.

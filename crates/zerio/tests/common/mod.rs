@@ -7,7 +7,6 @@
 #![allow(dead_code, unused_imports, unused_macros)]
 
 use std::net::SocketAddr;
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use zerio::tls::{TlsClient, TlsServer};
@@ -16,6 +15,7 @@ use zerio::{Config, DriverKind, Error, Server};
 pub mod addresses;
 pub mod certs;
 mod drive;
+mod missing;
 pub mod pattern;
 pub mod raw;
 mod record;
@@ -24,6 +24,7 @@ pub mod tls_peer;
 mod wine;
 
 pub use drive::{TestClient, TestServer};
+pub use missing::is_here;
 pub use record::{Event, Log, Recorder, sole_text, texts};
 pub use wine::{closes_for_the_killed, has_resets};
 
@@ -129,43 +130,12 @@ impl Case {
 
 /// Runs a test's body for one cell, or says on stderr why it can't.
 pub fn run(driver: DriverKind, drive: Drive, test: impl FnOnce(&Case)) {
-    if let Some(why) = missing(driver) {
-        let required = std::env::var("ZERIO_REQUIRE").is_ok_and(|required| required == driver.to_string());
-        assert!(!required, "the {driver} driver is required, and can't be had here: {why}");
-        eprintln!("SKIPPED for the {driver} driver: {why}");
+    if !is_here(driver) {
         return;
     }
     test(&Case { driver, drive });
     // An engine survives its handlers' panics, and would survive these.
     assert_eq!(zerio::rio_model::violations(), Vec::<String>::new());
-}
-
-/// Why this machine does not have a driver, if it does not.
-pub fn missing(driver: DriverKind) -> Option<&'static str> {
-    static URING: OnceLock<Option<String>> = OnceLock::new();
-    static RIO: OnceLock<Option<String>> = OnceLock::new();
-    let why = match driver {
-        DriverKind::Uring => &URING,
-        DriverKind::Rio => &RIO,
-        _ => return None,
-    };
-    let probe = || {
-        let mut config = Config::default();
-        config.driver = driver;
-        config.sessions_max = 1;
-        match Server::bind("127.0.0.1:0").expect("a port").config(config).start_polled() {
-            Ok(_) => None,
-            // Of Registered I/O only the table of functions may be missing. What fails with it is a fault.
-            Err(Error::Driver { driver: "rio", why })
-                if cfg!(windows) && !why.starts_with("WSAEOPNOTSUPP") =>
-            {
-                panic!("the rio driver: {why}")
-            }
-            Err(error @ Error::Driver { .. }) => Some(error.to_string()),
-            Err(error) => panic!("neither a driver nor its refusal: {error}"),
-        }
-    };
-    why.get_or_init(probe).as_deref()
 }
 
 /// Makes of each function six tests: over the poll and the uring driver and over the rio driver on its model, on

@@ -49,7 +49,7 @@ fn large_rings_are_not_touched_before_somebody_uses_them() {
         return;
     }
     // The model of Registered I/O looks at all of it.
-    for driver in drivers().into_iter().filter(|&driver| driver != DriverKind::RioModel) {
+    for driver in drivers().filter(|&driver| driver != DriverKind::RioModel) {
         let config = config(|c| {
             (c.sessions_max, c.send_ring, c.receive_buffer) = (60, LARGE, LARGE);
             c.driver = driver;

@@ -13,10 +13,13 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use zerio::{
-    Client, Config, Context, Disconnection, DriverKind, Error, Handler, Reason, RefusalCode, Rejection,
-    Server,
+    Client, Config, Context, Disconnection, DriverKind, Handler, Reason, RefusalCode, Rejection, Server,
 };
 
+#[path = "../common/missing.rs"]
+mod missing;
+#[path = "../common/skip.rs"]
+pub mod skip;
 #[path = "../common/wine.rs"]
 mod wine;
 
@@ -35,23 +38,36 @@ pub fn config(change: impl FnOnce(&mut Config)) -> Config {
     config
 }
 
-/// The drivers that this machine has.
-pub fn drivers() -> Vec<DriverKind> {
-    let here = |&driver: &DriverKind| {
-        let server = Server::bind("127.0.0.1:0").unwrap().config(config(|c| c.driver = driver)).start();
-        match server {
-            Ok(_) => true,
-            Err(Error::Driver { driver, why }) => {
-                eprintln!("SKIPPED with the {driver} driver, which can't be had here: {why}");
-                false
-            }
-            Err(error) => panic!("{driver}: {error}"),
+/// The drivers that this machine has, one after the other. When all of them have been tried, none may have broken a rule of
+/// Registered I/O.
+pub struct Drivers(std::vec::IntoIter<DriverKind>);
+
+pub fn drivers() -> Drivers {
+    let mut all = vec![DriverKind::Poll, DriverKind::Uring, DriverKind::Rio, DriverKind::RioModel];
+    all.retain(|driver| missing::is_here(*driver));
+    Drivers(all.into_iter())
+}
+
+impl Iterator for Drivers {
+    type Item = DriverKind;
+
+    fn next(&mut self) -> Option<DriverKind> {
+        self.0.next()
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.0.size_hint()
+    }
+}
+
+impl ExactSizeIterator for Drivers {}
+
+impl Drop for Drivers {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            assert_eq!(zerio::rio_model::violations(), Vec::<String>::new());
         }
-    };
-    [DriverKind::Poll, DriverKind::Uring, DriverKind::Rio, DriverKind::RioModel]
-        .into_iter()
-        .filter(here)
-        .collect()
+    }
 }
 
 /// Waits until `look` finds something; `what` is what it looks for.

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use common::certs::shared;
-use common::{Case, Drive, PATIENCE, missing};
+use common::{Case, Drive, PATIENCE, is_here};
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use tokio::runtime::{Builder, Runtime};
 use zerio::tokio::{Client, Event, Peer, Server};
@@ -29,8 +29,7 @@ fn on_threads() -> Runtime {
 }
 
 fn run<T: Future<Output = ()>>(runtime: Runtime, driver: DriverKind, test: impl FnOnce(Case) -> T) {
-    if let Some(why) = missing(driver) {
-        eprintln!("SKIPPED for the {driver} driver: {why}");
+    if !is_here(driver) {
         return;
     }
     let test = test(Case { driver, drive: Drive::Thread });
@@ -337,7 +336,7 @@ fn a_runtime_that_ends_ends_its_sessions() {
 fn a_stop_outside_of_any_runtime_panicked_where_the_engine_has_a_thread() {
     let elsewhere = zerio::Server::bind("127.0.0.1:0").unwrap().start().unwrap();
     for driver in [DriverKind::Poll, DriverKind::Uring, DriverKind::RioModel] {
-        if missing(driver).is_some() {
+        if !is_here(driver) {
             continue;
         }
         let runtime = on_threads();
