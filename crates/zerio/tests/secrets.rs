@@ -1,4 +1,4 @@
-//! Secrets are overwritten when they are dropped, and shown by nothing: no error, no Debug output.
+//! Secrets are overwritten when they are dropped, and shown by nothing: no error, no Debug output, no trace.
 //!
 //! The allocator of this test binary keeps what is in each block that is freed while somebody looks, which is where the
 //! library's code runs: its engines are polled, on the test's own thread. The peer is rustls, on another thread, and its
@@ -13,6 +13,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::backtrace::Backtrace;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::fmt::{Debug, Write as _};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
@@ -30,6 +31,9 @@ use rustls::{
     ClientConfig, ClientConnection, KeyLog, RootCertStore, ServerConfig, ServerConnection,
     SupportedCipherSuite,
 };
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Metadata, Subscriber};
 use zerio::tls::{TlsClient, TlsServer};
 use zerio::{Client, Reason, Server};
 
@@ -388,6 +392,80 @@ fn no_error_and_no_debug_output_shows_a_private_key() {
     );
     let shown = format!("{made:?} {made:#?}");
     assert!(!secrets.iter().any(|secret| secret.is_in(&shown)), "{shown}");
+}
+
+/// All that is traced, by whomever, as text.
+#[derive(Clone, Default)]
+struct Traced(Arc<Mutex<String>>);
+
+impl Subscriber for Traced {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, span: &Attributes<'_>) -> Id {
+        span.record(self.clone().visitor());
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, values: &Record<'_>) {
+        values.record(self.clone().visitor());
+    }
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        event.record(self.clone().visitor());
+    }
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
+}
+
+impl Traced {
+    fn visitor(&mut self) -> &mut dyn Visit {
+        self
+    }
+}
+
+impl Visit for Traced {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        writeln!(self.0.lock().unwrap(), "{field}: {value:?} {value:#?}").unwrap();
+    }
+}
+
+#[test]
+fn no_trace_of_a_session_or_of_who_is_kept_out_shows_a_secret() {
+    let (authority, identity, client) = identities();
+    let stranger = Authority::new("another authority").signs(&["a"]);
+    let (log, traced, ended) = (Arc::new(Log::default()), Traced::default(), Arc::new(Mutex::new(None)));
+    tracing::subscriber::with_default(traced.clone(), || {
+        let tls = identity.server().require_client_certificates(authority.certificate.as_bytes()).unwrap();
+        let end = ended.clone();
+        let server = Server::bind("127.0.0.1:0").unwrap().tls(tls);
+        let server = server.on_message(|peer, message| peer.send(message).unwrap());
+        let server = server.on_disconnected(move |_, why| *end.lock().unwrap() = Some(why.reason));
+        let mut server = server.start_polled().unwrap();
+        let (address, suite) = (server.local_addr(), SUITES[0]);
+        let peer = client_of(address, suite, roots(&authority), &client, &log);
+        until_its_peer_closes(&ended, || _ = server.poll().unwrap());
+        peer.join().unwrap();
+        let (certificate, key) = (stranger.certificate.as_bytes(), stranger.key.as_bytes());
+        let tls = authority.trusting().certificate(certificate, key).unwrap();
+        let kept_out =
+            thread::spawn(move || Client::connect(address, "a").unwrap().tls(tls).start().map(drop));
+        while !kept_out.is_finished() || server.counters().engine.failed_handshakes == 0 {
+            server.poll().unwrap();
+        }
+        assert!(kept_out.join().unwrap().is_err());
+    });
+    let traced = traced.0.lock().unwrap();
+    assert!(traced.contains("\"a\"") && traced.contains("authority"), "both were told of: {traced}");
+    let keys = [&identity, &client, &stranger].map(|identity| private("a key", identity));
+    for secret in log.secrets(SUITES[0]).iter().chain(keys.iter().flatten()) {
+        assert!(!secret.is_in(&traced), "{} in {traced}", secret.name);
+    }
 }
 
 /// Polls until the session has ended, which its peer does.

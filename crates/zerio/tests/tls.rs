@@ -79,6 +79,11 @@ fn certificate(fault: CertificateFault) -> TlsFault {
     TlsFault::Certificate(fault)
 }
 
+fn pin(identity: &certs::Identity) -> [u8; 32] {
+    let key = ring::digest::digest(&ring::digest::SHA256, &identity.public_key);
+    key.as_ref().try_into().unwrap()
+}
+
 matrix! {
     fn messages_go_both_ways_and_the_end_is_in_order(case) {
         let (at_server, at_client) = (Log::new(), Log::new());
@@ -302,15 +307,37 @@ drivers! {
 
     fn a_pinned_key_is_trusted_whoever_signed_it_and_no_other_key(case) {
         let (one, two) = (self_signed(&["one"]), self_signed(&["two"]));
-        let pin = |identity: &certs::Identity| -> [u8; 32] {
-            let key = ring::digest::digest(&ring::digest::SHA256, &identity.public_key);
-            key.as_ref().try_into().unwrap()
-        };
         let server = case.tls_server(case.config(), Recorder::deaf(), one.server());
         let tls = TlsClient::with_pinned_keys(&[pin(&two), pin(&one)]).unwrap();
         drop(connect(case, &server, "a", tls).unwrap());
         let tls = TlsClient::with_pinned_keys(&[pin(&two)]).unwrap();
         assert_eq!(fault(connect(case, &server, "a", tls)), certificate(CertificateFault::NotPinned));
+    }
+
+    fn where_there_are_roots_and_pins_both_must_agree(case) {
+        let (authority, identity) = shared();
+        let (right, wrong) = (pin(identity), pin(&self_signed(&["127.0.0.1"])));
+        let server = serve(case, &Log::new());
+        let try_with = |roots: TlsClient, key| connect(case, &server, "a", roots.and_pinned_keys(&[key]).unwrap());
+        drop(try_with(authority.trusting(), right).unwrap());
+        let not_pinned = fault(try_with(authority.trusting(), wrong));
+        assert_eq!(not_pinned, certificate(CertificateFault::NotPinned));
+        let stranger = fault(try_with(Authority::new("another authority").trusting(), right));
+        assert_eq!(stranger, certificate(CertificateFault::UnknownAuthority));
+    }
+
+    fn a_ticket_is_worth_nothing_after_a_reload(case) {
+        let tls = shared().1.server();
+        let server = case.tls_server(case.config(), Recorder::echo(), tls.clone());
+        let config = tls_peer::showing(&shared().0.signs(&["zerio:a"]));
+        let come = |id: &str| {
+            let peer = tls_peer::Peer::connect_with(config.clone(), &server, id);
+            peer.tls.handshake_kind()
+        };
+        assert_eq!(come("a"), Some(HandshakeKind::Full));
+        assert_eq!(come("b"), Some(HandshakeKind::Resumed));
+        tls.reload(shared().1.server());
+        assert_eq!(come("c"), Some(HandshakeKind::Full));
     }
 
     fn a_certificate_that_was_shown_once_did_for_ever_by_tickets(case) {
