@@ -356,6 +356,37 @@ mod in_a_terminal {
     }
 
     #[test]
+    fn top_scrolls_by_lines_and_pages_and_from_its_end_at_once() {
+        let served = Served::start("scroll");
+        let _here: Vec<_> = (10..40).map(|id| arrive(served.address, &format!("peer-{id}"))).collect();
+        let which = served.file.display().to_string();
+        let mut top = Terminal::start(&format!("top {which} -i 100ms --sort peer"), 80, 24);
+        let shows = |top: &Terminal, from: u32, to: u32| {
+            let is_shown = |id: &u32| top.text().contains(&format!("peer-{id}"));
+            until(|| (10..40).filter(is_shown).eq(from..to));
+        };
+        // Of 24 lines eight are not the sessions'.
+        shows(&top, 10, 26);
+        for (key, from) in
+            [("j", 11), ("\x1b[B", 12), ("k", 11), ("\x1b[A", 10), ("\x1b[6~", 20), ("\x1b[5~", 10)]
+        {
+            top.press(key);
+            shows(&top, from, from + 16);
+        }
+        top.press("\x1b[F");
+        shows(&top, 24, 40);
+        // It had gone on beyond what is shown, and took as many keys to come back.
+        top.press("k");
+        shows(&top, 23, 39);
+        top.press("\x1b[H");
+        shows(&top, 10, 26);
+        top.press("/peer-31\x7f");
+        shows(&top, 30, 40);
+        top.press("\r ");
+        top.shows("PAUSED");
+    }
+
+    #[test]
     fn top_went_on_for_ever_when_its_terminal_had_gone() {
         let served = Served::start("gone");
         let top = Terminal::start(&format!("top {} -i 100ms", served.file.display()), 80, 24);

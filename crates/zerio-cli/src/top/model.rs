@@ -25,8 +25,9 @@ pub(super) struct Model {
     pub(super) filter: String,
     /// The keys go into the filter.
     pub(super) typing: bool,
-    /// The first session that is shown.
+    /// The first session that is shown, and how many there was room for.
     pub(super) first: usize,
+    pub(super) room: usize,
 }
 
 /// A session as it is shown.
@@ -66,6 +67,7 @@ impl Model {
             filter: String::new(),
             typing: false,
             first: 0,
+            room: 1,
         }
     }
 
@@ -112,7 +114,7 @@ impl Model {
     }
 
     pub(super) fn scroll(&mut self, by: isize) {
-        let last = self.lines().len().saturating_sub(1);
+        let last = self.lines().len().saturating_sub(self.room);
         self.first = self.first.saturating_add_signed(by).min(last);
     }
 

@@ -25,9 +25,11 @@ const DISPENSABLE: [&str; 6] = ["HIGH", "OUT B/s", "IN B/s", "FULL", "OLDEST", "
 const HIGH_RING: u64 = 50;
 const OLD: u64 = 100_000_000;
 
-pub(super) fn draw(frame: &mut Frame, model: &Model) {
+pub(super) fn draw(frame: &mut Frame, model: &mut Model) {
     let areas = Layout::vertical([Constraint::Length(6), Constraint::Min(2), Constraint::Length(1)]);
     let [head, sessions, foot] = areas.areas(frame.area());
+    // Without the names of the columns.
+    model.room = usize::from(sessions.height.saturating_sub(1));
     frame.render_widget(Paragraph::new(summary(model, head.width)), head);
     draw_sessions(frame, model, sessions);
     frame.render_widget(Paragraph::new(keys(model)), foot);
@@ -284,9 +286,8 @@ fn draw_sessions(frame: &mut Frame, model: &Model, area: Rect) {
     });
     let header = Row::new(header).style(Style::new().add_modifier(Modifier::BOLD | Modifier::REVERSED));
     let peer_width = usize::from(left_to_peers(&columns, area.width));
-    let room = usize::from(area.height.saturating_sub(1));
-    let first = model.first.min(lines.len().saturating_sub(room));
-    let rows = lines.iter().skip(first).take(room).map(|line| {
+    let first = model.first.min(lines.len().saturating_sub(model.room));
+    let rows = lines.iter().skip(first).take(model.room).map(|line| {
         Row::new(columns.iter().map(|column| {
             let text = (column.text)(line);
             let is_peer = column.sort == Some(SortBy::Peer);
