@@ -43,7 +43,8 @@ pub(crate) enum Command {
 /// sockets that do the same work in the same run.
 ///
 /// Without flags: a plan that shows each size, wait strategy, driver and way to drive, in less than 30 s.
-/// With any of --size, --wait, --driver or --drive: every combination of what is given.
+/// With any of --size, --wait, --driver or --drive: every combination of what is given. There is one client, and the
+/// server is told so, by which `auto` chooses its driver.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  zerio bench\n  \
     zerio bench --only round-trip --size 32,1k --drive polled\n  \
@@ -148,6 +149,9 @@ pub(crate) struct Grid {
         conflicts_with_all = BenchTls::FLAGS
     )]
     pub(crate) host: Option<String>,
+    /// With --grid-host, let the address be every interface of this machine: nothing of it is encrypted
+    #[arg(long, requires = "host")]
+    pub(crate) insecure_everywhere: bool,
 }
 
 impl Grid {

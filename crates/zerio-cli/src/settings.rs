@@ -1,6 +1,7 @@
 //! The flags as the program needs them: units, wait strategies, and the library's `Config`.
 #![forbid(unsafe_code)]
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use zerio::tls::TlsServer;
@@ -195,25 +196,30 @@ impl ServerSettings {
         };
     }
 
-    /// Binds a server to an address. Every interface of the machine is not an address to come by without TLS and without
-    /// saying so: a name may stand for it, and so may `0`, so it is looked at what was bound.
+    /// Binds a server to an address.
     pub(crate) fn bind(&self, address: &str, tls: Option<TlsServer>) -> Result<Builder<Listen>, Failure> {
         let server = Server::bind(address)?;
         if let Some(tls) = tls {
             return Ok(server.tls(tls));
         }
-        let everywhere = server.local_addr().ip().to_canonical().is_unspecified();
-        if everywhere && !self.insecure_everywhere {
-            let port = address.rsplit(':').next().unwrap_or_default();
-            return Err(Failure::Usage(format!(
-                "{address} is every interface of this machine, and without TLS whoever reaches its port may come \
-                 in as anybody, and whoever is on the way may read and change what is sent; give 127.0.0.1:{port} \
-                 for this machine alone, the address of one interface, TLS, or --insecure-everywhere where you trust all \
-                 networks that this machine is on"
-            )));
-        }
+        not_everywhere(address, server.local_addr(), self.insecure_everywhere)?;
         Ok(server)
     }
+}
+
+/// Every interface of the machine is not an address to come by without TLS and without saying so. A name may stand for
+/// it, and so may `0`, so it is looked at what was bound.
+pub(crate) fn not_everywhere(given: &str, bound: SocketAddr, allowed: bool) -> Result<(), Failure> {
+    if allowed || !bound.ip().to_canonical().is_unspecified() {
+        return Ok(());
+    }
+    let port = given.rsplit(':').next().unwrap_or_default();
+    Err(Failure::Usage(format!(
+        "{given} is every interface of this machine, and without TLS whoever reaches its port may come \
+         in as anybody, and whoever is on the way may read and change what is sent; give 127.0.0.1:{port} \
+         for this machine alone, the address of one interface, TLS (where there is --tls-cert), or --insecure-everywhere where you trust all \
+         networks that this machine is on"
+    )))
 }
 
 fn set<T>(setting: &mut T, given: Option<T>) {

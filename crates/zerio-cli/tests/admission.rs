@@ -72,6 +72,7 @@ fn every_interface_without_tls_takes_a_flag_and_the_error_says_which() {
             takes_a_flag(&format!("{command} {everywhere}"));
         }
     }
+    takes_a_flag("bench --grid-host 0.0.0.0:7000");
     let mut server = Tool::start("serve 0.0.0.0:0 --insecure-everywhere");
     let first = line(&mut server.stdout());
     assert!(address(&first).ip().is_unspecified(), "{first}");

@@ -160,7 +160,8 @@ fn a_grid_goes_from_one_host_to_another() {
     let link = match Link::new() {
         Ok(link) => link,
         Err(why) => {
-            return eprintln!("SKIPPED: no network namespaces here (they take root and iproute2): {why}");
+            let why = format!("no network namespaces here (they take root and iproute2): {why}");
+            return support::skipped("links", why);
         }
     };
     let mut host = link.tool("a", "bench --grid-host 10.213.8.1:7000 --servers 2");

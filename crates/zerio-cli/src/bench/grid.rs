@@ -150,7 +150,7 @@ pub(super) fn run(args: &args::Bench, folder: &Path) -> Result<(), Failure> {
 /// `zerio bench --grid-host`.
 pub(super) fn host(args: &args::Bench, address: &str) -> Result<(), Failure> {
     let longest = sizes(args).iter().copied().max().unwrap_or(run::STAMP);
-    host::run(address, args.grid.servers, longest)
+    host::run(address, &args.grid, longest)
 }
 
 /// Where the servers are and where the figures go.

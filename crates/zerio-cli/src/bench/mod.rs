@@ -71,7 +71,9 @@ pub(crate) fn run(args: &args::Bench) -> Result<(), Failure> {
         report.print_tables()?
     }
     if let Some(path) = &args.report {
-        let command: Vec<String> = std::env::args().collect();
+        // A page is passed on: it does not tell in whose folder the program lay.
+        let program = std::iter::once("zerio".to_owned());
+        let command: Vec<String> = program.chain(std::env::args().skip(1)).collect();
         let written = fs::write(path, page::page(&report, &command));
         written.map_err(|error| cannot_write("the report", path, &error))?;
         terminal::note(format_args!("the report is in {}", path.display()));

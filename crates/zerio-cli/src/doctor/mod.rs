@@ -29,6 +29,7 @@ use report::Report;
 /// What was measured; where it could not be, why.
 struct Measured {
     driver: Result<DriverInfo, String>,
+    driver_of_few: Result<DriverInfo, String>,
     /// Whether an engine's thread gets the priority that is asked for.
     priority: Result<(), String>,
     clock_ns: f64,
@@ -71,7 +72,8 @@ fn measure(config: &Config) -> Measured {
     };
     let before = facts::ticks();
     step(0, "driver");
-    let (driver, priority) = (driver(config), priority(config));
+    let sessions = config.sessions_max.div_ceil(config.engines).min(MANY);
+    let (driver, driver_of_few, priority) = (driver(config, sessions), driver(config, 1), priority(config));
     step(1, "clock and system calls");
     let (clock_ns, system_call_ns) = (measure::clock(), measure::system_call());
     step(2, "wake-ups");
@@ -84,13 +86,27 @@ fn measure(config: &Config) -> Measured {
     let lanes = loopback::lanes(config.congestion.as_deref()).map_err(|why| why.to_string());
     let steal = before.zip(facts::ticks()).and_then(|(before, after)| after.steal_since(&before));
     bar.finish_and_clear();
-    Measured { driver, priority, clock_ns, system_call_ns, wake_ups, interruptions, trips, lanes, steal }
+    Measured {
+        driver,
+        driver_of_few,
+        priority,
+        clock_ns,
+        system_call_ns,
+        wake_ups,
+        interruptions,
+        trips,
+        lanes,
+        steal,
+    }
 }
 
-/// Which driver a server of one engine gets here.
-fn driver(config: &Config) -> Result<DriverInfo, String> {
+/// So many sessions are as good as any more for what `auto` takes.
+const MANY: usize = 5;
+
+/// Which driver a server of one engine and so many sessions gets here.
+fn driver(config: &Config, sessions: usize) -> Result<DriverInfo, String> {
     let mut config = config.clone();
-    (config.sessions_max, config.engines, config.cores) = (1, 1, Vec::new());
+    (config.sessions_max, config.engines, config.cores) = (sessions, 1, Vec::new());
     if cfg!(target_os = "linux") {
         // It has a line of its own.
         config.congestion = None;
@@ -118,7 +134,7 @@ fn findings(facts: &Facts, config: &Config, measured: &Measured) -> Vec<Finding>
         if facts.linux { look() } else { Finding::elsewhere(check, instead) }
     };
     vec![
-        network::driver(facts, &measured.driver),
+        network::driver(facts, &measured.driver, &measured.driver_of_few),
         linux("descriptors", "see `ulimit -n`", &|| limits::descriptors(facts, config)),
         linux("locked memory", "see `ulimit -l`", &|| limits::locked_memory(facts, config)),
         linux("memory", "see `zerio serve --explain`", &|| limits::memory(facts, config)),

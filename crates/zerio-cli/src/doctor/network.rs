@@ -10,9 +10,14 @@ use super::loopback::{Lanes, Trips};
 /// Below this part of what cubic brings over loopback, the congestion control in force is worth a word.
 const LANE_SHORT: f64 = 0.8;
 
-pub(super) fn driver(facts: &Facts, driver: &Result<DriverInfo, String>) -> Finding {
+/// `few` is what a client gets, or a server of few sessions.
+pub(super) fn driver(
+    facts: &Facts,
+    server: &Result<DriverInfo, String>,
+    few: &Result<DriverInfo, String>,
+) -> Finding {
     let check = "driver";
-    let info = match driver {
+    let info = match server {
         Ok(info) => info,
         Err(why) => {
             return Finding::wrong(check, why)
@@ -20,8 +25,11 @@ pub(super) fn driver(facts: &Facts, driver: &Result<DriverInfo, String>) -> Find
                 .advice("--driver auto, or see `ulimit -a`");
         }
     };
-    let Some(why) = &info.fallback else {
-        return Finding::fine(check, info.name);
+    let few = few.as_ref().ok();
+    let Some(why) = info.fallback.as_ref().or(few.and_then(|few| few.fallback.as_ref())) else {
+        let other = few.filter(|few| few.name != info.name);
+        let other = other.map(|few| format!("; {} for a client or up to four sessions", few.name));
+        return Finding::fine(check, format!("{}{}", info.name, other.unwrap_or_default()));
     };
     let finding = Finding::costs(check, format!("{}; {why}", info.name));
     if !facts.linux {
@@ -138,22 +146,43 @@ mod tests {
         // What a server says of itself is the only way to one.
         let mut config = Config::default();
         (config.driver, config.sessions_max) = (zerio::DriverKind::Poll, 1);
-        let mut info = crate::doctor::driver(&config)?;
+        let mut info = crate::doctor::driver(&config, 1)?;
         info.fallback = Some(why.to_owned());
         Ok(info)
+    }
+
+    #[test]
+    fn a_server_of_many_sessions_was_told_the_driver_of_few() {
+        let with = |sessions_max| {
+            let mut config = Config::default();
+            config.sessions_max = sessions_max;
+            crate::doctor::driver(&config, sessions_max)
+        };
+        let (many, few) = (with(256), with(4));
+        let [many_name, few_name] = [&many, &few].map(|info| info.as_ref().unwrap().name);
+        let none = Facts::of(&[]);
+        let found = driver(&none, &many, &few).found;
+        assert!(found.starts_with(many_name) && found.contains(few_name), "{found}");
+        assert!(driver(&none, &few, &few).found.starts_with(few_name));
+        // For want of io_uring it is the same, and a client's loss is told.
+        let without = fallback("io_uring: EPERM (…), using epoll");
+        let finding = driver(&none, &with(256), &without);
+        assert_eq!(finding.verdict, Verdict::Costs);
+        assert!(finding.found.starts_with(many_name) && finding.found.contains("EPERM"), "{finding:?}");
     }
 
     #[test]
     fn a_forbidden_io_uring_is_told_with_who_forbids_it() {
         let eperm = fallback("io_uring: EPERM (…), using epoll");
         for (disabled, advice) in [("0", "seccomp"), ("1", "io_uring_group"), ("2", "io_uring_disabled=0")] {
-            let finding = driver(&Facts::of(&[(facts::URING_DISABLED, disabled)]), &eperm);
+            let finding = driver(&Facts::of(&[(facts::URING_DISABLED, disabled)]), &eperm, &eperm);
             assert_eq!(finding.verdict, Verdict::Costs);
             assert!(finding.advice.unwrap().contains(advice), "{disabled}");
         }
-        let old = driver(&Facts::of(&[]), &fallback("io_uring: EINVAL (this kernel is older than 6.1)"));
+        let old = fallback("io_uring: EINVAL (this kernel is older than 6.1)");
+        let old = driver(&Facts::of(&[]), &old, &old);
         assert!(old.advice.unwrap().contains("6.1"));
-        assert_eq!(driver(&Facts::of(&[]), &Err("no".into())).verdict, Verdict::Wrong);
+        assert_eq!(driver(&Facts::of(&[]), &Err("no".into()), &eperm).verdict, Verdict::Wrong);
     }
 
     #[test]

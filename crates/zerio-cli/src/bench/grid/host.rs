@@ -8,8 +8,10 @@ use std::sync::mpsc::channel;
 
 use zerio::{Config, Context, SendError, Server};
 
+use crate::args;
 use crate::failure::Failure;
 use crate::interrupt;
+use crate::settings::not_everywhere;
 
 /// Where the server of this number is over zerio, and where over plain TCP.
 pub(super) fn addresses(first: SocketAddr, servers: u16, number: u16) -> Result<[SocketAddr; 2], Failure> {
@@ -78,7 +80,7 @@ fn send_back(mut stream: TcpStream) -> io::Result<()> {
 }
 
 /// Serves until Ctrl-C.
-pub(super) fn run(address: &str, servers: u16, longest: usize) -> Result<(), Failure> {
+pub(super) fn run(address: &str, grid: &args::Grid, longest: usize) -> Result<(), Failure> {
     let (stop, stopped) = channel();
     interrupt::catch(move || {
         let _ = stop.send(());
@@ -91,6 +93,8 @@ pub(super) fn run(address: &str, servers: u16, longest: usize) -> Result<(), Fai
             "{address}: name a port, from which the clients find all of them"
         )));
     }
+    not_everywhere(address, first, grid.insecure_everywhere)?;
+    let servers = grid.servers;
     let mut running = Vec::new();
     for number in 0..servers {
         let [over_zerio, over_tcp] = addresses(first, servers, number)?;
