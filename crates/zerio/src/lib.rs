@@ -168,4 +168,7 @@ mod guide {
     struct Sending;
     #[doc = include_str!("../../../docs/guide/src/waiting.md")]
     struct Waiting;
+    #[cfg(feature = "tls")]
+    #[doc = include_str!("../../../docs/guide/src/who-may-come-in.md")]
+    struct WhoMayComeIn;
 }

@@ -168,7 +168,7 @@ impl Server {
     /// What it has done so far.
     pub fn counters(&self) -> Counters {
         let mut sum = Counters::default();
-        self.engine_counters().iter().for_each(|engine| sum.add(engine));
+        self.running.engines.iter().for_each(|engine| sum.add(&engine.counters()));
         sum
     }
 

@@ -40,6 +40,7 @@ fn auto_takes_rio_or_says_why_it_is_not_there() {
     match server(DriverKind::Rio) {
         Ok(by_name) => assert_eq!((by_name.driver().name, auto.driver().name), ("rio", "rio")),
         Err(Error::Driver { driver: "rio", why }) => {
+            assert!(!common::is_here(DriverKind::Rio), "{why}");
             assert_eq!(auto.driver().name, "poll");
             let fallback = auto.driver().fallback.as_ref().unwrap();
             assert!(fallback.contains(&why), "{fallback} / {why}");

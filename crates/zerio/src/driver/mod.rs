@@ -156,7 +156,7 @@ pub(crate) fn completions_max<D: Driver>(slots: usize) -> usize {
     (3 + usize::from(D::SENDS)) * slots + 1
 }
 
-/// Again, as long as a signal comes in between.
+/// Repeats a system call as long as a signal interrupts it.
 fn retry<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
         match attempt() {

@@ -94,7 +94,8 @@ pub(super) fn percentiles(
     outcome: &Outcome,
 ) -> Result<(), Failure> {
     let Test { size, delay, burst, .. } = test;
-    let path = folder.join(format!("{transport}-{size}-{}us-{burst}.hgrm", delay.as_micros()));
+    let micros = delay.as_secs_f64() * 1e6;
+    let path = folder.join(format!("{transport}-{size}-{micros}us-{burst}.hgrm"));
     fs::write(&path, hgrm(outcome)).map_err(|error| cannot_write(&path, &error))
 }
 

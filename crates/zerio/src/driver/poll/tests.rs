@@ -34,17 +34,17 @@ fn driver(sessions: u32) -> (Poll, Vec<TcpStream>) {
 fn the_selector_knows_few_sessions_from_the_first_wait_on() {
     let (mut driver, _peers) = driver(FEW as u32);
     let mut done = Vec::new();
-    (0..4 * SKIMS).for_each(|_| driver.turn(Duration::ZERO, &mut done).unwrap());
-    assert!(driver.connections.iter().all(|connection| !connection.known));
+    (0..4 * SOCKET_TURNS).for_each(|_| driver.turn(Duration::ZERO, &mut done).unwrap());
+    assert!(driver.connections.iter().all(|connection| !connection.registered));
     driver.turn(MOMENT, &mut done).unwrap();
-    assert!(driver.connections[..FEW].iter().all(|connection| connection.known) && done.is_empty());
+    assert!(driver.connections[..FEW].iter().all(|connection| connection.registered) && done.is_empty());
 }
 
 #[test]
 fn the_selector_knows_more_sessions_from_the_first_turn_on() {
     let (mut driver, _peers) = driver(FEW as u32 + 1);
     driver.turn(Duration::ZERO, &mut Vec::new()).unwrap();
-    assert!(driver.connections[..FEW + 1].iter().all(|connection| connection.known));
+    assert!(driver.connections[..FEW + 1].iter().all(|connection| connection.registered));
 }
 
 #[cfg(target_os = "linux")]
@@ -71,7 +71,7 @@ fn a_wait_of_less_than_a_millisecond_is_none_of_the_selectors() {
     let (driver, _peers) = driver(1);
     let millisecond = Duration::from_millis(1);
     let left = [Duration::ZERO, millisecond - Duration::from_nanos(1), millisecond, Duration::MAX]
-        .map(|wait| driver.nap(wait).unwrap());
+        .map(|wait| driver.wait_briefly(wait).unwrap());
     assert_eq!(left, [Duration::ZERO, Duration::ZERO, millisecond, Duration::MAX]);
 }
 
