@@ -116,7 +116,8 @@ pub struct Config {
     /// Such a thread gives its core to no ordinary thread before it sleeps. **One that spins for ever
     /// ([`BusySpin`](WaitStrategy::BusySpin), [`Yield`](WaitStrategy::Yield)) on a core that it has not for itself
     /// starves all others there**, parts of the kernel and your own senders included: all that Linux leaves them is a
-    /// twentieth of the time (`kernel.sched_rt_runtime_us`).
+    /// twentieth of the time (`kernel.sched_rt_runtime_us`). One that parks does so too, for a while, if it wakes up on the
+    /// core of a sender that is just sending by itself: it waits for him. So give it a core that senders do not share.
     pub priority: Option<u8>,
     /// Asks for huge pages for all rings and buffers (MADV_HUGEPAGE), so that many sessions that are busy miss the
     /// processor's tables of pages less often; Linux only. The system may not have any at hand, or be told to give
