@@ -75,6 +75,7 @@ impl Peer {
             Kind::Data => 0,
             Kind::Alert | Kind::Handshake => self.empty,
         };
+        self.is_odd(self.empty > 32);
     }
 
     /// From the last record on it may be that this side goes no further.
@@ -95,7 +96,6 @@ impl Peer {
                 let times = 1 + input.byte() % 40;
                 for _ in 0..times {
                     self.seal(Kind::Data, &[]);
-                    self.is_odd(self.empty > 32);
                 }
             }
             3..=4 => {
