@@ -136,6 +136,29 @@ fn lines_go_under_tls_too_and_long_ones_have_room() {
 }
 
 #[test]
+fn lines_come_from_those_alone_whose_certificate_says_who_they_are() {
+    let (folder, _) = certs("mutual-lines", "--client alice,bob --server-names zerio.example");
+    let strict = format!("--tls-ca {folder}/ca.pem --require-client-cert --count 1");
+    let mut listen = Tool::start(&format!("listen 127.0.0.1:0 {strict} {}", of_server(&folder)));
+    let (mut err, mut out) = (listen.stderr(), listen.stdout());
+    let address = address(&line(&mut err));
+    let send = |id: &str, of: &str| {
+        let flags = format!("--id {id} --server-name zerio.example {of}");
+        run(&format!("send {address} {flags}"), format!("of {id}\n").as_bytes())
+    };
+    let none = send("alice", &format!("--tls-ca {folder}/ca.pem"));
+    assert_eq!(none.status.code(), Some(1));
+    assert!(text(&none.stderr).contains("certificate_required"), "{}", text(&none.stderr));
+    let other = send("alice", &of_client(&folder, "bob"));
+    assert_eq!(other.status.code(), Some(1));
+    assert!(text(&other.stderr).contains("id not what the certificate says"), "{}", text(&other.stderr));
+    let alice = send("alice", &of_client(&folder, "alice"));
+    assert!(alice.status.success(), "{}", text(&alice.stderr));
+    assert_eq!(line(&mut out), "of alice");
+    assert!(listen.wait().success());
+}
+
+#[test]
 fn under_tls_every_interface_takes_no_flag() {
     let (folder, _) = certs("everywhere", "");
     let mut server = Tool::start(&format!("serve 0.0.0.0:0 {}", of_server(&folder)));
