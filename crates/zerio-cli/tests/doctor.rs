@@ -51,6 +51,10 @@ fn everything_is_looked_at_and_the_exit_status_tells_whether_anything_is_wrong()
         assert!(told || !["costs", "wrong"].contains(&verdict), "{finding}");
         assert!(verdict != "elsewhere" || !cfg!(target_os = "linux"), "{finding}");
     }
+    // Which one a server gets, and not a smaller one.
+    let server = zerio::Server::bind("127.0.0.1:0").unwrap().start_polled().unwrap();
+    let found = finding(&report, "driver")["found"].as_str().unwrap();
+    assert!(found.starts_with(server.driver().name), "{found}");
     let wrong = findings.iter().filter(|finding| finding["verdict"] == "wrong").count();
     assert_eq!(report["wrong"], wrong);
     assert_eq!(output.status.code(), Some(i32::from(wrong > 0)), "{}", text(&output.stderr));

@@ -404,29 +404,23 @@ impl Subscriber for Traced {
     }
 
     fn new_span(&self, span: &Attributes<'_>) -> Id {
-        span.record(self.clone().visitor());
+        span.record(&mut self.clone());
         Id::from_u64(1)
     }
 
     fn record(&self, _: &Id, values: &Record<'_>) {
-        values.record(self.clone().visitor());
+        values.record(&mut self.clone());
     }
 
     fn record_follows_from(&self, _: &Id, _: &Id) {}
 
     fn event(&self, event: &Event<'_>) {
-        event.record(self.clone().visitor());
+        event.record(&mut self.clone());
     }
 
     fn enter(&self, _: &Id) {}
 
     fn exit(&self, _: &Id) {}
-}
-
-impl Traced {
-    fn visitor(&mut self) -> &mut dyn Visit {
-        self
-    }
 }
 
 impl Visit for Traced {

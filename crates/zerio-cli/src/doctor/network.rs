@@ -153,12 +153,9 @@ mod tests {
 
     #[test]
     fn a_server_of_many_sessions_was_told_the_driver_of_few() {
-        let with = |sessions_max| {
-            let mut config = Config::default();
-            config.sessions_max = sessions_max;
-            crate::doctor::driver(&config, sessions_max)
-        };
-        let (many, few) = (with(256), with(4));
+        let with = |sessions| crate::doctor::driver(&Config::default(), sessions);
+        let (many, few) = (with(crate::doctor::MANY), with(4));
+        assert_eq!(many, with(256), "so many are as good as more");
         let [many_name, few_name] = [&many, &few].map(|info| info.as_ref().unwrap().name);
         let none = Facts::of(&[]);
         let found = driver(&none, &many, &few).found;
@@ -167,7 +164,7 @@ mod tests {
         if cfg!(target_os = "linux") {
             // For want of io_uring it is the same, and a client's loss is told. Elsewhere it is one driver for all.
             let without = fallback("io_uring: EPERM (…), using epoll");
-            let finding = driver(&none, &with(256), &without);
+            let finding = driver(&none, &many, &without);
             assert_eq!(finding.verdict, Verdict::Costs);
             assert!(finding.found.starts_with(many_name) && finding.found.contains("EPERM"), "{finding:?}");
         }

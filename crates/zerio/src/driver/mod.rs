@@ -157,7 +157,6 @@ pub(crate) fn completions_max<D: Driver>(slots: usize) -> usize {
 }
 
 /// Repeats a system call as long as a signal interrupts it.
-#[inline(always)]
 fn retry<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
         match attempt() {

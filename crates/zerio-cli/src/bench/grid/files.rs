@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use humantime::format_rfc3339_millis;
 
@@ -73,7 +74,7 @@ fn line(transport: Transport, test: &Test, outcome: &Outcome) -> String {
         test.messages(),
         times.len(),
         test.size,
-        test.delay.as_secs_f64() * 1e6,
+        micros_of(test.delay),
         test.burst,
         test.megabits(target),
         test.megabits(actual),
@@ -86,6 +87,11 @@ fn line(transport: Transport, test: &Test, outcome: &Outcome) -> String {
     line
 }
 
+/// In µs, as short as it can be said: no two delays are said alike.
+fn micros_of(delay: Duration) -> f64 {
+    delay.as_nanos() as f64 / 1e3
+}
+
 /// The percentiles of a test, in µs.
 pub(super) fn percentiles(
     folder: &Path,
@@ -94,8 +100,8 @@ pub(super) fn percentiles(
     outcome: &Outcome,
 ) -> Result<(), Failure> {
     let Test { size, delay, burst, .. } = test;
-    let micros = delay.as_secs_f64() * 1e6;
-    let path = folder.join(format!("{transport}-{size}-{micros}us-{burst}.hgrm"));
+    let delay = micros_of(*delay);
+    let path = folder.join(format!("{transport}-{size}-{delay}us-{burst}.hgrm"));
     fs::write(&path, hgrm(outcome)).map_err(|error| cannot_write(&path, &error))
 }
 
@@ -119,4 +125,15 @@ fn hgrm(outcome: &Outcome) -> String {
     // The buckets of a histogram of three digits.
     let _ = writeln!(text, "#[Buckets = {:>12}, SubBuckets     = {:>12}]", times.buckets(), 2048);
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_delay_of_whole_microseconds_had_a_fraction_and_one_of_a_fraction_had_none() {
+        let said = |nanos| micros_of(Duration::from_nanos(nanos)).to_string();
+        assert_eq!([100, 1500, 123_000, 10_000_000].map(said), ["0.1", "1.5", "123", "10000"]);
+    }
 }

@@ -44,7 +44,7 @@ pub(super) fn an_accepted_connection_has_its_address_and_does_not_block<D: Site>
 
 pub(super) fn who_stops_listening_refuses_new_connections<D: Site>() {
     for asked in [false, true] {
-        // Its port is anybody's at once. A server of another test's had it by then, in one of a hundred runs of five at a time.
+        // Its port is anybody's at once: once in ninety runs, five at a time, another test's server had it by then.
         let refuses = (0..5).any(|_| stops_listening_and_refuses::<D>(asked));
         assert!(refuses, "{}: it goes on listening", D::NAME);
     }
