@@ -434,27 +434,28 @@ fn no_trace_of_a_session_or_of_who_is_kept_out_shows_a_secret() {
     let (authority, identity, client) = identities();
     let stranger = Authority::new("another authority").signs(&["a"]);
     let (log, traced, ended) = (Arc::new(Log::default()), Traced::default(), Arc::new(Mutex::new(None)));
-    tracing::subscriber::with_default(traced.clone(), || {
-        let tls = identity.server().require_client_certificates(authority.certificate.as_bytes()).unwrap();
-        let end = ended.clone();
-        let server = Server::bind("127.0.0.1:0").unwrap().tls(tls);
-        let server = server.on_message(|peer, message| peer.send(message).unwrap());
-        let server = server.on_disconnected(move |_, why| *end.lock().unwrap() = Some(why.reason));
-        let mut server = server.start_polled().unwrap();
-        let (address, suite) = (server.local_addr(), SUITES[0]);
-        let peer = client_of(address, suite, roots(&authority), &client, &log);
-        until_its_peer_closes(&ended, || _ = server.poll().unwrap());
-        peer.join().unwrap();
-        let (certificate, key) = (stranger.certificate.as_bytes(), stranger.key.as_bytes());
-        let tls = authority.trusting().certificate(certificate, key).unwrap();
-        let kept_out =
-            thread::spawn(move || Client::connect(address, "a").unwrap().tls(tls).start().map(drop));
-        while !kept_out.is_finished() || server.counters().engine.failed_handshakes == 0 {
-            server.poll().unwrap();
-        }
-        assert!(kept_out.join().unwrap().is_err());
-    });
-    let traced = traced.0.lock().unwrap();
+    // Everybody's: an event that another test's thread came to first is one that a subscriber of this thread alone is never
+    // asked about.
+    tracing::subscriber::set_global_default(traced.clone()).unwrap();
+    let tls = identity.server().require_client_certificates(authority.certificate.as_bytes()).unwrap();
+    let end = ended.clone();
+    let server = Server::bind("127.0.0.1:0").unwrap().tls(tls);
+    let server = server.on_message(|peer, message| peer.send(message).unwrap());
+    let server = server.on_disconnected(move |_, why| *end.lock().unwrap() = Some(why.reason));
+    let mut server = server.start_polled().unwrap();
+    let (address, suite) = (server.local_addr(), SUITES[0]);
+    let peer = client_of(address, suite, roots(&authority), &client, &log);
+    until_its_peer_closes(&ended, || _ = server.poll().unwrap());
+    peer.join().unwrap();
+    let (certificate, key) = (stranger.certificate.as_bytes(), stranger.key.as_bytes());
+    let tls = authority.trusting().certificate(certificate, key).unwrap();
+    let kept_out = thread::spawn(move || Client::connect(address, "a").unwrap().tls(tls).start().map(drop));
+    while !kept_out.is_finished() || server.counters().engine.failed_handshakes == 0 {
+        server.poll().unwrap();
+    }
+    assert!(kept_out.join().unwrap().is_err());
+    drop(server);
+    let traced = traced.0.lock().unwrap().clone();
     assert!(traced.contains("\"a\"") && traced.contains("authority"), "both were told of: {traced}");
     let keys = [&identity, &client, &stranger].map(|identity| private("a key", identity));
     for secret in log.secrets(SUITES[0]).iter().chain(keys.iter().flatten()) {
