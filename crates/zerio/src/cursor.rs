@@ -21,11 +21,14 @@ mod atomics;
 mod barrier;
 mod commit_word;
 mod line;
+mod owner;
 
 use atomics::{AtomicBool, AtomicU32, AtomicU64, UnsafeCell, as_sequential_as_said, compiler_fence, fence};
 pub(crate) use barrier::ProcessBarrier;
 pub(crate) use commit_word::{ClosedMeanwhile, CommitWord, Hold};
 pub(crate) use line::{Line, Word};
+#[cfg(all(test, target_os = "linux"))]
+pub(crate) use owner::OWN_AFTER;
 
 /// On cache lines of its own. 128 bytes: today's processors fetch lines in pairs, and Apple's have
 /// lines of 128.
@@ -242,7 +245,7 @@ impl<T> Drop for Guard<'_, T> {
     #[inline]
     fn drop(&mut self) {
         // Nobody relies on being seen to give it back: who finds the flag taken leaves a mark, which its
-        // holder need not look for.
+        // holder need not look for, or tries again.
         self.0.taken.store(false, Release);
     }
 }

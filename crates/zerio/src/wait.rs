@@ -7,7 +7,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::time::Duration;
 
-use crate::cursor::{Guard, Guarded};
+use crate::cursor::{Guard, Guarded, ProcessBarrier};
 use crate::time::Time;
 
 mod lobby;
@@ -225,6 +225,15 @@ pub(crate) fn take_soon<T>(guarded: &Guarded<T>) -> Guard<'_, T> {
             return guard;
         }
         backoff.pause();
+    }
+}
+
+/// Returns when every thread of the process sees what this one has stored, and this one what they have.
+pub(crate) fn cross_barrier() {
+    if !ProcessBarrier::System.cross() {
+        // The system has forbidden it since. No processor keeps a store to itself for so long, but where it does something
+        // else meanwhile; and to take up something else is such a barrier.
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 

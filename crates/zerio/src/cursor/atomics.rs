@@ -10,6 +10,17 @@ pub(super) use loom::cell::UnsafeCell;
 #[cfg(loom)]
 pub(super) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, fence};
 
+/// A value that each thread has for itself. loom's threads share one of the system's, and it knows of no constants there.
+macro_rules! per_thread {
+    (static $name:ident: $type:ty = $value:expr;) => {
+        #[cfg(not(loom))]
+        std::thread_local! { static $name: $type = const { $value }; }
+        #[cfg(loom)]
+        loom::thread_local! { static $name: $type = $value; }
+    };
+}
+pub(super) use per_thread;
+
 /// The standard library's cell, with loom's face: which of two threads touches it when, loom sees by that.
 #[cfg(not(loom))]
 #[derive(Debug, Default)]

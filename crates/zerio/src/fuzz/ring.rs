@@ -128,7 +128,11 @@ pub fn ring(data: &[u8]) {
                 let outcome = match operation {
                     _ if expected == Err(SendError::Full) && claim.is_some() => continue,
                     0 | 1 => path.try_send(id.generation, &message).map(|()| true),
-                    2 => path.try_send_sole(&mut sole, &message).map(|()| true),
+                    2 => {
+                        // Where one can, no ring becomes anybody's own.
+                        path.disown();
+                        path.try_send_sole(&mut sole, &message).map(|()| true)
+                    }
                     _ => path.try_claim(id.generation, len).map(|mut open| {
                         open.copy_from_slice(&message);
                         let start = expected.expect("there is room for a claim");

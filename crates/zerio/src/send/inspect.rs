@@ -21,7 +21,7 @@ impl SendPath {
 
     /// Whether it accepts no more messages.
     pub(crate) fn is_closed(&self) -> bool {
-        self.ring.word().sole_position().is_none()
+        self.ring.word().is_closed()
     }
 
     /// Whether something of the ring is sealed, and waits for room: it is submitted, and nothing is in flight.

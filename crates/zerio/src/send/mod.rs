@@ -19,6 +19,7 @@ mod pump;
 pub(crate) mod ring;
 #[cfg(feature = "tls")]
 pub(crate) mod sealed;
+mod sole;
 
 use crate::counters::{Sent, SentTallies};
 use crate::cursor::{self, ClosedMeanwhile, Cursor, Guarded, Hold, Padded, Promise};
@@ -38,34 +39,11 @@ use pump::Pump;
 use ring::Ring;
 #[cfg(feature = "tls")]
 use sealed::Sealed;
+pub(crate) use sole::Sole;
 
-/// The longest message, in bytes, that is copied while the ring is held: who wants to close it waits for that. A
-/// longer one takes longer to copy than a claim costs.
+/// The longest message, in bytes, that is copied while the ring is held, if it may be so long: who wants to close it waits
+/// for that. A longer one takes longer to copy than a claim costs.
 const HELD_COPY_MAX: usize = 4096;
-
-/// The proof that one thread alone sends on an engine's sessions: it need not hold their rings. There is
-/// one for each polled engine, until the first handle that other threads could use is given away.
-///
-/// It remembers how far the ring that was last sent on is **clear**: a frame that ends there or before needs no mark in
-/// the ring, no look for room and no word to the engine, which all have been seen to.
-#[derive(Debug)]
-pub(crate) struct Sole {
-    index: u32,
-    clear_until: u64,
-}
-
-impl Sole {
-    /// For an engine whose sessions can't be reached from any other thread yet.
-    pub(crate) fn new() -> Sole {
-        Sole { index: 0, clear_until: 0 }
-    }
-
-    /// The engine takes what it was told, or a slot gets a new session: nothing is clear any more.
-    #[inline]
-    pub(crate) fn forget(&mut self) {
-        self.clear_until = 0;
-    }
-}
 
 /// All that a sender needs to know of a session: its ring, its pump, and the engine's doorbell.
 pub(crate) struct SendPath {
@@ -77,6 +55,8 @@ pub(crate) struct SendPath {
     bell: Arc<Doorbell>,
     index: u32,
     message_max: usize,
+    /// The longest message that is copied while the ring is held.
+    held_max: usize,
     /// The engine looks at the ring in each of its turns: nobody need tell it.
     watched: Promise,
     /// Odd while the ring was found full, by a frame of so many bytes, and has not had room again.
@@ -115,6 +95,7 @@ impl SendPath {
             bell,
             index,
             message_max,
+            held_max: message_max.min(HELD_COPY_MAX),
             watched: Promise::default(),
             stuck: Cursor::default(),
             wanted: Cursor::default(),
@@ -137,40 +118,38 @@ impl SendPath {
     /// The same for a sender who waits where there is no room, and is counted then.
     #[inline]
     pub(crate) fn send_now(&self, generation: u32, message: &[u8]) -> Result<(), SendError> {
-        if message.len() > HELD_COPY_MAX {
-            let mut claim = self.claim_now(generation, message.len())?;
-            claim.copy_from_slice(message);
-            return claim.commit();
+        if message.len() > self.held_max {
+            return self.send_long(generation, message);
         }
         // Not by way of a claim: that it is a value with a drop costs a third of a small message.
-        let (committed, start) = self.hold_place(generation, message.len())?;
-        self.ring.write(start, message);
-        self.commit(committed, start, HEADER + message.len());
-        Ok(())
-    }
-
-    /// The same without holding the ring, for the one thread that can send on it: the engine's, which knows
-    /// that the session is the slot's present one.
-    #[inline(always)]
-    pub(crate) fn try_send_sole(&self, sole: &mut Sole, message: &[u8]) -> Result<(), SendError> {
-        // Where it is closed this is further away than anything that is clear.
-        let committed = self.ring.word().sole();
-        let end = committed.saturating_add((HEADER + message.len()) as u64);
-        if end <= sole.clear_until && sole.index == self.index && message.len() <= self.message_max {
+        let committed = self.hold()?;
+        let len = (HEADER + message.len()) as u64;
+        if self.ring.is_for(generation) && self.ring.is_clear(committed, len) {
             self.ring.write(committed, message);
             self.ring.count();
-            self.ring.word().commit(end);
+            self.commit(committed + len);
             return Ok(());
         }
-        self.send_sole(sole, message)
+        self.send_held(generation, committed, message)
     }
 
+    /// One that is copied while the ring is claimed, or is too long.
     #[inline(never)]
-    fn send_sole(&self, sole: &mut Sole, message: &[u8]) -> Result<(), SendError> {
-        let (committed, start) = self.sole_place(message.len())?;
+    fn send_long(&self, generation: u32, message: &[u8]) -> Result<(), SendError> {
+        let mut claim = self.claim_now(generation, message.len())?;
+        claim.copy_from_slice(message);
+        claim.commit()
+    }
+
+    /// For a thread that holds the ring, and lets go: one for which there may be no room, of which a note must be made, or
+    /// which was meant for another session.
+    #[cold]
+    #[inline(never)]
+    fn send_held(&self, generation: u32, committed: u64, message: &[u8]) -> Result<(), SendError> {
+        let start = self.place_held(generation, committed, message.len())?;
         self.ring.write(start, message);
-        self.commit_sole(committed, start, HEADER + message.len());
-        (sole.index, sole.clear_until) = (self.index, self.ring.clear_until());
+        self.ring.note(committed, start);
+        self.commit(start + (HEADER + message.len()) as u64);
         Ok(())
     }
 
@@ -183,7 +162,9 @@ impl SendPath {
     }
 
     fn claim_now(&self, generation: u32, len: usize) -> Result<Claim<'_>, SendError> {
-        let (committed, start) = self.hold_place(generation, len)?;
+        self.check_len(len)?;
+        let committed = self.hold()?;
+        let start = self.place_held(generation, committed, len)?;
         Ok(self.keep(committed, start, len))
     }
 
@@ -194,38 +175,13 @@ impl SendPath {
         Claim::new(self, committed, start, len, false)
     }
 
-    /// The same without holding the ring, for the one thread that can send on it.
-    pub(crate) fn try_claim_sole<'a>(&'a self, _: &'a mut Sole, len: usize) -> Result<Claim<'a>, SendError> {
-        let (committed, start) = self.sole_place(len)?;
-        Ok(Claim::new(self, committed, start, len, true))
-    }
-
-    /// Holds the ring: where its committed bytes end, and where a message of `len` bytes may stand. A call of it costs
-    /// a message 27 instructions.
+    /// Holds the ring: where its committed bytes end.
     #[inline(always)]
-    fn hold_place(&self, generation: u32, len: usize) -> Result<(u64, u64), SendError> {
-        self.check_len(len)?;
-        let committed = match self.ring.hold() {
-            Hold::Held(committed) => committed,
-            Hold::Closed => return Err(SendError::Closed),
-            Hold::Busy => self.hold_soon()?,
-        };
-        self.place_held(generation, committed, len)
-    }
-
-    /// The same where nobody else can hold it.
-    #[inline(always)]
-    fn sole_place(&self, len: usize) -> Result<(u64, u64), SendError> {
-        self.check_len(len)?;
-        let committed = self.ring.word().sole_position().ok_or(SendError::Closed)?;
-        match self.ring.place(committed, (HEADER + len) as u64) {
-            Some(start) => Ok((committed, start)),
-            None => {
-                if self.note_full(len) {
-                    self.bell.ring(self.index);
-                }
-                Err(self.count_full())
-            }
+    fn hold(&self) -> Result<u64, SendError> {
+        match self.ring.hold() {
+            Hold::Held(committed) => Ok(committed),
+            Hold::Closed => Err(SendError::Closed),
+            Hold::Busy => self.hold_soon(),
         }
     }
 
@@ -304,12 +260,15 @@ impl SendPath {
                 // Nobody has a claim: it is held, for a moment, or was. A holder who has lost his core tells
                 // nobody when he goes on.
                 Hold::Busy if backoff.is_spent() => return Attempt::NotTold,
-                Hold::Busy => backoff.pause(),
+                Hold::Busy => {
+                    self.disown();
+                    backoff.pause();
+                }
             }
         };
         match self.place_held(generation, committed, len) {
             Err(SendError::Full) => Attempt::ToldLater,
-            place => Attempt::Over(place.map(|(committed, start)| self.keep(committed, start, len))),
+            place => Attempt::Over(place.map(|start| self.keep(committed, start, len))),
         }
     }
 
@@ -319,15 +278,15 @@ impl SendPath {
         if len <= max { Ok(()) } else { Err(SendError::TooLarge { len, max }) }
     }
 
-    /// For a thread that holds the ring, and lets go if this fails.
-    #[inline]
-    fn place_held(&self, generation: u32, committed: u64, len: usize) -> Result<(u64, u64), SendError> {
+    /// Where a message of `len` bytes may stand, for a thread that holds the ring, and lets go if this fails.
+    #[inline(always)]
+    fn place_held(&self, generation: u32, committed: u64, len: usize) -> Result<u64, SendError> {
         if !self.ring.is_for(generation) {
             self.ring.word().let_go(committed);
             return Err(SendError::Closed);
         }
         if let Some(start) = self.ring.place(committed, (HEADER + len) as u64) {
-            return Ok((committed, start));
+            return Ok(start);
         }
         let news = self.note_full(len);
         self.ring.word().let_go(committed);
@@ -344,14 +303,19 @@ impl SendPath {
     fn hold_soon(&self) -> Result<u64, SendError> {
         let mut backoff = Backoff::default();
         while !backoff.is_spent() {
-            backoff.pause();
+            self.disown();
             match self.ring.hold() {
                 Hold::Held(committed) => return Ok(committed),
                 Hold::Closed => return Err(SendError::Closed),
-                Hold::Busy => {}
+                Hold::Busy => backoff.pause(),
             }
         }
         Err(SendError::Full)
+    }
+
+    /// Sees to it that the ring is no thread's own. False where that is to be tried again: see [`CommitWord::disown`].
+    pub(crate) fn disown(&self) -> bool {
+        self.ring.word().disown(wait::cross_barrier)
     }
 
     /// For a thread that may write to the ring: there is no room for a message of this length. Tells whether that is
@@ -381,42 +345,16 @@ impl SendPath {
         }
     }
 
-    /// Commits the frame of `len` bytes that stands at `start`, on the engine's own thread.
-    #[inline(always)]
-    pub(super) fn commit_sole(&self, committed: u64, start: u64, len: usize) {
-        if self.ring.begins_block(start) {
-            return self.commit_sole_in_new_block(committed, start, len);
-        }
-        self.commit_sole_noted(committed, start, len);
-    }
-
-    /// The same, apart: what calls a function in its middle has registers to save.
-    #[cold]
-    #[inline(never)]
-    fn commit_sole_in_new_block(&self, committed: u64, start: u64, len: usize) {
-        self.ring.mark(start);
-        self.commit_sole_noted(committed, start, len);
-    }
-
-    #[inline(always)]
-    fn commit_sole_noted(&self, committed: u64, start: u64, len: usize) {
-        self.ring.note_in_block(committed, start);
-        self.ring.word().commit(start + len as u64);
-        // The engine is awake: it is here.
-        self.bell.mark(self.index);
-    }
-
-    /// Commits the frame of `len` bytes that stands at `start`, for a thread that holds the ring, which it lets
-    /// go.
+    /// Commits all before `to`, for a thread that holds the ring, which it lets go.
     #[inline]
-    fn commit(&self, committed: u64, start: u64, len: usize) {
-        self.ring.note(committed, start);
-        let to = start + len as u64;
+    fn commit(&self, to: u64) {
         if self.watched.seems_to_hold() {
-            self.ring.word().commit(to);
+            self.ring.word().commit_on_stream(to);
             if self.watched.holds() {
                 return;
             }
+            // It may have been given to this thread after the engine took it away, as the stream ended.
+            self.disown();
             cursor::say_then_look();
         } else {
             self.ring.word().commit_and_look(to);
@@ -509,7 +447,7 @@ impl SendPath {
     /// Accepts no more messages.
     pub(crate) fn close(&self) {
         let mut backoff = Backoff::default();
-        while !self.ring.word().try_close() {
+        while !(self.disown() && self.ring.word().try_close()) {
             backoff.pause();
         }
         self.lobby.tell();

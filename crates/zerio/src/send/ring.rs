@@ -57,6 +57,9 @@ struct Senders {
     messages: Tally,
     /// The block that was marked last, plus one.
     marked: Cursor,
+    /// Up to where a frame may come next that needs neither a note but its count nor a look for room: it begins in the
+    /// block that was marked last, and all before the end of that is no other lap.
+    clear_until: Cursor,
     /// Where the first frame of each block starts.
     marks: [Cursor; RING_BLOCKS],
 }
@@ -101,6 +104,7 @@ impl Ring {
                 generation: Cursor::default(),
                 messages: Tally::default(),
                 marked: Cursor::default(),
+                clear_until: Cursor::default(),
                 marks: Default::default(),
             }),
             released: Padded(Cursor::default()),
@@ -130,6 +134,7 @@ impl Ring {
         self.senders.released_seen.set(0);
         self.senders.skip.set(NO_SKIP);
         self.senders.marked.set(0);
+        self.senders.clear_until.set(0);
         // The last session's marks could be taken for this one's, where a long frame leaves them standing.
         self.senders.marks.iter().for_each(|mark| mark.set(NO_MARK));
         self.senders.generation.set(u64::from(generation));
@@ -144,10 +149,12 @@ impl Ring {
         &self.region
     }
 
+    #[inline]
     pub(crate) fn word(&self) -> &CommitWord {
         &self.senders.word
     }
 
+    #[inline]
     pub(crate) fn hold(&self) -> Hold {
         self.senders.word.hold()
     }
@@ -175,7 +182,26 @@ impl Ring {
     fn has_room(&self, end: u64) -> bool {
         let released = self.released.observe();
         self.senders.released_seen.set(released);
+        self.set_clear_until();
         end <= released + self.capacity
+    }
+
+    /// For whoever has the ring: whether a frame of `len` bytes may stand at its end, and is to be counted and nothing else.
+    #[inline]
+    pub(crate) fn is_clear(&self, committed: u64, len: u64) -> bool {
+        committed + len <= self.clear_until()
+    }
+
+    /// For whoever has the ring: up to where it is so.
+    #[inline]
+    pub(crate) fn clear_until(&self) -> u64 {
+        self.senders.clear_until.own()
+    }
+
+    /// For whoever has the ring, when one of the two bounds is another.
+    fn set_clear_until(&self) {
+        let block_end = self.senders.marked.own() << self.block_bits;
+        self.senders.clear_until.set(block_end.min(self.senders.released_seen.own() + self.capacity));
     }
 
     /// For whoever has the ring: the bytes of the frame that `place` found a place for.
@@ -245,13 +271,6 @@ impl Ring {
         self.senders.messages.add(1);
     }
 
-    /// For whoever has the ring: up to where a frame may come next that needs neither a note but its count nor a look
-    /// for room. It begins in the block that was marked last, and all before the end of that is no other lap.
-    pub(crate) fn clear_until(&self) -> u64 {
-        let block_end = self.senders.marked.own() << self.block_bits;
-        block_end.min(self.senders.released_seen.own() + self.capacity)
-    }
-
     /// For whoever has the ring: marks the first frame in a block.
     #[cold]
     #[inline(never)]
@@ -259,6 +278,7 @@ impl Ring {
         let (senders, block) = (&self.senders, start >> self.block_bits);
         senders.marks[block as usize % RING_BLOCKS].set(start);
         senders.marked.set(block + 1);
+        self.set_clear_until();
         if let Some(observed) = self.observed() {
             observed.stamp(block);
         }

@@ -20,6 +20,8 @@ use crate::wire::{self, HELLO_FRAME, HELLO_MAX};
 mod bell;
 #[cfg(loom)]
 mod models;
+#[cfg(all(target_os = "linux", not(loom)))]
+mod own;
 #[cfg(feature = "tls")]
 mod sealed;
 mod several;
@@ -192,7 +194,7 @@ fn patiently(waits: &Flag) -> impl FnMut() -> Option<Duration> {
     }
 }
 
-fn wait_for(condition: impl Fn() -> bool) {
+fn wait_for(mut condition: impl FnMut() -> bool) {
     let until = Instant::now() + PATIENCE;
     while !condition() {
         assert!(Instant::now() < until, "it did not happen in {PATIENCE:?}");

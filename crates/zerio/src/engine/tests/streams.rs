@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 
 use super::*;
+#[cfg(target_os = "linux")]
+use crate::cursor::OWN_AFTER;
 use crate::cursor::ProcessBarrier;
 use crate::engine::streams::{QUIET_LOOKS, STREAM, STREAMS_MAX};
 
@@ -110,6 +112,22 @@ fn the_promise_of_a_session_that_has_ended_fell_to_the_slots_next_one() {
     engine.driver.receives(0, &frame(b"z"));
     engine.turn(clock()).unwrap();
     assert!(engine.driver.sends[0].is_some(), "it is welcomed");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_ring_that_was_somebodys_own_never_went_back_to_its_start_again() {
+    let mut engine = server();
+    engine.begin_stream_on(0);
+    let is_own = |engine: &Engine<Told, Slow>| engine.core.shared.slots[0].send.ring.word().is_own();
+    for _ in 0..=u64::from(OWN_AFTER) / STREAM {
+        assert!(!is_own(&engine));
+        engine.user_sends(0, STREAM);
+        engine.turn_and_take(0);
+    }
+    assert!(is_own(&engine));
+    engine.park(clock()).unwrap();
+    assert!(!is_own(&engine), "its stream has ended");
 }
 
 #[test]

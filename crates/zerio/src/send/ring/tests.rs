@@ -518,20 +518,22 @@ fn what_each_side_writes_is_on_lines_of_its_own() {
     // What a sender touches for each message; the marks are touched once a block.
     let hot = [
         offset_of!(Senders, word),
+        offset_of!(Senders, word) + size_of::<CommitWord>() - 1,
         offset_of!(Senders, released_seen),
         offset_of!(Senders, skip),
         offset_of!(Senders, generation),
         offset_of!(Senders, messages),
         offset_of!(Senders, marked),
+        offset_of!(Senders, clear_until),
     ];
-    assert_eq!(hot.map(line), [line(hot[0]); 6], "one line for each message");
+    assert_eq!(hot.map(line), [line(hot[0]); 8], "one line for each message");
 }
 
 #[cfg(target_pointer_width = "64")]
 #[test]
 fn the_rings_parts_have_the_sizes_that_were_meant() {
-    // Six words for each message, and a mark for each of the sixteen blocks.
-    assert_eq!(size_of::<Senders>(), (6 + RING_BLOCKS) * 8);
+    // Seven words for each message, three for whose own it is, and a mark for each of the sixteen blocks.
+    assert_eq!(size_of::<Senders>(), (7 + 3 + RING_BLOCKS) * 8);
     // Two cursors and the lower halves of two: the pump copies it when a session begins.
     assert_eq!(size_of::<Reader>(), 24);
     // Two lines for senders, one for the reader's word, one that nobody writes.

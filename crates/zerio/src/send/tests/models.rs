@@ -136,6 +136,61 @@ fn whoever_has_the_pump_flag_has_the_socket_alone() {
     });
 }
 
+/// A path whose ring is this thread's own, and what it sent for that.
+fn own_path() -> (Arc<SendPath>, Fake, Vec<&'static [u8]>) {
+    let (path, mut driver) = path();
+    // Only the rings of streams are given away.
+    path.watch(true);
+    let sent: Vec<&[u8]> = vec![b"1", b"2"];
+    sent.iter().for_each(|message| path.try_send(1, message).unwrap());
+    assert!(path.ring.word().is_own());
+    drain(&path, &mut driver);
+    (path, driver, sent)
+}
+
+#[test]
+fn what_a_rings_owner_and_who_takes_it_from_him_send_comes_out_whole_once_and_in_order() {
+    for by_claim in [false, true] {
+        model(move || {
+            let (path, mut driver, mut sent) = own_path();
+            let other = path.clone();
+            let other = thread::spawn(move || send(&other, b"another's", by_claim));
+            send(&path, b"3", false);
+            other.join().unwrap();
+            drain(&path, &mut driver);
+            let all = driver.requests.concat();
+            sent.push(b"another's");
+            let before = frames(&[&sent[..], &[b"3"]].concat());
+            sent.insert(2, b"3");
+            assert!(all == before || all == frames(&sent), "{all:?}");
+        });
+    }
+}
+
+#[test]
+fn a_message_of_a_rings_owner_is_committed_before_a_close_and_counted_or_it_is_refused() {
+    for by_claim in [false, true] {
+        model(move || {
+            let (path, _, sent) = own_path();
+            let closes = path.clone();
+            let closes = thread::spawn(move || {
+                closes.close();
+                closes.left().messages
+            });
+            let outcome = match by_claim {
+                false => path.try_send(1, b"message"),
+                true => path.try_claim(1, 7).and_then(Claim::commit),
+            };
+            let left = closes.join().unwrap();
+            assert!(matches!(outcome, Ok(()) | Err(SendError::Closed)), "{outcome:?}");
+            assert!(!path.is_taken());
+            assert_eq!(left, u64::from(outcome.is_ok()));
+            assert_eq!(path.try_send(1, b"late"), Err(SendError::Closed));
+            assert_eq!(path.counters().messages_accepted, (sent.len() + usize::from(outcome.is_ok())) as u64);
+        });
+    }
+}
+
 /// A ring of 256 bytes, of which 240 are the kernel's: two of the longest messages.
 fn near_the_end() -> (Arc<SendPath>, Fake, Span) {
     let mut world = World::of(256, LONG.len());
