@@ -27,7 +27,7 @@ use atomics::{AtomicBool, AtomicU32, AtomicU64, UnsafeCell, as_sequential_as_sai
 pub(crate) use barrier::ProcessBarrier;
 pub(crate) use commit_word::{ClosedMeanwhile, CommitWord, Hold};
 pub(crate) use line::{Line, Word};
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
 pub(crate) use owner::OWN_AFTER;
 
 /// On cache lines of its own. 128 bytes: today's processors fetch lines in pairs, and Apple's have

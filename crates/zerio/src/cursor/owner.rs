@@ -1,5 +1,5 @@
-//! Whose own a ring is: the one thread that holds it without a locked instruction, which costs a small message as much
-//! as all the rest of it.
+//! Whose own a ring is: the one thread that holds it without a locked instruction, which on some processors costs a small
+//! message as much as all the rest of it (BENCHMARKS.md).
 //!
 //! The owner says that he holds the ring, then looks whether it is still his; who takes it away says so, crosses a
 //! barrier of the whole process, and then looks whether the owner holds it. One of them sees the other, and the owner's

@@ -1,9 +1,9 @@
 //! A ring that is one thread's own, step by step.
 #![forbid(unsafe_code)]
 
-use super::super::ProcessBarrier;
 use super::super::owner::OWN_AFTER;
 use super::*;
+use crate::wait::cross_barrier;
 
 /// Commits `n` bytes more, as a message would.
 fn commits(word: &CommitWord, n: u64) {
@@ -27,21 +27,17 @@ fn elsewhere<T: Send>(find: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| scope.spawn(find).join().unwrap())
 }
 
-fn barrier() {
-    assert!(ProcessBarrier::System.cross());
-}
-
 #[test]
 fn a_ring_becomes_a_threads_own_until_another_comes() {
     let (word, at) = own();
     assert_eq!(elsewhere(|| word.hold()), Hold::Busy);
     assert!(!word.try_close());
     assert_eq!(word.hold(), Hold::Held(at));
-    assert!(!elsewhere(|| word.disown(barrier)), "it is held");
+    assert!(!elsewhere(|| word.disown(cross_barrier)), "it is held");
     word.let_go(at);
     assert_eq!(elsewhere(|| word.hold()), Hold::Busy, "its owner may be back in a moment");
     assert_eq!(word.hold(), Hold::Busy, "it is his no more");
-    assert!(elsewhere(|| word.disown(barrier)));
+    assert!(elsewhere(|| word.disown(cross_barrier)));
     assert_eq!(elsewhere(|| word.hold()), Hold::Held(at));
     word.let_go(at);
     assert_eq!(word.hold(), Hold::Held(at));
@@ -59,7 +55,7 @@ fn a_ring_becomes_a_threads_own_until_another_comes() {
 fn a_ring_that_was_one_threads_own_is_never_anothers() {
     let (word, _) = own();
     elsewhere(|| {
-        assert!(word.disown(barrier));
+        assert!(word.disown(cross_barrier));
         (0..100 * OWN_AFTER).for_each(|_| commits(&word, 4));
         assert!(!word.is_own());
     });
@@ -96,7 +92,7 @@ fn an_owners_claim_leaves_it_his_own_and_can_be_taken_away_and_closed() {
     assert!(!elsewhere(|| word.commit_claim(at + 4)).unwrap());
     assert_eq!(word.hold(), Hold::Held(at + 4));
     word.claim(at + 4);
-    assert!(elsewhere(|| word.disown(barrier) && word.try_close()));
+    assert!(elsewhere(|| word.disown(cross_barrier) && word.try_close()));
     assert!(word.commit_claim(at + 8).is_err());
     assert!(!word.drop_claim());
     assert_eq!((word.hold(), word.position()), (Hold::Closed, at + 4));
