@@ -68,28 +68,30 @@ fn messages_and_claims_of_two_threads_come_out_whole_once_and_in_order() {
     });
 }
 
+/// A message, after so many that the kernel has taken, while the path is closed.
+fn meets_a_close(path: &Arc<SendPath>, sent: u64, by_claim: bool) {
+    let closes = path.clone();
+    let closes = thread::spawn(move || {
+        closes.close();
+        // As the engine counts it, whoever still has a claim.
+        closes.left().messages
+    });
+    let outcome = match by_claim {
+        false => path.try_send(1, b"message"),
+        true => path.try_claim(1, 7).and_then(Claim::commit),
+    };
+    let left = closes.join().unwrap();
+    assert!(matches!(outcome, Ok(()) | Err(SendError::Closed)), "{outcome:?}");
+    assert!(!path.is_taken());
+    assert_eq!(left, u64::from(outcome.is_ok()));
+    assert_eq!(path.try_send(1, b"late"), Err(SendError::Closed));
+    assert_eq!(path.counters().messages_accepted, sent + u64::from(outcome.is_ok()));
+}
+
 #[test]
 fn a_message_is_committed_before_a_close_and_counted_or_it_is_refused() {
     for by_claim in [false, true] {
-        model(move || {
-            let (path, _) = path();
-            let closes = path.clone();
-            let closes = thread::spawn(move || {
-                closes.close();
-                // As the engine counts it, whoever still has a claim.
-                closes.left().messages
-            });
-            let outcome = match by_claim {
-                false => path.try_send(1, b"message"),
-                true => path.try_claim(1, 7).and_then(Claim::commit),
-            };
-            let left = closes.join().unwrap();
-            assert!(matches!(outcome, Ok(()) | Err(SendError::Closed)), "{outcome:?}");
-            assert!(!path.is_taken());
-            assert_eq!(left, u64::from(outcome.is_ok()));
-            assert_eq!(path.try_send(1, b"late"), Err(SendError::Closed));
-            assert_eq!(path.counters().messages_accepted, u64::from(outcome.is_ok()));
-        });
+        model(move || meets_a_close(&path().0, 0, by_claim));
     }
 }
 
@@ -172,23 +174,28 @@ fn a_message_of_a_rings_owner_is_committed_before_a_close_and_counted_or_it_is_r
     for by_claim in [false, true] {
         model(move || {
             let (path, _, sent) = own_path();
-            let closes = path.clone();
-            let closes = thread::spawn(move || {
-                closes.close();
-                closes.left().messages
-            });
-            let outcome = match by_claim {
-                false => path.try_send(1, b"message"),
-                true => path.try_claim(1, 7).and_then(Claim::commit),
-            };
-            let left = closes.join().unwrap();
-            assert!(matches!(outcome, Ok(()) | Err(SendError::Closed)), "{outcome:?}");
-            assert!(!path.is_taken());
-            assert_eq!(left, u64::from(outcome.is_ok()));
-            assert_eq!(path.try_send(1, b"late"), Err(SendError::Closed));
-            assert_eq!(path.counters().messages_accepted, (sent.len() + usize::from(outcome.is_ok())) as u64);
+            meets_a_close(&path, sent.len() as u64, by_claim);
         });
     }
+}
+
+#[test]
+fn a_ring_that_was_given_to_a_sender_as_its_stream_ended_stayed_his_own() {
+    model(|| {
+        let (path, _) = path();
+        path.watch(true);
+        path.try_send(1, b"1").unwrap();
+        let engine = path.clone();
+        let engine = thread::spawn(move || {
+            engine.watch(false);
+            wait::cross_barrier();
+            engine.disown();
+        });
+        // By this one it becomes his own, if there is a stream.
+        path.try_send(1, b"2").unwrap();
+        engine.join().unwrap();
+        assert!(!path.ring.word().is_own());
+    });
 }
 
 /// A ring of 256 bytes, of which 240 are the kernel's: two of the longest messages.
