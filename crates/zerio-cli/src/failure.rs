@@ -154,7 +154,21 @@ fn next_step(error: &Error) -> &'static str {
 fn after_tls(fault: TlsFault) -> &'static str {
     const REQUIRED: Alert = Alert(116);
     const UNKNOWN: Alert = Alert(48);
+    const DENIED: Alert = Alert(49);
+    const EXPIRED: Alert = Alert(45);
+    const REVOKED: Alert = Alert(44);
+    /// bad_certificate, unsupported_certificate, certificate_unknown.
+    const UNFIT: [Alert; 3] = [Alert(42), Alert(43), Alert(46)];
     match fault {
+        TlsFault::Alert(DENIED) => ": it is full, or over a limit, as its own log says; try again later",
+        TlsFault::Alert(EXPIRED) => {
+            ": the time of --tls-cert is over or has not come, or one of the two clocks is wrong"
+        }
+        TlsFault::Alert(REVOKED) => ": --tls-cert was revoked; get another",
+        TlsFault::Alert(alert) if UNFIT.contains(&alert) => {
+            ": it does not accept --tls-cert, as its own log says: it may be a server's, or not in order"
+        }
+        TlsFault::HandshakeTooLong => "; give more --receive-buffer",
         TlsFault::Alert(REQUIRED) => {
             ": it asks for a certificate; give --tls-cert and --tls-key, of an authority that it trusts"
         }
@@ -285,6 +299,24 @@ mod tests {
             assert!(!of(code).contains("of this version"), "{}", of(code));
         }
         assert!(of(RefusalCode::Other(99)).contains("of this version"));
+    }
+
+    #[test]
+    fn what_tls_found_says_what_to_do() {
+        for (fault, next) in [
+            (TlsFault::Alert(Alert(49)), "access_denied: it is full, or over a limit"),
+            (TlsFault::Alert(Alert(45)), "the time of --tls-cert"),
+            (TlsFault::Alert(Alert(116)), "give --tls-cert and --tls-key"),
+            (TlsFault::Alert(Alert(42)), "does not accept --tls-cert"),
+            (TlsFault::HandshakeTooLong, "receive_buffer; give more --receive-buffer"),
+            (TlsFault::NotTls, "leave --tls-ca out"),
+        ] {
+            let address = ([127, 0, 0, 1], 1).into();
+            match Failure::from(Error::Tls { address, what: fault }) {
+                Failure::Failed(text) => assert!(text.contains(next), "{text}"),
+                other => panic!("{other:?}"),
+            }
+        }
     }
 
     /// A configuration that is wrong in this way, as its user is told.

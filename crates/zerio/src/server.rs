@@ -344,6 +344,10 @@ pub(crate) fn plans(
     mut sole: Option<Sole>,
 ) -> Result<(Vec<Plan>, Arc<Directory>), Error> {
     #[cfg(feature = "tls")]
+    if let Some(tls) = &listen.tls {
+        tls.check()?;
+    }
+    #[cfg(feature = "tls")]
     let tls = listen.tls.map(crate::tls::Side::Server);
     #[cfg(feature = "tls")]
     let config = &config.clone().with_tls(tls.is_some())?;

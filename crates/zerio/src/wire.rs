@@ -187,9 +187,11 @@ pub(crate) fn decode_answer<'a>(frame: &'a [u8], hello: &[u8]) -> Answer<'a> {
 
 /// The longest text of a refusal, in bytes.
 pub(crate) const REFUSAL_TEXT_MAX: usize = 96;
-/// Whether these bytes are the start of a TLS handshake, and no frame: a length that is far over `HELLO_MAX`.
+
+/// Whether these bytes are the start of a TLS handshake, or an alert in place of one, and no frame: a length that is far over
+/// `HELLO_MAX`.
 pub(crate) fn is_tls(bytes: &[u8]) -> bool {
-    matches!(bytes, [22, 3, 0..=4, ..])
+    matches!(bytes, [21 | 22, 3, 0..=4, ..])
 }
 
 /// A refusal, as the server's first frame, header included.

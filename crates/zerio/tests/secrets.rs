@@ -16,6 +16,7 @@ use std::collections::HashMap;
 use std::fmt::{Debug, Write as _};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Instant;
@@ -507,6 +508,20 @@ fn a_server_whose_session_has_ended_leaves_no_secret_in_memory() {
     for path in [files.0, files.1] {
         std::fs::remove_file(path).unwrap();
     }
+}
+
+#[test]
+fn a_key_that_came_through_a_pipe_was_left_in_memory() {
+    let (_, server, _) = identities();
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    writer.write_all(server.key.as_bytes()).unwrap();
+    drop(writer);
+    let path = format!("/proc/self/fd/{}", reader.as_raw_fd());
+    let certificate = std::env::temp_dir().join(format!("zerio-secrets-{}-piped", std::process::id()));
+    std::fs::write(&certificate, &server.certificate).unwrap();
+    looking(|| drop(TlsServer::from_pem_files(&certificate, &path).unwrap()));
+    std::fs::remove_file(certificate).unwrap();
+    assert_eq!(left(&private("the key", &server)), Vec::<String>::new());
 }
 
 #[test]

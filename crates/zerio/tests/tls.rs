@@ -213,11 +213,69 @@ drivers! {
         assert_eq!(log.wait_rejected(), Rejection::Refused(RefusalCode::TlsRequired));
     }
 
+    fn a_plain_client_was_told_that_a_server_which_answers_by_a_tls_alert_is_none_of_ours(case) {
+        let (mut config, log) = (case.config(), Log::new());
+        config.connections_per_address = Some(1);
+        let server = case.tls_server(config, Recorder::new(&log), shared().1.server());
+        let _first = connect(case, &server, "a", shared().0.trusting()).unwrap();
+        match case.try_client(&server, "b", case.config(), Recorder::deaf()).map(drop) {
+            Err(Error::Refused { code, .. }) => assert_eq!(code, RefusalCode::TlsRequired),
+            // What a server says that closes at once may be lost over what the client has said.
+            Err(Error::NotZerio { what: Reason::PeerClosed | Reason::Connection(_), .. }) => {}
+            outcome => panic!("{outcome:?}"),
+        }
+        assert_eq!(log.wait_rejected(), Rejection::Refused(RefusalCode::TooManyFromAddress));
+
+        for (alert, by_tls) in [([21, 3, 3, 0, 2, 2, 40], true), ([21, 3, 5, 0, 2, 2, 40], false)] {
+            let stranger = TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = stranger.local_addr().unwrap();
+            let answers = std::thread::spawn(move || {
+                let (mut stream, _) = stranger.accept().unwrap();
+                stream.write_all(&alert).unwrap();
+                // Until the client has gone.
+                let _ = std::io::copy(&mut stream, &mut std::io::sink());
+            });
+            let client = Client::connect(address, "a").unwrap().config(case.config()).start().map(drop);
+            match client {
+                Err(Error::Refused { code: RefusalCode::TlsRequired, .. }) => assert!(by_tls, "{alert:?}"),
+                Err(Error::NotZerio { what: Reason::BadAnswer, .. }) => assert!(!by_tls, "{alert:?}"),
+                outcome => panic!("{outcome:?}"),
+            }
+            answers.join().unwrap();
+        }
+    }
+
     fn a_client_under_tls_hears_that_the_server_speaks_none(case) {
         let log = Log::new();
         let server = case.server(case.config(), Recorder::new(&log));
         assert_eq!(fault(connect(case, &server, "a", shared().0.trusting())), TlsFault::NotTls);
         assert_eq!(log.wait_rejected(), Rejection::Refused(RefusalCode::NoTls));
+    }
+
+    fn a_handshake_that_did_not_fit_into_the_buffer_waited_for_its_deadline(case) {
+        let (mut config, log) = (case.config(), Log::new());
+        (config.message_max, config.receive_buffer) = (1024, 1024 + 4 + 16_645);
+        config.handshake_timeout = PATIENCE;
+        let server = case.tls_server(config.clone(), Recorder::new(&log), strict());
+        let identity = shared().0.signs(&["zerio:a", "zerio:b", "127.0.0.1"]);
+        // Of so many bytes: three for each four of PEM.
+        let chain = |bytes: usize| identity.certificate.repeat(bytes * 4 / 3 / identity.certificate.len());
+        let client_of = |bytes| {
+            shared().0.trusting().certificate(chain(bytes).as_bytes(), identity.key.as_bytes()).unwrap()
+        };
+        drop(connect(case, &server, "a", client_of(12_000)).unwrap());
+        let begun = Instant::now();
+        assert!(connect(case, &server, "b", client_of(20_000)).is_err());
+        assert_eq!(log.wait_rejected(), rejected(TlsFault::HandshakeTooLong));
+
+        let server_of = |bytes| TlsServer::from_pem(chain(bytes).as_bytes(), identity.key.as_bytes()).unwrap();
+        let connect_to = |tls| {
+            let server = case.tls_server(case.config(), Recorder::deaf(), tls);
+            case.try_tls_client(&server, "a", config.clone(), Recorder::deaf(), shared().0.trusting())
+        };
+        drop(connect_to(server_of(12_000)).unwrap());
+        assert_eq!(fault(connect_to(server_of(20_000))), TlsFault::HandshakeTooLong);
+        assert!(begun.elapsed() < PATIENCE, "it waited for the deadline");
     }
 
     fn an_id_is_what_the_certificate_says_and_no_other(case) {
@@ -248,6 +306,24 @@ drivers! {
         let tls = || authority.trusting().certificate(certificate, key).unwrap();
         drop(connect(case, &server, "team.example/1", tls()).unwrap());
         assert!(connect(case, &server, "team.example", tls()).is_err());
+    }
+
+    fn a_rule_for_certificates_let_in_who_showed_none(case) {
+        let (authority, identity) = shared();
+        let with_rule = |tls: TlsServer| tls.identify(|_, _| true);
+        let config = case.config();
+        let bound = Server::bind("127.0.0.1:0").unwrap().config(config).tls(with_rule(identity.server()));
+        match bound.start_polled().map(drop) {
+            Err(Error::Credentials { why, .. }) => assert!(why.contains("require_client_certificates"), "{why}"),
+            outcome => panic!("{outcome:?}"),
+        }
+        // Where a reload brings it, nobody is let in either.
+        let tls = identity.server();
+        let server = case.tls_server(case.config(), Recorder::deaf(), tls.clone());
+        drop(connect(case, &server, "a", authority.trusting()).unwrap());
+        tls.reload(with_rule(identity.server()));
+        let outcome = connect(case, &server, "a", authority.trusting()).map(drop);
+        assert!(matches!(outcome, Err(Error::Refused { code: RefusalCode::NotInCertificate, .. })), "{outcome:?}");
     }
 
     fn who_admits_sees_the_certificate_and_only_one_that_allows_the_id(case) {
@@ -440,6 +516,19 @@ fn the_settings_show_no_key_and_say_what_is_wrong_with_files() {
     assert!(matches!(wrong, Error::Credentials { .. }), "{wrong}");
     let other = self_signed(&["a"]);
     assert!(TlsServer::from_pem(certificate, other.key.as_bytes()).is_err(), "they do not belong together");
+    let section =
+        |label: &str, body: &str| format!("-----BEGIN {label}-----\n{body}\n-----END {label}-----\n");
+    for encrypted in [
+        section("ENCRYPTED PRIVATE KEY", secret),
+        section("RSA PRIVATE KEY", &format!("Proc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\n{secret}")),
+    ] {
+        let told = TlsServer::from_pem(certificate, encrypted.as_bytes()).unwrap_err().to_string();
+        assert!(told.contains("encrypted") && told.contains("openssl pkey"), "{told}");
+    }
+    for (name, is_one) in [("two.example", true), ("*.example", false), ("127.0.0.1", false), ("", false)] {
+        let named = identity.server().and_for_name(name, certificate, key).map(drop);
+        assert_eq!(named.is_ok(), is_one, "{name:?}: {named:?}");
+    }
     let missing = TlsClient::with_roots_file("/nonexistent/ca.pem").unwrap_err().to_string();
     assert!(missing.contains("/nonexistent/ca.pem"), "{missing}");
 }

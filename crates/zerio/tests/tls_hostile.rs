@@ -240,6 +240,7 @@ drivers! {
         for (count, is_too_many) in [(32, false), (33, true)] {
             let log = Log::new();
             let server = case.tls_server(case.config(), Recorder::new(&log), shared().1.server());
+            let mut other = Peer::connect(&server, "other");
             let Peer { tls, mut socket } = Peer::connect_with(extracting(), &server, "a");
             let mut sealer = Sealer::new(tls.dangerous_extract_secrets().unwrap().tx);
             let mut records: Vec<u8> = (0..count).flat_map(|_| sealer.seal(b"")).collect();
@@ -252,6 +253,8 @@ drivers! {
                 log.wait_messages("a", 1);
                 assert_eq!(texts(&log.of("a")), ["oui"]);
             }
+            other.send(b"untouched");
+            log.wait_messages("other", 1);
         }
     }
 
@@ -309,7 +312,7 @@ drivers! {
 
     fn handshakes_byte_by_byte_end_at_their_deadline_and_nobody_else_notices(case) {
         let (mut config, log) = (case.config(), Log::new());
-        (config.sessions_max, config.handshake_timeout) = (SLOW + 1, DEADLINE);
+        (config.sessions_max, config.handshake_timeout) = (SLOW + 2, DEADLINE);
         // Its peers are the test's, which has to look at a thousand of them.
         (config.message_max, config.send_ring, config.receive_buffer) = (1024, 16_384, 20_480);
         let echo = Recorder::new(&log).on_message(|peer, message| peer.send(message).unwrap());
@@ -319,7 +322,7 @@ drivers! {
         let hello = client_hello();
         assert!(hello.len() > 100, "it must not be whole before the deadline");
         let begun = Instant::now();
-        for byte in hello {
+        for (number, byte) in hello.into_iter().enumerate() {
             let round = Instant::now();
             if begun.elapsed() >= DEADLINE {
                 break;
@@ -328,6 +331,8 @@ drivers! {
                 // Those that came first may have been given up by now.
                 let _ = socket.write_all(&[byte]);
             }
+            // Who comes meanwhile is let in.
+            drop(Peer::connect(&server, &format!("newcomer {number}")));
             while round.elapsed() < Duration::from_millis(100) {
                 good.send(b"still here");
                 assert_eq!(good.receive(10), frame(b"still here"));

@@ -285,6 +285,11 @@ impl<D: Driver, H: Handler> Engine<D, H> {
             }
             Role::Client(client) => {
                 match frame.map(|frame| wire::decode_answer(frame, client.hello.as_bytes())) {
+                    // Whoever listens there, it answers by a TLS alert.
+                    None if wire::is_tls(bytes) => {
+                        let code = RefusalCode::TlsRequired;
+                        Verdict::Refused(code, code.text().to_owned())
+                    }
                     Some(Answer::Accepted) => Verdict::Welcome(client.hello),
                     Some(Answer::Refused(code, text)) => Verdict::Refused(code, text.to_owned()),
                     Some(Answer::Foreign) | None => Verdict::Foreign,

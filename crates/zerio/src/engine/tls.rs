@@ -149,14 +149,18 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         }
     }
 
-    /// Where a session's next bytes go, under TLS or not.
+    /// Where a session's next bytes go, under TLS or not. The driver has none of its room.
     pub(super) fn room(&mut self, index: usize, frame: usize) -> Option<Span> {
         let buffer = &mut self.buffers[index];
-        if self.core.layers.is_none() {
-            return buffer.lend(&self.region, frame);
-        }
+        let Some(layers) = &self.core.layers else { return buffer.lend(&self.region, frame) };
         let record = record_len(buffer.sealed(&self.region)).min(RECORD_MAX);
-        buffer.lend_sealed(&self.region, record)
+        let room = buffer.lend_sealed(&self.region, record);
+        if room.is_none() && matches!(layers.sessions[index], Layer::Shaking(_)) {
+            // A frame or a record has room, as `Config` sees to. A message of the handshake can be of many records, which
+            // rustls wants to see in one row.
+            self.fail_tls(index, TlsFault::HandshakeTooLong);
+        }
+        room
     }
 
     /// Goes on with the handshake, or opens what has come. Without TLS it costs a look.

@@ -27,6 +27,9 @@ pub enum TlsFault {
     RecordTooLong,
     /// Record after record came with nothing in it.
     EmptyRecords,
+    /// What it said before there were keys, certificates above all, does not fit into
+    /// [`Config::receive_buffer`](crate::Config::receive_buffer).
+    HandshakeTooLong,
     /// A message came that has no place there, or too many of one kind.
     Unexpected,
     /// The other side broke the protocol in some other way.
@@ -50,6 +53,9 @@ impl fmt::Display for TlsFault {
             }
             TlsFault::RecordTooLong => f.write_str("it sent a TLS record that is too long"),
             TlsFault::EmptyRecords => f.write_str("it sent empty TLS records without end"),
+            TlsFault::HandshakeTooLong => f.write_str(
+                "its TLS handshake, certificates above all, is longer than this side's receive_buffer",
+            ),
             TlsFault::Unexpected => f.write_str("it sent a TLS message that has no place there"),
             TlsFault::Misbehaved => f.write_str("it broke the TLS protocol"),
         }

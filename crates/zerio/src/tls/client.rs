@@ -6,19 +6,20 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustls::client::{ResolvesClientCert, WebPkiServerVerifier};
+use rustls::client::{ResolvesClientCert, Resumption, WebPkiServerVerifier};
 use rustls::pki_types::ServerName;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, RootCertStore, version};
 
 use super::credentials::{identity, provider, read, roots, unusable};
 use super::handshake::Handshake;
+use super::tickets::Tickets;
 use super::verifier::{Pin, Servers};
 use crate::error::{Error, TlsFault};
 
 /// What a client needs for TLS: the authorities, or the very keys, that it trusts, and perhaps a certificate of its
 /// own. Give it to [`Builder::tls`](crate::Builder::tls). Clones share the tickets by which a later connection
-/// needs no certificates again.
+/// needs no certificates again, for a day after a server has shown its own.
 ///
 /// ```no_run
 /// use zerio::Client;
@@ -155,7 +156,8 @@ fn make(
         verifier.map_err(|why| unusable("the authorities", why))
     };
     let roots = roots.map(verifier).transpose()?;
-    let servers = Servers { roots, pins: pins.to_vec(), provider: provider() };
+    let tickets = Arc::new(Tickets::new());
+    let servers = Servers { roots, pins: pins.to_vec(), provider: provider(), tickets: tickets.clone() };
     let builder = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&version::TLS13])
         .map_err(|why| unusable("TLS 1.3", why))?
@@ -169,5 +171,6 @@ fn make(
         }
     };
     config.enable_secret_extraction = true;
+    config.resumption = Resumption::store(tickets);
     Ok(Arc::new(config))
 }

@@ -1,6 +1,8 @@
 //! Certificates and keys, from files and from memory, in PEM. What is read here of a key is overwritten.
 #![forbid(unsafe_code)]
 
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -18,7 +20,28 @@ pub(super) fn provider() -> Arc<CryptoProvider> {
 }
 
 pub(super) fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, Error> {
-    std::fs::read(path).map(Zeroizing::new).map_err(|why| unusable(path.display(), why))
+    File::open(path).and_then(read_all).map_err(|why| unusable(path.display(), why))
+}
+
+/// Not as the standard library does it: of a pipe nobody knows how much comes, and a vector that grows leaves what it held
+/// where it was.
+fn read_all(mut source: impl Read) -> io::Result<Zeroizing<Vec<u8>>> {
+    let (mut bytes, mut len) = (Zeroizing::new(vec![0; 16 * 1024]), 0);
+    loop {
+        if len == bytes.len() {
+            let mut larger = Zeroizing::new(vec![0; 2 * len]);
+            larger[..len].copy_from_slice(&bytes);
+            bytes = larger;
+        }
+        match source.read(&mut bytes[len..]) {
+            Ok(0) => break,
+            Ok(more) => len += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    bytes.truncate(len);
+    Ok(bytes)
 }
 
 pub(super) fn unusable(what: impl ToString, why: impl ToString) -> Error {
@@ -46,6 +69,13 @@ fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, Error> {
     for section in sections(pem) {
         let damaged = |Damaged| unusable(what, "its PEM is damaged");
         let section = section.map_err(damaged)?;
+        if section.is_encrypted() {
+            let plain = "`openssl pkey -in KEY -out PLAIN` decrypts it";
+            return Err(unusable(
+                what,
+                format!("it is encrypted, and nobody is asked for a password here: {plain}"),
+            ));
+        }
         let of_kind: fn(Vec<u8>) -> PrivateKeyDer<'static> = match section.label {
             b"PRIVATE KEY" => |der| PrivateKeyDer::Pkcs8(der.into()),
             b"RSA PRIVATE KEY" => |der| PrivateKeyDer::Pkcs1(der.into()),

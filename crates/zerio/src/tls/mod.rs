@@ -38,6 +38,7 @@ pub(crate) mod keys;
 mod pem;
 pub(crate) mod record;
 mod server;
+mod tickets;
 mod verifier;
 
 pub use certificate::PeerCertificate;

@@ -22,6 +22,11 @@ pub(super) struct Section<'a> {
 }
 
 impl Section<'_> {
+    /// A private key that takes a password: by its label, or, in the older form (RFC 1421), by the lines above it.
+    pub(super) fn is_encrypted(&self) -> bool {
+        self.label == b"ENCRYPTED PRIVATE KEY" || self.body.starts_with(b"Proc-Type:")
+    }
+
     /// What it holds, which is overwritten when it is dropped; and so is what it is made from.
     pub(super) fn decode(&self) -> Result<Zeroizing<Vec<u8>>, Damaged> {
         let mut text = Zeroizing::new(Vec::with_capacity(self.body.len()));

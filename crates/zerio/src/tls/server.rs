@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use rustls::pki_types::DnsName;
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig, version};
@@ -84,12 +85,13 @@ impl TlsServer {
         TlsServer::from_pem(&read(certificate.as_ref())?, &read(key.as_ref())?)
     }
 
-    /// One more certificate, for clients that ask for this server name.
+    /// One more certificate, for clients that ask for this server name: a DNS name, with no wildcard.
     ///
     /// # Errors
     ///
-    /// [`Error::Credentials`] as for the first one.
+    /// [`Error::Credentials`] as for the first one, and where nobody can ask for that name.
     pub fn and_for_name(self, name: &str, certificate: &[u8], key: &[u8]) -> Result<TlsServer, Error> {
+        DnsName::try_from(name).map_err(|why| unusable(format!("the server name {name:?}"), why))?;
         let identity = identity(certificate, key)?;
         self.change(|current| current.identities.named.push((name.to_owned(), identity)))
     }
@@ -119,7 +121,8 @@ impl TlsServer {
     }
 
     /// Whose certificate may have which peer id, in place of the rule of [`PeerCertificate::names`]. It is asked on
-    /// the engine's thread for each client that has shown a certificate, before its session begins.
+    /// the engine's thread for each client that has shown a certificate, before its session begins. A server that has such a
+    /// rule and requires no certificates does not start.
     #[must_use]
     pub fn identify(
         self,
@@ -144,6 +147,16 @@ impl TlsServer {
         Ok(self)
     }
 
+    /// Before a server starts with it.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let current = self.read();
+        if current.rule.is_some() && current.roots.is_none() {
+            let why = "it is asked about certificates, and none are required: call `require_client_certificates` too";
+            return Err(unusable("the rule given to `identify`", why));
+        }
+        Ok(())
+    }
+
     /// A connection has come.
     pub(crate) fn begin(&self) -> Result<Handshake, TlsFault> {
         let config = self.current.read().unwrap_or_else(PoisonError::into_inner).config.clone();
@@ -161,7 +174,8 @@ impl TlsServer {
         let current = self.read();
         match (current.rule, certificate) {
             // It may have shaken hands before certificates were required.
-            (_, None) => current.roots.is_none(),
+            (None, None) => current.roots.is_none(),
+            (Some(_), None) => false,
             (None, Some(certificate)) => certificate.names(id),
             (Some(rule), Some(certificate)) => rule(certificate, id),
         }

@@ -17,6 +17,8 @@ use rustls::{
 };
 use webpki::EndEntityCert;
 
+use super::tickets::Tickets;
+
 /// The SHA-256 of a certificate's public key (its SubjectPublicKeyInfo in DER).
 pub(super) type Pin = [u8; 32];
 
@@ -58,6 +60,8 @@ pub(super) struct Servers {
     pub(super) roots: Option<Arc<WebPkiServerVerifier>>,
     pub(super) pins: Vec<Pin>,
     pub(super) provider: Arc<CryptoProvider>,
+    /// Where it is told whose certificate was accepted.
+    pub(super) tickets: Arc<Tickets>,
 }
 
 impl ServerCertVerifier for Servers {
@@ -82,6 +86,7 @@ impl ServerCertVerifier for Servers {
                 return Err(other(NotPinned));
             }
         }
+        self.tickets.verified(server_name, now);
         Ok(ServerCertVerified::assertion())
     }
 

@@ -147,7 +147,8 @@ type OnEnd = Box<dyn FnMut(&mut Context<'_>, &Disconnection) + Send>;
 /// A handler that writes into a [`Log`], then does what the test has given it to do.
 #[derive(Default)]
 pub struct Recorder {
-    log: Log,
+    /// `None` where nobody reads it.
+    log: Option<Log>,
     without_messages: bool,
     arrival: Option<OnArrival>,
     rejections: Option<OnRejections>,
@@ -158,12 +159,12 @@ pub struct Recorder {
 
 impl Recorder {
     pub fn new(log: &Log) -> Recorder {
-        Recorder { log: log.clone(), ..Recorder::default() }
+        Recorder { log: Some(log.clone()), ..Recorder::default() }
     }
 
-    /// One whose log nobody reads.
+    /// One that writes nothing down.
     pub fn deaf() -> Recorder {
-        Recorder::new(&Log::new()).without_messages()
+        Recorder::default()
     }
 
     /// Sends every message back, and waits for room by dropping nothing: tests size their rings so.
@@ -207,6 +208,12 @@ impl Recorder {
         self.disconnected = Some(Box::new(then));
         self
     }
+
+    fn note(&self, event: impl FnOnce() -> Event) {
+        if let Some(log) = &self.log {
+            log.push(event());
+        }
+    }
 }
 
 impl Handler for Recorder {
@@ -221,7 +228,7 @@ impl Handler for Recorder {
     }
 
     fn on_connected(&mut self, peer: &mut Context<'_>) {
-        self.log.push(Event::Connected { id: peer.id().into(), address: peer.address() });
+        self.note(|| Event::Connected { id: peer.id().into(), address: peer.address() });
         if let Some(then) = &mut self.connected {
             then(peer);
         }
@@ -229,8 +236,8 @@ impl Handler for Recorder {
 
     fn on_message(&mut self, peer: &mut Context<'_>, message: &[u8]) {
         if !self.without_messages {
-            let (id, batch_end) = (peer.id().into(), peer.is_batch_end());
-            self.log.push(Event::Message { id, bytes: message.into(), batch_end });
+            let batch_end = peer.is_batch_end();
+            self.note(|| Event::Message { id: peer.id().into(), bytes: message.into(), batch_end });
         }
         if let Some(then) = &mut self.message {
             then(peer, message);
@@ -238,14 +245,14 @@ impl Handler for Recorder {
     }
 
     fn on_disconnected(&mut self, peer: &mut Context<'_>, why: &Disconnection) {
-        let (id, address) = (peer.id().into(), peer.address());
-        self.log.push(Event::Disconnected { id, address, why: *why });
+        let address = peer.address();
+        self.note(|| Event::Disconnected { id: peer.id().into(), address, why: *why });
         if let Some(then) = &mut self.disconnected {
             then(peer, why);
         }
     }
 
     fn on_rejected(&mut self, address: SocketAddr, why: &Rejection) {
-        self.log.push(Event::Rejected { address, why: *why });
+        self.note(|| Event::Rejected { address, why: *why });
     }
 }
