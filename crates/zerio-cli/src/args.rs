@@ -8,14 +8,20 @@ use clap::{Parser, Subcommand, ValueEnum};
 use zerio::WaitStrategy;
 
 use crate::settings::{
-    address, bytes, delay, duration, interval, listening, measured_bytes, minutes, seed, wait, watching,
+    BURST_MAX, address, bytes, delay, duration, interval, listening, measured_bytes, minutes, seed, wait,
+    watching,
 };
 use crate::tls::{BenchTls, ClientTls, ServerTls};
+pub(crate) use choices::{Drive, Driver, Only, SameId, SortBy};
+
+mod choices;
 
 /// Small messages between one server and several clients over TCP, in microseconds.
 #[derive(Debug, Parser)]
 #[command(name = "zerio", version)]
-#[command(after_help = "Example:\n  zerio bench\n  zerio serve & zerio ping 127.0.0.1:7000")]
+#[command(after_help = "Examples:\n  zerio bench\n  \
+    zerio serve                   # in one terminal\n  \
+    zerio ping 127.0.0.1:7000     # in another")]
 pub(crate) struct Args {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -48,7 +54,11 @@ pub(crate) enum Command {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  zerio bench\n  \
     zerio bench --only round-trip --size 32,1k --drive polled\n  \
-    zerio bench --wait park,sleep:50us --json")]
+    zerio bench --wait park,sleep:50us --json\n  \
+    zerio bench --report bench.html\n  \
+    zerio bench --grid results --size 32,1k --delay 1ms --burst 1,10 --seconds 10\n  \
+    zerio bench --grid-host 192.168.1.2:7000 --insecure-everywhere    # there\n  \
+    zerio bench --grid results --hosts 192.168.1.2:7000               # and here")]
 pub(crate) struct Bench {
     /// Sizes of the messages, in bytes: 32, 4k
     #[arg(long, value_delimiter = ',', value_parser = measured_bytes)]
@@ -100,8 +110,8 @@ const NOT_OF_A_GRID: [&str; 10] =
     group = clap::ArgGroup::new("side").args(["folder", "host"])
 )]
 pub(crate) struct Grid {
-    /// Send bursts by the clock, over zerio and over plain TCP; write grid.csv and percentiles (.hgrm) here. Of the other
-    /// flags --size counts
+    /// Send bursts by the clock, over zerio and over plain TCP; write grid.csv and percentiles (.hgrm) here. It takes --size
+    /// and the flags below, and no others
     #[arg(
         long = "grid",
         value_name = "FOLDER",
@@ -117,7 +127,7 @@ pub(crate) struct Grid {
         long,
         value_delimiter = ',',
         default_value = "1,10,100",
-        value_parser = clap::value_parser!(u32).range(1..=1_000_000),
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(BURST_MAX)),
         requires = "folder"
     )]
     pub(crate) burst: Vec<u32>,
@@ -158,39 +168,6 @@ impl Grid {
     pub(crate) fn seconds(&self) -> Duration {
         Duration::from_secs(self.seconds.into())
     }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Only {
-    RoundTrip,
-    OneWay,
-    Idle,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Drive {
-    Thread,
-    Polled,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Driver {
-    /// The best that this machine allows
-    Auto,
-    /// epoll, kqueue, or AFD on Windows
-    Poll,
-    /// io_uring, on Linux
-    Uring,
-    /// Registered I/O, on Windows
-    Rio,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum SameId {
-    /// The new connection is refused
-    Refuse,
-    /// The old session is disconnected
-    Replace,
 }
 
 /// An echo server: sends each message back, and prints who comes and goes.
@@ -265,7 +242,8 @@ pub(crate) struct Ping {
 
 /// Sends each line of standard input as a message to a server.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  zerio listen & seq 1000 | zerio send 127.0.0.1:7000")]
+#[command(after_help = "Example:\n  zerio listen                               # in one terminal\n  \
+    seq 1000 | zerio send 127.0.0.1:7000       # in another")]
 pub(crate) struct Send {
     /// The server's address
     #[arg(value_parser = address)]
@@ -324,7 +302,8 @@ pub(crate) struct Certs {
 }
 
 /// Prints the counters of a server or client that runs on this machine: what its engines count, how long things
-/// take, and each session. It reads a file in memory; the engines do not notice.
+/// take, and each session. It reads a file in memory; the engines do not notice. How long messages take to the kernel is
+/// known of the first one in each sixteenth of a send ring.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  zerio stat\n  zerio stat 127.0.0.1:7000 --json\n  zerio stat --watch 5s"
@@ -345,7 +324,10 @@ pub(crate) struct Stat {
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Keys: q quit, s sort by the next column, r reverse, / filter by peer or address, p pause, \
-    arrows and Page Up/Down scroll.\n\nExamples:\n  zerio top\n  zerio top 127.0.0.1:7000 --sort oldest"
+    arrows (or j and k), Page Up and Down, Home and End scroll.\n\n\
+    What it shows: \"turns\" are how long engines took to go around; \"to kernel\" is from when a message was accepted until \
+    the kernel had it, of the first message in each sixteenth of a send ring; \"failed\" are connections that ended by \
+    themselves before they were sessions.\n\nExamples:\n  zerio top\n  zerio top 127.0.0.1:7000 --sort oldest"
 )]
 pub(crate) struct Top {
     /// Which: its address, its process id, or its file [default: the only one that this user runs]
@@ -356,29 +338,6 @@ pub(crate) struct Top {
     /// What to sort the sessions by
     #[arg(long, default_value = "in")]
     pub(crate) sort: SortBy,
-}
-
-/// The columns of `zerio top` by which it sorts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum SortBy {
-    /// The peer id
-    Peer,
-    /// Messages received in a second
-    In,
-    /// Messages sent in a second
-    Out,
-    /// Bytes received in a second
-    InBytes,
-    /// Bytes sent in a second
-    OutBytes,
-    /// How full its send ring is
-    Ring,
-    /// How full it has been at the most
-    High,
-    /// How long its oldest unsent byte has waited
-    Oldest,
-    /// Sends that found no room
-    Full,
 }
 
 /// Serves a thousand clients while others misbehave, come and go, are stopped and killed, and descriptors run

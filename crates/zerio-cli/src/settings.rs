@@ -80,6 +80,9 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     time.ok_or_else(|| format!("{text} is too long; a year is the most"))
 }
 
+/// The most messages to a burst.
+pub(crate) const BURST_MAX: u32 = 1_000_000;
+
 /// From one burst of messages to the next.
 pub(crate) fn delay(text: &str) -> Result<Duration, String> {
     match duration(text)? {

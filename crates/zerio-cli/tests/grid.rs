@@ -5,6 +5,7 @@ mod support;
 
 use std::io::Read;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use support::{Tool, line, run, text};
 
@@ -205,6 +206,33 @@ fn the_first_interrupt_had_waited_for_a_line_that_nobody_typed() {
     assert_eq!(line(&mut grid.stdout()), HEADS);
     grid.signal("INT");
     assert_eq!(grid.wait().code(), Some(0));
+}
+
+#[test]
+fn a_test_that_was_interrupted_stood_in_the_files_as_if_it_had_been_whole() {
+    for manual in [false, true] {
+        let folder = Folder::new(&format!("cut-{manual}"));
+        std::fs::create_dir(&folder.0).unwrap();
+        for whole in ["zerio-32-1000us-1.hgrm", "tcp-32-1000us-1.hgrm"] {
+            std::fs::write(folder.0.join(whole), "of a whole test").unwrap();
+        }
+        let how = if manual { "--manual" } else { "--size 32 --delay 1ms --burst 1" };
+        let mut grid = Tool::start(&format!("bench --grid {} --seconds 60 {how}", folder.0.display()));
+        assert_eq!(line(&mut grid.stdout()), HEADS);
+        if manual {
+            grid.write(b"32 1ms 1\n");
+        }
+        // Before it has begun, or in its midst: either way it is cut short.
+        std::thread::sleep(Duration::from_millis(300));
+        grid.signal("INT");
+        let code = grid.wait().code();
+        assert!(!folder.0.join("grid.csv").exists(), "{manual}: {}", folder.read("grid.csv"));
+        for whole in ["zerio-32-1000us-1.hgrm", "tcp-32-1000us-1.hgrm"] {
+            assert_eq!(folder.read(whole), "of a whole test", "{manual}");
+        }
+        // At the prompt a Ctrl-C is an end in order.
+        assert!(code == Some(1) || manual && code == Some(0), "{manual}: {code:?}");
+    }
 }
 
 #[test]

@@ -72,6 +72,22 @@ fn bench_shows_how_far_it_is() {
 }
 
 #[test]
+fn a_grid_is_a_table_for_people_and_csv_for_programs() {
+    if !has_script() {
+        return;
+    }
+    let folder = std::env::temp_dir().join(format!("zerio-terminal-grid-{}", std::process::id()));
+    let grid = format!("bench --grid {} --size 32 --delay 10ms --burst 2 --seconds 1", folder.display());
+    let seen = shown(&grid);
+    let csv = std::fs::read_to_string(folder.join("grid.csv")).unwrap();
+    std::fs::remove_dir_all(&folder).unwrap();
+    assert!(seen.contains("over    size   delay   burst   answers"), "{seen}");
+    assert!(seen.contains("zerio     32    10ms       2       200"), "{seen}");
+    assert!(!seen.contains("Transport,Started"), "{seen}");
+    assert!(csv.starts_with("Transport,Started") && csv.lines().count() == 3, "{csv}");
+}
+
+#[test]
 fn the_doctor_shows_how_far_it_is() {
     if !has_script() {
         return;

@@ -17,10 +17,11 @@ use std::time::Duration;
 use crate::args;
 use crate::failure::Failure;
 use crate::interrupt;
+use crate::settings::BURST_MAX;
 use crate::terminal;
 use files::Csv;
 
-/// How often it is looked for a Ctrl-C while nobody types.
+/// How often it is looked for a Ctrl-C while nobody types, and no message is due.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// Over what messages go.
@@ -124,8 +125,13 @@ pub(super) fn run(args: &args::Bench, folder: &Path) -> Result<(), Failure> {
             "every test would take more than --bandwidth; give more of it".to_owned(),
         ));
     }
-    let mut to = Results { hosts: resolve(&args.grid)?, folder, csv: Csv::new(folder)? };
-    print(files::HEADS)?;
+    let (hosts, for_people) = (resolve(&args.grid)?, stdout().is_terminal());
+    let mut to = Results { hosts, folder, csv: Csv::new(folder)?, for_people };
+    if to.for_people {
+        print(&files::heads_for_people())?
+    } else {
+        print(files::HEADS)?
+    }
     if args.grid.manual {
         return by_hand(args, &mut to);
     }
@@ -134,13 +140,9 @@ pub(super) fn run(args: &args::Bench, folder: &Path) -> Result<(), Failure> {
     for test in &tests {
         for transport in [Transport::Zerio, Transport::Tcp] {
             bar.set_message(format!("{transport}, {test}"));
-            let line = measure(transport, test, &mut to)?;
+            let line = measure(transport, test, &mut to).inspect_err(|_| bar.finish_and_clear())?;
             bar.suspend(|| print(&line))?;
             bar.inc(1);
-            if interrupt::seen() {
-                bar.finish_and_clear();
-                return Err(Failure::new("interrupted: what stands above is what was measured until then"));
-            }
         }
     }
     bar.finish_and_clear();
@@ -159,6 +161,8 @@ struct Results<'a> {
     hosts: Vec<[SocketAddr; 2]>,
     folder: &'a Path,
     csv: Csv,
+    /// Who reads along has eighty columns, and not the files' thirty-two figures a line.
+    for_people: bool,
 }
 
 /// All servers of all hosts.
@@ -178,11 +182,19 @@ fn resolve(grid: &args::Grid) -> Result<Vec<[SocketAddr; 2]>, Failure> {
     Ok(servers)
 }
 
-/// One test over one transport, in its line, which it gives, and its file.
+/// A test was cut short: it has neither a line nor a file, which could be taken for a whole one's.
+fn interrupted() -> Failure {
+    Failure::new(
+        "interrupted: the files have what was measured until then, and nothing of the test that was running",
+    )
+}
+
+/// One test over one transport, in its line and its file. It gives what is to be seen of it.
 fn measure(transport: Transport, test: &Test, to: &mut Results) -> Result<String, Failure> {
     let outcome = run::run(transport, test, &to.hosts)?;
     files::percentiles(to.folder, transport, test, &outcome)?;
-    to.csv.add(transport, test, &outcome)
+    let line = to.csv.add(transport, test, &outcome)?;
+    Ok(if to.for_people { files::line_for_people(transport, test, &outcome) } else { line })
 }
 
 fn print(line: &str) -> Result<(), Failure> {
@@ -242,8 +254,8 @@ fn typed(line: &str, args: &args::Bench) -> Result<Option<Test>, String> {
         ));
     }
     let delay = crate::settings::delay(delay)?;
-    let burst = burst.parse().ok().filter(|burst| *burst > 0);
-    let burst = burst.ok_or("a burst is a number of messages, as in 10")?;
+    let burst = burst.parse().ok().filter(|burst| (1..=BURST_MAX).contains(burst));
+    let burst = burst.ok_or("a burst is a number of messages, as in 10, up to a million")?;
     let grid = &args.grid;
     let (servers, clients) = (servers(grid), grid.clients);
     Ok(Some(Test { size, delay, burst, time: grid.seconds(), servers, clients }))
@@ -283,7 +295,7 @@ mod tests {
         assert_eq!((test.size, test.delay, test.burst), (1024, Duration::from_micros(500), 7));
         assert_eq!(test.bursts(), 4000);
         assert_eq!(typed("  ", &args), Ok(None));
-        for bad in ["32 1ms", "4 1ms 1", "32 0ms 1", "32 1ms 0", "32 1ms 1 1", "x y z"] {
+        for bad in ["32 1ms", "4 1ms 1", "32 0ms 1", "32 1ms 0", "32 1ms 1000001", "32 1ms 1 1", "x y z"] {
             assert!(typed(bad, &args).is_err(), "{bad}");
         }
     }

@@ -30,6 +30,9 @@ pub(super) const VENDOR: &str = "sys/class/dmi/id/sys_vendor";
 /// Not a file: `quota period` in microseconds, a line for each control group that this process is in.
 pub(super) const QUOTAS: &str = "quotas";
 
+/// Not a file either: so many bytes, a line for each control group that this process is in.
+pub(super) const MEMORY_LIMITS: &str = "memory limits";
+
 const FILES: [&str; 20] = [
     ALLOWED,
     AVAILABLE,
@@ -92,9 +95,10 @@ impl Facts {
         for state in numbered(&format!("{CORES}/cpu0/cpuidle"), "state") {
             ["name", "latency", "disable"].iter().for_each(|file| read(format!("{state}/{file}")));
         }
-        let quotas = quotas(root);
-        if !quotas.is_empty() {
-            facts.texts.insert(QUOTAS.to_owned(), quotas);
+        for (name, text) in [(QUOTAS, quotas(root)), (MEMORY_LIMITS, memory_limits(root))] {
+            if !text.is_empty() {
+                facts.texts.insert(name.to_owned(), text);
+            }
         }
         facts
     }
@@ -180,23 +184,59 @@ pub(super) fn cores(list: &str) -> Option<Vec<usize>> {
 /// What the control groups of this process and those above them allow: of version 2 in `cpu.max`, of version 1 in
 /// two files.
 fn quotas(root: &Path) -> String {
+    of_groups(root, "cpu", |version, read| match version {
+        Groups::V2 => read("cpu.max"),
+        Groups::V1 => {
+            let both = read("cpu.cfs_quota_us").zip(read("cpu.cfs_period_us"));
+            both.map(|(quota, period)| format!("{} {period}", quota.trim()))
+        }
+    })
+}
+
+/// The same of memory.
+fn memory_limits(root: &Path) -> String {
+    of_groups(root, "memory", |version, read| match version {
+        Groups::V2 => read("memory.max"),
+        Groups::V1 => read("memory.limit_in_bytes"),
+    })
+}
+
+/// The two versions of control groups.
+enum Groups {
+    V1,
+    V2,
+}
+
+/// A line for each control group that this process is in, or that is above one, of this controller: what `look` makes of
+/// its files.
+fn of_groups(
+    root: &Path,
+    controller: &str,
+    look: impl Fn(Groups, &dyn Fn(&str) -> Option<String>) -> Option<String>,
+) -> String {
     let groups = read_to_string(root.join("proc/self/cgroup")).unwrap_or_default();
-    let mut quotas = Vec::new();
+    let mut lines = Vec::new();
     for group in groups.lines() {
         let mut parts = group.splitn(3, ':').skip(1);
         let (Some(controllers), Some(path)) = (parts.next(), parts.next()) else { continue };
         for folder in Path::new(path.trim_start_matches('/')).ancestors() {
-            if controllers.is_empty() {
-                quotas.extend(read_to_string(root.join("sys/fs/cgroup").join(folder).join("cpu.max")).ok());
-            } else if controllers.split(',').any(|controller| controller == "cpu") {
-                let folder = root.join("sys/fs/cgroup/cpu").join(folder);
-                let read = |name| read_to_string(folder.join(name)).ok();
-                let both = read("cpu.cfs_quota_us").zip(read("cpu.cfs_period_us"));
-                quotas.extend(both.map(|(quota, period)| format!("{} {period}", quota.trim())));
-            }
+            let groups = root.join("sys/fs/cgroup");
+            let (version, folder) = if controllers.is_empty() {
+                (Groups::V2, groups.join(folder))
+            } else if controllers.split(',').any(|one| one == controller) {
+                (Groups::V1, groups.join(controller).join(folder))
+            } else {
+                continue;
+            };
+            lines.extend(look(version, &|name| read_to_string(folder.join(name)).ok()));
         }
     }
-    quotas.iter().map(|quota| quota.trim()).collect::<Vec<_>>().join("\n")
+    lines.iter().map(|line| line.trim()).collect::<Vec<_>>().join("\n")
+}
+
+/// The least of them, in bytes; `None` where nothing bounds it.
+pub(super) fn memory_limit(limits: &str) -> Option<u64> {
+    limits.lines().filter_map(|line| line.parse().ok()).min()
 }
 
 /// How many cores' worth of time these allow, the least of them; `None` where nothing bounds it.
@@ -265,6 +305,9 @@ mod tests {
         write("sys/fs/cgroup/cpu/old/cpu.cfs_period_us", "100000\n");
         write("sys/fs/cgroup/a/cpu.max", "150000 100000\n");
         write("sys/fs/cgroup/a/b/cpu.max", "max 100000\n");
+        write("sys/fs/cgroup/memory.max", "104857600\n");
+        write("sys/fs/cgroup/a/memory.max", "max\n");
+        write("sys/fs/cgroup/memory/old/memory.limit_in_bytes", "4096\n");
         let facts = Facts::read(&root);
         std::fs::remove_dir_all(&root).unwrap();
 
@@ -274,6 +317,9 @@ mod tests {
         let states = facts.idle_states();
         assert_eq!(states.iter().map(|state| &*state.name).collect::<Vec<_>>(), ["POLL", "C1"]);
         assert_eq!(facts.text(QUOTAS).and_then(quota), Some(1.5));
+        let limit = facts.text(MEMORY_LIMITS).and_then(memory_limit);
+        assert_eq!(limit, Some(104_857_600), "that other group is of the controller cpu");
+        assert_eq!(memory_limit("max\nmax"), None);
     }
 
     #[test]

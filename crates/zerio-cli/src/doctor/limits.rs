@@ -68,6 +68,14 @@ pub(super) fn memory(facts: &Facts, config: &Config) -> Finding {
     };
     let bill = config.memory().map_or(0, |memory| memory.total() as u64);
     let found = format!("{} available; all rings and buffers in use take {}", bytes(free), bytes(bill));
+    let allowed = facts.text(facts::MEMORY_LIMITS).and_then(facts::memory_limit);
+    if let Some(allowed) = allowed.filter(|&allowed| allowed < bill) {
+        return Finding::wrong(check, format!("{found}; a control group allows {}", bytes(allowed)))
+            .cost("where all of it is touched, this is ended")
+            .advice("a higher limit (memory.max; `--memory` of a container), or fewer --sessions-max")
+            .figure("allowed_bytes", allowed as f64)
+            .figure("bill_bytes", bill as f64);
+    }
     let advice = "fewer --sessions-max, or a smaller --send-ring and --receive-buffer; `zerio serve --explain` has the bill";
     let finding = if bill <= free {
         Finding::fine(check, found)
@@ -185,6 +193,12 @@ mod tests {
         assert_eq!(of(4 * bill, bill - 1024), Verdict::Costs);
         assert_eq!(of(bill - 1024, bill - 2048), Verdict::Wrong);
         assert_eq!(memory(&Facts::of(&[]), &config).verdict, Verdict::Unknown);
+        let in_a_group = |allowed: u64| {
+            let text = format!("MemTotal: {0} kB\nMemAvailable: {0} kB", 4 * bill / 1024);
+            let (plenty, limits) = ((facts::MEMORY, &*text), format!("max\n{allowed}"));
+            memory(&Facts::of(&[plenty, (facts::MEMORY_LIMITS, &limits)]), &config).verdict
+        };
+        assert_eq!((in_a_group(bill), in_a_group(bill - 1)), (Verdict::Fine, Verdict::Wrong));
     }
 
     #[test]

@@ -20,9 +20,10 @@ pub(super) fn driver(
     let info = match server {
         Ok(info) => info,
         Err(why) => {
-            return Finding::wrong(check, why)
-                .cost("no server starts")
-                .advice("--driver auto, or see `ulimit -a`");
+            // Of a setting that can't be had they say themselves what would do.
+            let advice =
+                if why.starts_with("--") { "as it says" } else { "--driver auto, or see `ulimit -a`" };
+            return Finding::wrong(check, why).cost("no server starts").advice(advice);
         }
     };
     let few = few.as_ref().ok();
@@ -127,19 +128,31 @@ pub(super) fn busy_polling(facts: &Facts, config: &Config) -> Finding {
     let (Some(read), Some(poll)) = (read, poll) else {
         return Finding::unknown(check, "the system does not tell net.core.busy_read and busy_poll");
     };
-    let found = format!("net.core.busy_read={read}, busy_poll={poll}");
-    let spins = matches!(config.wait, WaitStrategy::BusySpin | WaitStrategy::Yield);
-    if spins || (read > 0 && poll > 0) {
+    let asked = config.busy_poll.map(|time| format!(", --busy-poll {time:?}")).unwrap_or_default();
+    let found = format!("net.core.busy_read={read}, busy_poll={poll}{asked}");
+    // Who spins asks the sockets, who sleeps the system: docs/tuning.md, step 5.
+    if matches!(config.wait, WaitStrategy::BusySpin | WaitStrategy::Yield) {
+        let finding = Finding::fine(check, found);
+        return match config.busy_poll {
+            None if read == 0 => finding.advice(
+                "over a card, with up to four sessions an engine: --busy-poll 50us takes its interrupts away",
+            ),
+            _ => finding,
+        };
+    }
+    if poll > 0 {
         return Finding::fine(check, found);
     }
     Finding::costs(check, found)
         .cost("the card's interrupt for each packet that meets an engine asleep; over loopback nothing")
-        .advice("sysctl -w net.core.busy_read=50 net.core.busy_poll=50, if the card's driver can; it costs processor time")
+        .advice("sysctl -w net.core.busy_poll=50, if the card's driver can; it costs processor time")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
+
     use crate::doctor::finding::Verdict;
 
     fn fallback(why: &str) -> Result<DriverInfo, String> {
@@ -224,13 +237,31 @@ mod tests {
     }
 
     #[test]
-    fn busy_polling_matters_to_engines_that_sleep() {
-        let facts = |value| Facts::of(&[(facts::BUSY_READ, value), (facts::BUSY_POLL, value)]);
+    fn busy_polling_is_the_systems_for_engines_that_sleep_and_the_sockets_for_those_that_spin() {
+        let facts = |read, poll| Facts::of(&[(facts::BUSY_READ, read), (facts::BUSY_POLL, poll)]);
         let mut config = Config::default();
-        assert_eq!(busy_polling(&facts("0"), &config).verdict, Verdict::Costs);
-        assert_eq!(busy_polling(&facts("50"), &config).verdict, Verdict::Fine);
+        assert_eq!(busy_polling(&facts("0", "0"), &config).verdict, Verdict::Costs);
+        assert_eq!(busy_polling(&facts("0", "50"), &config).verdict, Verdict::Fine);
         assert_eq!(busy_polling(&Facts::of(&[]), &config).verdict, Verdict::Unknown);
+        config.busy_poll = Some(Duration::from_micros(50));
+        let asleep = busy_polling(&facts("50", "0"), &config);
+        assert_eq!(asleep.verdict, Verdict::Costs, "a socket that nobody asks does not poll");
+        assert!(asleep.found.ends_with("--busy-poll 50µs"), "{}", asleep.found);
         config.wait = WaitStrategy::BusySpin;
-        assert_eq!(busy_polling(&facts("0"), &config).verdict, Verdict::Fine);
+        assert_eq!(busy_polling(&facts("0", "0"), &config).advice, None);
+        config.busy_poll = None;
+        let spins = busy_polling(&facts("0", "0"), &config);
+        assert_eq!(spins.verdict, Verdict::Fine);
+        assert!(spins.advice.is_some_and(|advice| advice.contains("--busy-poll 50us")));
+        assert_eq!(busy_polling(&facts("50", "0"), &config).advice, None);
+    }
+
+    #[test]
+    fn a_setting_that_was_refused_was_told_to_be_the_drivers() {
+        let advice = |why: &str| driver(&Facts::of(&[]), &Err(why.to_owned()), &fallback("")).advice;
+        let busy =
+            advice("--busy-poll 50us: the system refused it; no more than net.core.busy_read would do");
+        assert_eq!(busy.as_deref(), Some("as it says"));
+        assert!(advice("can't be had").is_some_and(|advice| advice.contains("--driver auto")));
     }
 }

@@ -151,11 +151,13 @@ fn keys(model: &Model) -> TextLine<'static> {
         return TextLine::from(format!("filter: {}▏  Enter keeps it, Esc drops it", harmless(&model.filter)));
     }
     let pause = if model.paused { "p go on" } else { "p pause" };
-    let mut text = format!("q quit  s sort  r reverse  / filter  {pause}  ↑↓ scroll");
-    if !model.filter.is_empty() {
-        text = format!("{text}  filter: {} (Esc)", harmless(&model.filter));
-    }
-    TextLine::from(text).dim()
+    TextLine::from(format!("q quit  s sort  r reverse  / filter{}  {pause}  ↑↓ scroll", kept(&model.filter)))
+        .dim()
+}
+
+/// The filter in force, and how to drop it, in what eighty columns leave to it.
+fn kept(filter: &str) -> String {
+    if filter.is_empty() { String::new() } else { format!(": {} (Esc)", fit(&harmless(filter), 16)) }
 }
 
 /// A column of the table.
@@ -361,6 +363,9 @@ mod tests {
     fn long_ids_keep_their_start_and_their_end() {
         assert_eq!(fit("client-1", 8), "client-1");
         assert_eq!(fit("client-12", 8), "cli…t-12");
+        assert_eq!((kept("").as_str(), kept("192.168.1.").as_str()), ("", ": 192.168.1. (Esc)"));
+        // With the keys beside it 79.
+        assert_eq!(kept("2001:db8:0:1234::").chars().count(), 24);
         assert_eq!(fit("日本日本日本", 8), "日…日本");
         for columns in 0..20 {
             let fitted = fit("ünïcødé-日本-and-so-on-1", columns);

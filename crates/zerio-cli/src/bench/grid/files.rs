@@ -87,6 +87,32 @@ fn line(transport: Transport, test: &Test, outcome: &Outcome) -> String {
     line
 }
 
+/// What a terminal shows in place of [`HEADS`], in eighty columns.
+pub(super) fn heads_for_people() -> String {
+    row(["over", "size", "delay", "burst", "answers", "p50", "p99", "p99.9", "max"].map(str::to_owned))
+        + " µs"
+}
+
+/// What a terminal shows in place of a test's line: times in µs.
+pub(super) fn line_for_people(transport: Transport, test: &Test, outcome: &Outcome) -> String {
+    let times = &outcome.times;
+    let micros = |nanos: u64| format!("{:.1}", nanos as f64 / 1e3);
+    let [p50, p99, p999] = [0.5, 0.99, 0.999].map(|part| micros(times.value_at_quantile(part)));
+    let (delay, burst) = (format!("{:?}", test.delay), test.burst.to_string());
+    let (size, answers) = (test.size.to_string(), times.len().to_string());
+    let mut line =
+        row([transport.to_string(), size, delay, burst, answers, p50, p99, p999, micros(times.max())]);
+    let missing = test.messages().saturating_sub(times.len());
+    if missing > 0 {
+        let _ = write!(line, "\n      {missing} messages of {} were not answered", test.messages());
+    }
+    line
+}
+
+fn row([over, size, delay, burst, answers, p50, p99, p999, max]: [String; 9]) -> String {
+    format!("{over:<5} {size:>6} {delay:>7} {burst:>7} {answers:>9} {p50:>8} {p99:>8} {p999:>8} {max:>9}")
+}
+
 /// In µs, as short as it can be said: no two delays are said alike.
 fn micros_of(delay: Duration) -> f64 {
     delay.as_nanos() as f64 / 1e3
@@ -130,6 +156,29 @@ fn hgrm(outcome: &Outcome) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    use hdrhistogram::Histogram;
+
+    #[test]
+    fn what_a_terminal_shows_fits_eighty_columns() {
+        let test = Test {
+            size: 65_536,
+            delay: Duration::from_millis(100),
+            burst: 1_000_000,
+            time: Duration::from_secs(10),
+            servers: 1,
+            clients: 1,
+        };
+        let mut times = Histogram::new_with_bounds(1, 60_000_000_000, 3).unwrap();
+        times.record_n(999_999_000, 99_999_000).unwrap();
+        let now = std::time::SystemTime::now();
+        let outcome = Outcome::new(now, Duration::from_secs(10), times);
+        let shown = line_for_people(Transport::Zerio, &test, &outcome);
+        let (row, missing) = shown.split_once('\n').unwrap();
+        assert!(row.len() <= 80 && heads_for_people().chars().count() <= 80, "{row}\n{}", heads_for_people());
+        assert!(row.contains(" 65536   100ms 1000000  99999000 "), "{row}");
+        assert_eq!(missing.trim(), "1000 messages of 100000000 were not answered");
+    }
 
     #[test]
     fn a_delay_of_whole_microseconds_had_a_fraction_and_one_of_a_fraction_had_none() {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 use hdrhistogram::Histogram;
 use zerio::{Client, Context, Handler, Server};
 
-use super::{Test, Transport, host};
+use super::{LOOK, Test, Transport, host, interrupted};
 use crate::failure::Failure;
 use crate::interrupt;
 
@@ -38,6 +38,10 @@ pub(super) struct Outcome {
 }
 
 impl Outcome {
+    pub(super) fn new(started: SystemTime, took: Duration, times: Histogram<u64>) -> Outcome {
+        Outcome { started, ended: started + took, took, times }
+    }
+
     /// How many answers came in a second.
     pub(super) fn per_second(&self) -> f64 {
         self.times.len() as f64 / self.took.as_secs_f64().max(1e-9)
@@ -77,7 +81,7 @@ impl Handler for Heard {
     }
 }
 
-/// Runs a test to its last answer, or until none has come for a while. Its servers are those of the hosts, each over
+/// Runs a test to its last answer, or until none has come for a while; one that is interrupted comes to nothing. Its servers are those of the hosts, each over
 /// zerio and over plain TCP, or, where there are none, in this process.
 pub(super) fn run(transport: Transport, test: &Test, hosts: &[[SocketAddr; 2]]) -> Result<Outcome, Failure> {
     match transport {
@@ -183,13 +187,16 @@ fn measure<S: FnMut(&[u8]) -> Result<(), Failure> + Send>(
             (known, since) = (heard(), Instant::now());
         }
     }
+    if interrupt::seen() {
+        return Err(interrupted());
+    }
     let last = clients.iter().map(|(_, heard)| heard.last.load(Ordering::Relaxed)).max().unwrap_or(0);
     let mut times = Histogram::new_with_bounds(1, LONGEST, 3).map_err(Failure::new)?;
     for (_, heard) in &clients {
         times += &*heard.times.lock().unwrap_or_else(PoisonError::into_inner);
     }
     let took = Duration::from_nanos(last).saturating_sub(start);
-    Ok(Outcome { started, ended: started + took, took, times })
+    Ok(Outcome::new(started, took, times))
 }
 
 /// All bursts of a client. Gives how many messages that were.
@@ -204,14 +211,14 @@ fn send_all(
     for burst in 0..test.bursts() {
         let due = start + Duration::from_nanos(test.delay.as_nanos() as u64 * burst);
         loop {
+            if interrupt::seen() {
+                return Ok(sent);
+            }
             match due.saturating_sub(epoch.elapsed()) {
                 Duration::ZERO => break,
-                left if left > EARLY => std::thread::sleep(left - EARLY),
+                left if left > EARLY => std::thread::sleep((left - EARLY).min(LOOK)),
                 _ => std::thread::yield_now(),
             }
-        }
-        if interrupt::seen() {
-            break;
         }
         message[..STAMP].copy_from_slice(&(due.as_nanos() as u64).to_le_bytes());
         for _ in 0..test.burst {
