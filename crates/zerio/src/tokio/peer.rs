@@ -22,8 +22,11 @@ use crate::wait::Ticket;
 ///
 /// As a [`Sink`] it is flushed when the session's ring has accepted what it was given, which is what
 /// [`Peer::send`](crate::Peer::send) means by sent; closing it ends the session, as
-/// [`disconnect`](Peer::disconnect) does. Each clone is a sink of its own. One that is dropped with a message for which there
-/// was no room offers it a last time.
+/// [`disconnect`](Peer::disconnect) does. Each clone is a sink of its own.
+///
+/// A message that the sink has taken while the ring had no room is not sent before it is flushed: no report counts it as
+/// undelivered. One that is dropped with such a message offers it to the ring a last time, and nobody hears whether there was
+/// room.
 pub struct Peer {
     handle: Arc<Handle>,
     /// What it has been given as a sink, and the ring had no room for; and under what it waits.
