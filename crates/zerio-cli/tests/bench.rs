@@ -110,6 +110,7 @@ fn a_report_is_one_page_with_every_line_and_nothing_from_elsewhere() {
     assert_eq!(page.matches("<polyline class=\"zerio\"").count(), 2);
     assert_eq!(page.matches("<polyline class=\"control\"").count(), 2);
     assert_eq!(page.matches("<div class=\"bar zerio\"").count(), 2);
+    assert_eq!(page.matches("<p>bare sockets: ").count(), 2, "a bar has its name beside its colour");
     for part in ["32 bytes, polled", "100 bytes, polled", "cores", "0 heap allocations", "--size 32,100"] {
         assert!(page.contains(part), "no {part:?} in {page}");
     }

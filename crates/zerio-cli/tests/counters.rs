@@ -454,6 +454,13 @@ mod in_a_terminal {
         let again = Served::start("back");
         top.shows(&format!("server {}", again.address));
         top.shows("nobody is connected");
+        // An end in order says so.
+        let mut again = again;
+        again.tool.signal("INT");
+        assert!(again.tool.wait().success());
+        top.shows("ended; waiting for it");
+        let third = Served::start("back");
+        top.shows(&format!("server {}", third.address));
         // Ctrl-C, as a terminal has it where the program reads each key.
         top.press("\x03");
         assert!(top.child.wait().unwrap().success());

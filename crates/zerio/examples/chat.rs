@@ -72,8 +72,11 @@ fn room(address: &str) -> Result<(), Box<dyn std::error::Error>> {
 fn guest(address: String, name: &str) -> Result<(), Box<dyn std::error::Error>> {
     let guest = Client::connect(address, name)?
         .on_message(|_, line| println!("{}", String::from_utf8_lossy(line)))
-        // Nothing else would tell somebody who listens and does not type.
-        .on_disconnected(|_, why| println!("* the chat is over: {why}"))
+        // Nothing else would tell somebody who listens and does not type; and to read a line can't be given up.
+        .on_disconnected(|_, why| {
+            println!("* the chat is over: {why}");
+            std::process::exit(0);
+        })
         .start()?;
     for line in stdin().lock().lines() {
         guest.send(line?.as_bytes())?;

@@ -63,6 +63,12 @@ impl Running {
     #[track_caller]
     fn finish(mut self) -> Vec<String> {
         self.stdin = None;
+        self.ends()
+    }
+
+    /// Ends by itself, and gives what it still says.
+    #[track_caller]
+    fn ends(mut self) -> Vec<String> {
         let mut rest = Vec::new();
         loop {
             match self.lines.recv_timeout(PATIENCE) {
@@ -113,6 +119,7 @@ fn chat_tells_everybody_what_one_says() {
     let end = room.finish();
     assert!(end.last().unwrap().contains("messages delivered"), "{end:?}");
     ada.says("* the chat is over: it closed the connection");
+    assert!(ada.ends().is_empty(), "a guest who did not type again stayed behind");
 }
 
 #[test]

@@ -118,13 +118,14 @@ fn one_way(page: &mut String, lines: &[OneWayLine]) {
     for line in lines {
         let _ =
             writeln!(page, "<figure>\n<h3>{}</h3>", title(line.size, line.drive, &line.wait, line.driver));
-        for (class, rate) in
-            [("zerio", line.messages_per_second), ("control", line.control_messages_per_second)]
-        {
+        for (class, name, rate) in [
+            ("zerio", "zerio", line.messages_per_second),
+            ("control", "bare sockets", line.control_messages_per_second),
+        ] {
             let width = 100.0 * rate / most;
             let _ = writeln!(
                 page,
-                "<div class=\"bar {class}\" style=\"width: {width:.1}%\"></div>\n<p>{:.2} million a second, {:.0} MB/s</p>",
+                "<div class=\"bar {class}\" style=\"width: {width:.1}%\"></div>\n<p>{name}: {:.2} million a second, {:.0} MB/s</p>",
                 rate / 1e6,
                 rate * line.size as f64 / 1e6
             );

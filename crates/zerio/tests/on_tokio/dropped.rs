@@ -306,6 +306,23 @@ ways! {
         assert_eq!(came, left + 1);
     }
 
+    fn a_start_that_is_refused_is_dropped_anywhere_and_nobody_else_notices(case) {
+        let mut server = serve(case.config());
+        let here = connect(&server, "a", case.config()).await.unwrap();
+        connected(&mut server).await;
+        let mut refused = 0;
+        for waits in 0..8 {
+            match given(waits, connect(&server, "a", case.config())).await {
+                Some(Err(Error::Refused { code: RefusalCode::AlreadyConnected, .. })) => refused += 1,
+                Some(outcome) => panic!("{outcome:?}"),
+                None => {}
+            }
+        }
+        assert!(refused > 0, "not even the last one came to its end");
+        here.send(b"here").await.unwrap();
+        assert_eq!(message(&mut server).await.1, "here");
+    }
+
     fn a_stop_that_is_dropped_goes_on(case) {
         for waits in 0..3 {
             let mut server = serve(case.config());
