@@ -35,8 +35,9 @@ const ID: SlotId = SlotId { index: 0, generation: 1 };
 pub type Step = (&'static str, fn(usize));
 
 /// Every step that is counted.
-pub const STEPS: [Step; 8] = [
+pub const STEPS: [Step; 9] = [
     ("send, held and committed", send),
+    ("send on a stream of one's own", send_own),
     ("send by a sole sender", send_sole),
     ("claim, filled and committed", claim),
     ("frame found", frame),
@@ -62,6 +63,15 @@ fn send(times: usize) {
     for _ in 0..times {
         path.try_send(ID.generation, black_box(&MESSAGE)).expect("there is room");
     }
+}
+
+fn send_own(times: usize) {
+    let (path, _) = path();
+    path.watch(true);
+    let send = || path.try_send(ID.generation, black_box(&MESSAGE)).expect("there is room");
+    // Until the ring is this thread's own, and a message more in each run.
+    (0..2000).for_each(|_| send());
+    (0..times).for_each(|_| send());
 }
 
 fn send_sole(times: usize) {

@@ -35,6 +35,8 @@ const POSITION: u64 = OWN - 1;
 pub(crate) enum Hold {
     /// Held, and this is where the committed bytes end.
     Held(u64),
+    /// The same, and the ring is this thread's own.
+    Own(u64),
     /// Somebody else has it, or it is somebody else's own.
     Busy,
     /// The ring takes no more messages.
@@ -63,21 +65,24 @@ impl CommitWord {
     pub(crate) fn hold(&self) -> Hold {
         // A claim of the owner's may have been committed by another thread.
         let word = self.word.load(Acquire);
-        if word & CLOSED != 0 {
-            return Hold::Closed;
-        }
-        if word & (HELD | CLAIMED) != 0 {
-            return Hold::Busy;
-        }
-        if word & OWN != 0 {
+        match word & !POSITION {
+            0 => {}
             // As long as it is his, only he changes it, and who commits a claim of his.
-            return if self.owner.hold() { Hold::Held(word & POSITION) } else { Hold::Busy };
+            OWN => return if self.owner.hold() { Hold::Own(word & POSITION) } else { Hold::Busy },
+            marks => return if marks & CLOSED != 0 { Hold::Closed } else { Hold::Busy },
         }
         match self.word.compare_exchange(word, word | HELD, Acquire, Relaxed) {
             Ok(_) => Hold::Held(word),
             Err(now) if now & CLOSED != 0 => Hold::Closed,
             Err(_) => Hold::Busy,
         }
+    }
+
+    /// The owner, who holds it as his own, moves the end of the committed bytes, and lets go.
+    #[inline]
+    pub(crate) fn commit_own(&self, to: u64) {
+        self.word.store(to | OWN, Release);
+        self.owner.let_go();
     }
 
     /// For the holder: whether he holds what is his own.

@@ -121,9 +121,18 @@ impl SendPath {
         if message.len() > self.held_max {
             return self.send_long(generation, message);
         }
-        // Not by way of a claim: that it is a value with a drop costs a third of a small message.
-        let committed = self.hold()?;
         let len = (HEADER + message.len()) as u64;
+        // Not by way of a claim: that it is a value with a drop costs a third of a small message.
+        let committed = match self.ring.hold() {
+            Hold::Own(committed) if self.ring.is_for(generation) && self.ring.is_clear(committed, len) => {
+                self.ring.write(committed, message);
+                self.ring.count();
+                self.ring.word().commit_own(committed + len);
+                self.tell_engine_if_no_stream();
+                return Ok(());
+            }
+            hold => self.held(hold)?,
+        };
         if self.ring.is_for(generation) && self.ring.is_clear(committed, len) {
             self.ring.write(committed, message);
             self.ring.count();
@@ -178,8 +187,14 @@ impl SendPath {
     /// Holds the ring: where its committed bytes end.
     #[inline(always)]
     fn hold(&self) -> Result<u64, SendError> {
-        match self.ring.hold() {
-            Hold::Held(committed) => Ok(committed),
+        self.held(self.ring.hold())
+    }
+
+    /// What the first attempt has come to, or, where somebody has the ring, one of the next.
+    #[inline(always)]
+    fn held(&self, hold: Hold) -> Result<u64, SendError> {
+        match hold {
+            Hold::Held(committed) | Hold::Own(committed) => Ok(committed),
             Hold::Closed => Err(SendError::Closed),
             Hold::Busy => self.hold_soon(),
         }
@@ -254,7 +269,7 @@ impl SendPath {
         let mut backoff = Backoff::default();
         let committed = loop {
             match self.ring.hold() {
-                Hold::Held(committed) => break committed,
+                Hold::Held(committed) | Hold::Own(committed) => break committed,
                 Hold::Closed => return Attempt::Over(Err(SendError::Closed)),
                 Hold::Busy if self.ring.word().ask_to_be_told() => return Attempt::ToldLater,
                 // Nobody has a claim: it is held, for a moment, or was. A holder who has lost his core tells
@@ -305,7 +320,7 @@ impl SendPath {
         while !backoff.is_spent() {
             self.disown();
             match self.ring.hold() {
-                Hold::Held(committed) => return Ok(committed),
+                Hold::Held(committed) | Hold::Own(committed) => return Ok(committed),
                 Hold::Closed => return Err(SendError::Closed),
                 Hold::Busy => backoff.pause(),
             }
@@ -350,15 +365,27 @@ impl SendPath {
     fn commit(&self, to: u64) {
         if self.watched.seems_to_hold() {
             self.ring.word().commit_on_stream(to);
-            if self.watched.holds() {
-                return;
-            }
-            // It may have been given to this thread after the engine took it away, as the stream ended.
-            self.disown();
-            cursor::say_then_look();
+            self.tell_engine_if_no_stream();
         } else {
             self.ring.word().commit_and_look(to);
+            self.tell_engine();
         }
+    }
+
+    /// Something was committed by a store alone, as it is on a stream: the engine looks by itself, as long as that is one.
+    #[inline(always)]
+    fn tell_engine_if_no_stream(&self) {
+        if !self.watched.holds() {
+            self.tell_engine_after_stream();
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn tell_engine_after_stream(&self) {
+        // It may have been given to this thread after the engine took it away, as the stream ended.
+        self.disown();
+        cursor::say_then_look();
         self.tell_engine();
     }
 

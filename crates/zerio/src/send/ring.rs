@@ -431,7 +431,7 @@ impl Ring {
     #[inline(never)]
     fn rewind(&self, reader: &mut Reader) {
         // Where a sender has it there will be more in a moment.
-        let Hold::Held(committed) = self.hold() else { return };
+        let (Hold::Held(committed) | Hold::Own(committed)) = self.hold() else { return };
         if committed != reader.acked {
             return self.word().let_go(committed);
         }

@@ -47,6 +47,11 @@ impl Model {
                 self.word.commit_on_stream(at + 1);
                 1
             }
+            Hold::Own(at) => {
+                self.touch();
+                self.word.commit_own(at + 1);
+                1
+            }
             Hold::Busy => 0,
             Hold::Closed => panic!("nobody closes it"),
         }
@@ -61,7 +66,7 @@ impl Model {
     /// Holds it and commits nothing, if it is not somebody else's at the moment.
     fn lets_go(&self) -> u64 {
         match self.word.hold() {
-            Hold::Held(at) => {
+            Hold::Held(at) | Hold::Own(at) => {
                 self.touch();
                 self.word.let_go(at);
                 1
@@ -132,7 +137,7 @@ fn what_an_owner_commits_as_the_ring_is_closed_was_before_that_or_is_not() {
                 closes.word.position()
             });
             let committed = match word.hold() {
-                Hold::Held(at) if by_claim => {
+                Hold::Held(at) | Hold::Own(at) if by_claim => {
                     word.claim(at);
                     let committed = word.commit_claim(at + 1).is_ok();
                     if !committed {
@@ -140,7 +145,7 @@ fn what_an_owner_commits_as_the_ring_is_closed_was_before_that_or_is_not() {
                     }
                     committed
                 }
-                Hold::Held(at) => {
+                Hold::Held(at) | Hold::Own(at) => {
                     word.commit_on_stream(at + 1);
                     true
                 }

@@ -7,7 +7,7 @@ use crate::wait::cross_barrier;
 
 /// Commits `n` bytes more, as a message would.
 fn commits(word: &CommitWord, n: u64) {
-    let Hold::Held(at) = word.hold() else { panic!("{word:?}") };
+    let (Hold::Held(at) | Hold::Own(at)) = word.hold() else { panic!("{word:?}") };
     word.commit_on_stream(at + n);
 }
 
@@ -32,7 +32,7 @@ fn a_ring_becomes_a_threads_own_until_another_comes() {
     let (word, at) = own();
     assert_eq!(elsewhere(|| word.hold()), Hold::Busy);
     assert!(!word.try_close());
-    assert_eq!(word.hold(), Hold::Held(at));
+    assert_eq!(word.hold(), Hold::Own(at));
     assert!(!elsewhere(|| word.disown(cross_barrier)), "it is held");
     word.let_go(at);
     assert_eq!(elsewhere(|| word.hold()), Hold::Busy, "its owner may be back in a moment");
@@ -77,7 +77,7 @@ fn who_commits_here_and_there_owns_neither() {
 fn an_owners_claim_leaves_it_his_own_and_can_be_taken_away_and_closed() {
     let (word, at) = own();
     let claim = || {
-        assert_eq!(word.hold(), Hold::Held(at));
+        assert_eq!(word.hold(), Hold::Own(at));
         word.claim(at);
         assert_eq!(word.hold(), Hold::Busy);
     };
@@ -90,7 +90,7 @@ fn an_owners_claim_leaves_it_his_own_and_can_be_taken_away_and_closed() {
     claim();
     // A claim may be committed where it was not made.
     assert!(!elsewhere(|| word.commit_claim(at + 4)).unwrap());
-    assert_eq!(word.hold(), Hold::Held(at + 4));
+    assert_eq!(word.hold(), Hold::Own(at + 4));
     word.claim(at + 4);
     assert!(elsewhere(|| word.disown(cross_barrier) && word.try_close()));
     assert!(word.commit_claim(at + 8).is_err());
