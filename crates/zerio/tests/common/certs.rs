@@ -32,6 +32,11 @@ impl Identity {
         fingerprint.as_ref().try_into().expect("32 bytes")
     }
 
+    /// The certificate again and again: a chain of up to so many bytes, in DER.
+    pub fn chain(&self, bytes: usize) -> String {
+        self.certificate.repeat(bytes / self.der.len())
+    }
+
     pub fn server(&self) -> TlsServer {
         TlsServer::from_pem(self.certificate.as_bytes(), self.key.as_bytes()).expect("a certificate")
     }
