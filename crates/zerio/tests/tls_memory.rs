@@ -38,7 +38,8 @@ fn growth(rounds: u32, mut round: impl FnMut(u32)) -> usize {
     resident().saturating_sub(early)
 }
 
-/// More than this many bytes are a leak: a hundred of each connection, where a thousand of them or more are counted.
+/// More than this many bytes are a leak: a hundred of each connection where more than a thousand of them are counted, nine
+/// hundred of each client in the flood of tickets.
 const FLAT: usize = 128 * 1024;
 
 /// What a client says first.
