@@ -78,7 +78,7 @@ impl CommitWord {
         }
     }
 
-    /// The owner, who holds it as his own, moves the end of the committed bytes, and lets go.
+    /// The owner, who holds it as his own, says where the committed bytes end from now on, and lets go.
     #[inline]
     pub(crate) fn commit_own(&self, to: u64) {
         self.word.store(to | OWN, Release);
@@ -95,8 +95,7 @@ impl CommitWord {
     #[inline]
     fn put(&self, word: u64) {
         if self.is_own() {
-            self.word.store(word | OWN, Release);
-            self.owner.let_go();
+            self.commit_own(word);
         } else {
             self.word.store(word, Release);
         }
