@@ -79,7 +79,7 @@ fn a_grid_is_a_table_for_people_and_csv_for_programs() {
     let folder = std::env::temp_dir().join(format!("zerio-terminal-grid-{}", std::process::id()));
     let grid = format!("bench --grid {} --size 32 --delay 10ms --burst 2 --seconds 1", folder.display());
     let seen = shown(&grid);
-    let csv = std::fs::read_to_string(folder.join("grid.csv")).unwrap();
+    let csv = std::fs::read_to_string(folder.join("grid.csv")).unwrap_or_else(|why| panic!("{why}: {seen}"));
     std::fs::remove_dir_all(&folder).unwrap();
     assert!(seen.contains("over    size   delay   burst   answers"), "{seen}");
     assert!(seen.contains("zerio     32    10ms       2       200"), "{seen}");

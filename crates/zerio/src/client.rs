@@ -1,6 +1,7 @@
 //! What a user of a client holds; no logic of its own.
 #![forbid(unsafe_code)]
 
+use std::any::Any;
 use std::fmt;
 use std::marker::PhantomData;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -57,25 +58,38 @@ pub struct Connect {
     tls: Option<crate::tls::TlsClient>,
 }
 
+/// An address for which nobody need be asked, and so no thread be started that can wait for an answer.
+fn in_figures<A: Any>(address: &A) -> Option<SocketAddr> {
+    let address: &dyn Any = address;
+    if let Some(address) = address.downcast_ref() {
+        return Some(*address);
+    }
+    let text = address.downcast_ref::<&str>().copied();
+    text.or_else(|| address.downcast_ref::<String>().map(String::as_str))?.parse().ok()
+}
+
 impl Client {
     /// A client of the server at `address`, under a peer id: 1 to 255 bytes of UTF-8 without control
-    /// characters. A host name is resolved here, which may take up to 5 s. Of several addresses the first
+    /// characters. A host name is resolved here, on a thread that lives for it, which may take up to 5 s. Of several addresses the first
     /// that takes the connection is the server's: they are tried in their order, each for its share of the
     /// `handshake_timeout` that is left.
     ///
     /// # Errors
     ///
-    /// [`Error::BadPeerId`]; [`Error::Resolve`] where the address is none; [`Error::System`] where there is no thread to ask
-    /// on.
+    /// [`Error::BadPeerId`]; [`Error::Resolve`] where the address is none; [`Error::System`] where there is no thread to
+    /// ask for a name on.
     pub fn connect<A>(address: A, id: &str) -> Result<Builder<Connect>, Error>
     where
         A: ToSocketAddrs + fmt::Debug + Send + 'static,
     {
         let peer = PeerId::new(id).map_err(|why| Error::BadPeerId { id: id.to_owned(), why })?;
         let text = format!("{address:?}");
-        let resolved = thread::within(RESOLVE_TIMEOUT, move || {
-            address.to_socket_addrs().map(|addresses| addresses.collect::<Vec<_>>())
-        })?;
+        let resolved = match in_figures(&address) {
+            Some(address) => Ok(vec![address]),
+            None => thread::within(RESOLVE_TIMEOUT, move || {
+                address.to_socket_addrs().map(|addresses| addresses.collect::<Vec<_>>())
+            })?,
+        };
         let why = match resolved {
             Ok(addresses) if !addresses.is_empty() => {
                 return Ok(Builder::new(Connect {
@@ -444,5 +458,23 @@ impl<H: Handler> PolledClient<H> {
 impl<H: Handler> fmt::Debug for PolledClient<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PolledClient").field("target", &self.target).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_in_figures_needs_nobody_to_ask() {
+        let address = SocketAddr::from(([127, 0, 0, 1], 9));
+        assert_eq!(in_figures(&address), Some(address));
+        assert_eq!(in_figures(&"127.0.0.1:9"), Some(address));
+        assert_eq!(in_figures(&"127.0.0.1:9".to_owned()), Some(address));
+        assert_eq!(in_figures(&"[::1]:9"), Some("[::1]:9".parse().unwrap()));
+        for name in ["localhost:9", "127.0.0.1", "127.0.0.1:65536", "127.1:9"] {
+            assert_eq!(in_figures(&name), None, "{name}");
+        }
+        assert_eq!(in_figures(&("127.0.0.1", 9)), None, "of other types only the system knows");
     }
 }

@@ -76,6 +76,18 @@ impl PeerProcess {
         let outcome = unsafe { libc::kill(self.0.id() as i32, signal) };
         assert_eq!(outcome, 0, "{}", std::io::Error::last_os_error());
     }
+
+    /// Stops it, and returns when it stands still: one of its threads must run for that, and on a busy machine the others
+    /// go on until it does.
+    #[cfg(unix)]
+    fn stop(&self) {
+        self.signal(libc::SIGSTOP);
+        let mut status = 0;
+        // SAFETY: waitpid writes the status of this process's own child to where it is told. One that stops is not gone by
+        // being waited for.
+        let outcome = unsafe { libc::waitpid(self.0.id() as i32, &raw mut status, libc::WUNTRACED) };
+        assert!(outcome == self.0.id() as i32 && libc::WIFSTOPPED(status), "{outcome}, {status}");
+    }
 }
 
 impl Drop for PeerProcess {
@@ -180,7 +192,8 @@ fn a_peer_that_is_stopped_in_the_middle_of_a_stream_and_continued_misses_nothing
         scene.send(1000);
         until("the stream is on its way", || (scene.answers() > 100).then_some(()));
 
-        scene.peer.signal(libc::SIGSTOP);
+        scene.peer.stop();
+        let full = scene.server.counters().sessions.sent.full_rings;
         let stopped = Instant::now();
         // What the systems between them take, and then the ring.
         loop {
@@ -189,7 +202,7 @@ fn a_peer_that_is_stopped_in_the_middle_of_a_stream_and_continued_misses_nothing
                 Ok(()) => {}
                 Err(SendError::Full) => {
                     scene.sent -= 1;
-                    if scene.server.counters().sessions.sent.full_rings > 20 {
+                    if scene.server.counters().sessions.sent.full_rings > full + 20 {
                         break;
                     }
                     std::thread::sleep(Duration::from_millis(1));

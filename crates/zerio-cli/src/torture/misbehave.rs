@@ -39,7 +39,7 @@ const BAD_FRAME: u8 = 6;
 pub(super) struct Outcome {
     /// How often each was done and came to what it should.
     pub(super) done: BTreeMap<String, u64>,
-    /// How often the server was full before it could be done.
+    /// How often the server was full before it could be done, or the handshake's deadline over.
     pub(super) turned_away: u64,
     /// Well-behaved connections that came, had an echo, and went; and for how long there were such.
     pub(super) came_and_went: u64,
@@ -127,8 +127,8 @@ pub(super) fn deeds() -> impl Iterator<Item = &'static str> {
 
 /// Why a deed did not come to what it should.
 pub(super) enum Wrong {
-    /// The server was full; it may be.
-    Full,
+    /// It was turned away, as may be: the server was full, or this side was too slow.
+    TurnedAway,
     Fault(String),
 }
 
@@ -150,6 +150,8 @@ pub(super) struct Bad {
     /// Another one for each deed: the server may not have heard of the last one's end.
     id: String,
     stops: Box<dyn Fn() -> bool + Send>,
+    /// When it connected last.
+    connected: Instant,
 }
 
 fn frame(message: &[u8]) -> Vec<u8> {
@@ -182,7 +184,8 @@ fn say(stream: &mut TcpStream, bytes: &[u8]) -> io::Result<()> {
 }
 
 impl Bad {
-    fn connect(&self) -> io::Result<TcpStream> {
+    fn connect(&mut self) -> io::Result<TcpStream> {
+        self.connected = Instant::now();
         let stream = TcpStream::connect(self.server)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
@@ -191,7 +194,7 @@ impl Bad {
     }
 
     /// A connection that was let in.
-    fn welcome(&self) -> Result<TcpStream, Wrong> {
+    fn welcome(&mut self) -> Result<TcpStream, Wrong> {
         let mut stream = self.connect()?;
         self.shake_hands(&mut stream)?;
         Ok(stream)
@@ -201,7 +204,7 @@ impl Bad {
         say(stream, &frame(self.id.as_bytes()))?;
         match hear(stream)? {
             Answer::Frame(echo) if echo == self.id.as_bytes() => Ok(()),
-            other => Err(not_let_in(&other)),
+            other => Err(self.not_let_in(&other)),
         }
     }
 
@@ -213,7 +216,8 @@ impl Bad {
     }
 
     fn silent(&mut self) -> Result<(), Wrong> {
-        expect_refusal(&mut self.connect()?, TOO_LATE)
+        let mut stream = self.connect()?;
+        self.expect_refusal(&mut stream, TOO_LATE)
     }
 
     fn byte_a_second(&mut self) -> Result<(), Wrong> {
@@ -226,7 +230,7 @@ impl Bad {
                 break;
             }
         }
-        expect_refusal(&mut stream, TOO_LATE)
+        self.expect_refusal(&mut stream, TOO_LATE)
     }
 
     fn half_a_frame(&mut self, reset: bool) -> Result<(), Wrong> {
@@ -246,7 +250,7 @@ impl Bad {
         stream.set_read_timeout(Some(Duration::from_millis(20)))?;
         match stream.read(&mut [0]) {
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
-            _ => return Err(Wrong::Full),
+            _ => return Err(Wrong::TurnedAway),
         }
         SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
         Ok(())
@@ -255,11 +259,12 @@ impl Bad {
     fn refused(&mut self, hello: &[u8], code: u8) -> Result<(), Wrong> {
         let mut stream = self.connect()?;
         say(&mut stream, &frame(hello))?;
-        expect_refusal(&mut stream, code)
+        self.expect_refusal(&mut stream, code)
     }
 
     /// The server sends echoes until there is no room for them, and has enough of it then.
     fn never_reads(&mut self) -> Result<(), Wrong> {
+        self.connected = Instant::now();
         let socket = Socket::new(Domain::for_address(self.server), Type::STREAM, None)?;
         socket.set_recv_buffer_size(4096)?;
         socket.connect(&self.server.into())?;
@@ -276,7 +281,11 @@ impl Bad {
             }
             std::thread::sleep(Duration::from_millis(5));
         }
-        if (self.stops)() { Err(Wrong::Full) } else { Err(Wrong::Fault("it was never disconnected".into())) }
+        if (self.stops)() {
+            Err(Wrong::TurnedAway)
+        } else {
+            Err(Wrong::Fault("it was never disconnected".into()))
+        }
     }
 
     fn leaves_early(&mut self) -> Result<(), Wrong> {
@@ -295,7 +304,7 @@ impl Bad {
             self.id = format!("{id}-{number}");
             match self.welcome() {
                 Ok(stream) => held.push(stream),
-                Err(Wrong::Full) => refused += 1,
+                Err(Wrong::TurnedAway) => refused += 1,
                 Err(fault) => return Err(fault),
             }
             if refused >= MORE || (self.stops)() {
@@ -320,23 +329,29 @@ impl Bad {
         }
         Ok(())
     }
-}
 
-fn not_let_in(answer: &Answer) -> Wrong {
-    match answer {
-        Answer::Frame(frame) if frame.starts_with(&[0, FULL]) => Wrong::Full,
-        // A full server without a place even to refuse in says so and closes; what it had not read then
-        // makes a reset of it, which may overtake the words.
-        Answer::Ended => Wrong::Full,
-        other => Wrong::Fault(format!("it was not let in: {other:?}")),
+    fn expect_refusal(&self, stream: &mut TcpStream, code: u8) -> Result<(), Wrong> {
+        let answer = hear(stream)?;
+        match &answer {
+            Answer::Frame(frame) if frame.starts_with(&[0, code]) => expect_end(stream),
+            answer => Err(self.not_let_in(answer)),
+        }
     }
-}
 
-fn expect_refusal(stream: &mut TcpStream, code: u8) -> Result<(), Wrong> {
-    let answer = hear(stream)?;
-    match &answer {
-        Answer::Frame(frame) if frame.starts_with(&[0, code]) => expect_end(stream),
-        answer => Err(not_let_in(answer)),
+    fn not_let_in(&self, answer: &Answer) -> Wrong {
+        match answer {
+            Answer::Frame(frame) if frame.starts_with(&[0, FULL]) => Wrong::TurnedAway,
+            // On a busy machine a thread may lose its core between connecting and speaking.
+            Answer::Frame(frame)
+                if frame.starts_with(&[0, TOO_LATE]) && self.connected.elapsed() >= HANDSHAKE =>
+            {
+                Wrong::TurnedAway
+            }
+            // A full server without a place even to refuse in says so and closes; what it had not read then
+            // makes a reset of it, which may overtake the words.
+            Answer::Ended => Wrong::TurnedAway,
+            other => Wrong::Fault(format!("it was not let in: {other:?}")),
+        }
     }
 }
 
@@ -352,7 +367,7 @@ fn book(outcome: &Mutex<Outcome>, name: &str, result: Result<(), Wrong>) {
     let mut outcome = outcome.lock().expect("nobody panics with it");
     match result {
         Ok(()) => *outcome.done.entry(name.to_owned()).or_default() += 1,
-        Err(Wrong::Full) => outcome.turned_away += 1,
+        Err(Wrong::TurnedAway) => outcome.turned_away += 1,
         Err(Wrong::Fault(fault)) => outcome.faults.push(format!("{name}: {fault}")),
     }
 }
@@ -388,11 +403,11 @@ fn come_and_go(bad: &mut Bad, (comer, churn): (u64, u32), begun: Instant, outcom
                 return;
             }
             let result = bad.come_and_go(number);
-            let full = matches!(result, Err(Wrong::Full));
+            let full = matches!(result, Err(Wrong::TurnedAway));
             let mut outcome = outcome.lock().expect("nobody panics with it");
             match result {
                 Ok(()) => outcome.came_and_went += 1,
-                Err(Wrong::Full) => outcome.turned_away += 1,
+                Err(Wrong::TurnedAway) => outcome.turned_away += 1,
                 Err(Wrong::Fault(fault)) => outcome.faults.push(format!("{}: {fault}", bad.id)),
             }
             drop(outcome);
@@ -408,7 +423,7 @@ fn come_and_go(bad: &mut Bad, (comer, churn): (u64, u32), begun: Instant, outcom
 pub(super) fn run(server: SocketAddr, peers: usize, churn: u32, config: &Config) -> Result<(), Failure> {
     let stops = child::until_input_ends();
     let outcome = Mutex::new(Outcome::default());
-    let bad = |id: String| Bad { server, id, stops: Box::new(stops.clone()) };
+    let bad = |id: String| Bad { server, id, stops: Box::new(stops.clone()), connected: Instant::now() };
     touch(&mut bad(String::new()), peers + SPARE)?;
     let nowhere = Nowhere::new(config)?;
     child::say("ready")?;

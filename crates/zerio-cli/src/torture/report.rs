@@ -184,7 +184,7 @@ impl Run {
             line(*count, name)?;
         }
         line(self.slow_peers, "peers disconnected because they did not read")?;
-        line(self.turned_away, "turned away meanwhile by a full server")?;
+        line(self.turned_away, "turned away meanwhile, by a full server or its deadline")?;
         for (whose, resident) in
             [("the server", &self.resident_kib), ("the clients", &self.clients_resident_kib)]
         {
