@@ -166,7 +166,8 @@ impl Scene<'_> {
             if goes_on.is_some_and(|when| now >= when) {
                 system::stop(&stopped.child, false)?;
                 goes_on = None;
-            } else if now >= stop && now + STOPPED < lasts {
+            } else if now >= stop && (now + STOPPED < lasts || self.run.stops == 0) {
+                // The first also where a busy machine comes to it late; the end cuts it short.
                 system::stop(&stopped.child, true)?;
                 self.run.stops += 1;
                 (stop, goes_on) = (now + STOP_EVERY, Some(now + STOPPED));
