@@ -70,9 +70,9 @@ fn in_figures<A: Any>(address: &A) -> Option<SocketAddr> {
 
 impl Client {
     /// A client of the server at `address`, under a peer id: 1 to 255 bytes of UTF-8 without control
-    /// characters. A host name is resolved here, on a thread that lives for it, which may take up to 5 s. Of several addresses the first
-    /// that takes the connection is the server's: they are tried in their order, each for its share of the
-    /// `handshake_timeout` that is left.
+    /// characters. A host name is resolved here, on a thread that lives for it, which may take up to 5 s. Of
+    /// several addresses the first that takes the connection is the server's: they are tried in their order,
+    /// each for its share of the `handshake_timeout` that is left.
     ///
     /// # Errors
     ///

@@ -127,8 +127,10 @@ pub(super) fn deeds() -> impl Iterator<Item = &'static str> {
 
 /// Why a deed did not come to what it should.
 pub(super) enum Wrong {
-    /// It was turned away, as may be: the server was full, or this side was too slow.
-    TurnedAway,
+    /// The server was full; it may be.
+    Full,
+    /// This side was slower than the handshake's deadline; on a busy machine it may be.
+    Late,
     Fault(String),
 }
 
@@ -250,7 +252,7 @@ impl Bad {
         stream.set_read_timeout(Some(Duration::from_millis(20)))?;
         match stream.read(&mut [0]) {
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
-            _ => return Err(Wrong::TurnedAway),
+            _ => return Err(Wrong::Full),
         }
         SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
         Ok(())
@@ -281,11 +283,7 @@ impl Bad {
             }
             std::thread::sleep(Duration::from_millis(5));
         }
-        if (self.stops)() {
-            Err(Wrong::TurnedAway)
-        } else {
-            Err(Wrong::Fault("it was never disconnected".into()))
-        }
+        if (self.stops)() { Err(Wrong::Full) } else { Err(Wrong::Fault("it was never disconnected".into())) }
     }
 
     fn leaves_early(&mut self) -> Result<(), Wrong> {
@@ -304,7 +302,8 @@ impl Bad {
             self.id = format!("{id}-{number}");
             match self.welcome() {
                 Ok(stream) => held.push(stream),
-                Err(Wrong::TurnedAway) => refused += 1,
+                Err(Wrong::Full) => refused += 1,
+                Err(Wrong::Late) => {}
                 Err(fault) => return Err(fault),
             }
             if refused >= MORE || (self.stops)() {
@@ -340,16 +339,16 @@ impl Bad {
 
     fn not_let_in(&self, answer: &Answer) -> Wrong {
         match answer {
-            Answer::Frame(frame) if frame.starts_with(&[0, FULL]) => Wrong::TurnedAway,
+            Answer::Frame(frame) if frame.starts_with(&[0, FULL]) => Wrong::Full,
             // On a busy machine a thread may lose its core between connecting and speaking.
             Answer::Frame(frame)
                 if frame.starts_with(&[0, TOO_LATE]) && self.connected.elapsed() >= HANDSHAKE =>
             {
-                Wrong::TurnedAway
+                Wrong::Late
             }
             // A full server without a place even to refuse in says so and closes; what it had not read then
             // makes a reset of it, which may overtake the words.
-            Answer::Ended => Wrong::TurnedAway,
+            Answer::Ended => Wrong::Full,
             other => Wrong::Fault(format!("it was not let in: {other:?}")),
         }
     }
@@ -367,7 +366,7 @@ fn book(outcome: &Mutex<Outcome>, name: &str, result: Result<(), Wrong>) {
     let mut outcome = outcome.lock().expect("nobody panics with it");
     match result {
         Ok(()) => *outcome.done.entry(name.to_owned()).or_default() += 1,
-        Err(Wrong::TurnedAway) => outcome.turned_away += 1,
+        Err(Wrong::Full | Wrong::Late) => outcome.turned_away += 1,
         Err(Wrong::Fault(fault)) => outcome.faults.push(format!("{name}: {fault}")),
     }
 }
@@ -403,15 +402,15 @@ fn come_and_go(bad: &mut Bad, (comer, churn): (u64, u32), begun: Instant, outcom
                 return;
             }
             let result = bad.come_and_go(number);
-            let full = matches!(result, Err(Wrong::TurnedAway));
+            let again = matches!(result, Err(Wrong::Full | Wrong::Late));
             let mut outcome = outcome.lock().expect("nobody panics with it");
             match result {
                 Ok(()) => outcome.came_and_went += 1,
-                Err(Wrong::TurnedAway) => outcome.turned_away += 1,
+                Err(Wrong::Full | Wrong::Late) => outcome.turned_away += 1,
                 Err(Wrong::Fault(fault)) => outcome.faults.push(format!("{}: {fault}", bad.id)),
             }
             drop(outcome);
-            if !full {
+            if !again {
                 break;
             }
             std::thread::sleep(Duration::from_millis(5));
