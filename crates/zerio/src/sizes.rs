@@ -32,7 +32,7 @@ fn what_moves_for_each_request_is_small() {
 #[cfg(target_os = "linux")]
 #[test]
 fn what_each_session_has_in_its_table_is_known() {
-    use crate::send::SendPath;
+    use crate::send::{Doorbell, SendPath};
     use crate::session::{Session, Slot};
     // The peer id is 256 bytes of it; what a turn looks at is the other 120.
     assert_eq!(size_of::<Session>(), 400);
@@ -40,4 +40,6 @@ fn what_each_session_has_in_its_table_is_known() {
     assert_eq!(size_of::<SendPath>(), 7 * 128);
     // The counters of what was received, and those at the session's start, are the eighth line.
     assert_eq!(size_of::<Slot>(), 8 * 128);
+    // Whether the engine sleeps, which session has work, and what to wake it by: lines of their own, one for all sessions.
+    assert_eq!(size_of::<Doorbell>(), 3 * 128);
 }

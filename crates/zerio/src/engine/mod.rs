@@ -343,8 +343,8 @@ impl<D: Driver, H: Handler> Engine<D, H> {
 
     /// Serves each session that somebody has marked, or that is a stream with news.
     fn serve_marked(&mut self) -> usize {
-        let busy = self.core.shared.bell.count() as usize + self.core.streams.with_news();
-        let batched = D::BATCHES && busy >= self.core.limits.batch_from;
+        let busy = || self.core.shared.bell.count() as usize + self.core.streams.with_news();
+        let batched = D::BATCHES && busy() >= self.core.limits.batch_from;
         let mut served = self.serve_streams(batched);
         for word in 0..self.core.shared.bell.words() {
             let mut marks = self.core.shared.bell.take(word);

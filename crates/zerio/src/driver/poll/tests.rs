@@ -30,6 +30,13 @@ fn driver(sessions: u32) -> (Poll, Vec<TcpStream>) {
     (driver, peers)
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_connection_takes_little_of_a_cache() {
+    // Two spans and an error, a descriptor, a generation and what the selector has said; and what mio checks in debug builds.
+    assert_eq!(size_of::<Connection>(), 72 + if cfg!(debug_assertions) { 16 } else { 0 });
+}
+
 #[test]
 fn the_selector_knows_few_sessions_from_the_first_wait_on() {
     let (mut driver, _peers) = driver(FEW as u32);
