@@ -6,6 +6,8 @@
 mod hostile;
 
 use std::fs::File;
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsRawFd;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -73,6 +75,7 @@ impl Net {
                 return None;
             }
         }
+        net.await_link();
         Some(net)
     }
 
@@ -83,6 +86,18 @@ impl Net {
 
     fn restore(&self) {
         ip(&format!("ip -n {} link set link0 up", self.far)).unwrap();
+        self.await_link();
+    }
+
+    /// A link that has just been set up drops packets for a while yet, on a machine that makes many of them longer than a
+    /// connection's attempt may take by the peer timeout.
+    fn await_link(&self) {
+        let nobody: SocketAddr = format!("{}:9", Net::NEAR).parse().unwrap();
+        let is_refused = || {
+            let attempt = TcpStream::connect_timeout(&nobody, Duration::from_millis(250));
+            attempt.is_err_and(|why| why.kind() == ErrorKind::ConnectionRefused).then_some(())
+        };
+        inside(&self.far, || until("an answer over the link", is_refused));
     }
 }
 
