@@ -9,6 +9,7 @@ use std::io::{BufRead, Read};
 use std::net::TcpListener;
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use support::{Tool, line, lines_until, run, server, skipped, text};
 use zerio::Client;
@@ -98,7 +99,6 @@ fn the_doctor_shows_how_far_it_is() {
     let none = on_a_terminal("doctor").env("NO_COLOR", "1").stdin(Stdio::null()).output().unwrap();
     let none = text(&none.stdout);
     assert!(none.contains("fine") && !none.contains("\u{1b}[38;"), "{none}");
-    says_nothing_of("/6", &run("doctor", b""));
 }
 
 #[test]
@@ -151,6 +151,7 @@ fn a_server_on_which_something_happens_all_the_time_printed_no_counts_and_did_no
                 if let Ok(guest) = Client::connect(address, "guest").unwrap().start() {
                     let _ = guest.send(b"x");
                 }
+                std::thread::sleep(Duration::from_millis(20));
             }
         });
         lines_until(&mut out, " messages in, ");
