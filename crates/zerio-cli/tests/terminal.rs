@@ -99,6 +99,7 @@ fn the_doctor_shows_how_far_it_is() {
     let none = on_a_terminal("doctor").env("NO_COLOR", "1").stdin(Stdio::null()).output().unwrap();
     let none = text(&none.stdout);
     assert!(none.contains("fine") && !none.contains("\u{1b}[38;"), "{none}");
+    says_nothing_of("/6", &run("doctor", b""));
 }
 
 #[test]

@@ -117,8 +117,8 @@ fn a_server_that_announces_too_much_has_said_a_bad_frame_and_just_inside_a_messa
 
 #[test]
 fn a_server_that_speaks_nonsense_without_end_is_left_at_its_first_bad_frame() {
-    // Until the client is gone, which it does not wait long for; after some megabytes at a leisure that leaves the machine to
-    // other tests.
+    // Until the client is gone, which it does not wait long for; after 4 MB with pauses, which leave the machine to other
+    // tests.
     let speaks_on = |mut peer: RawPeer| {
         let mut said = 0;
         while peer.stream.write_all(&[0xe5; 4096]).is_ok() {

@@ -30,7 +30,7 @@ fn driver(sessions: u32) -> (Poll, Vec<TcpStream>) {
     (driver, peers)
 }
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 #[test]
 fn a_connection_takes_little_of_a_cache() {
     // Two spans and an error, a descriptor, a generation and what the selector has said; and what mio checks in debug builds.
