@@ -239,8 +239,14 @@ mod in_a_terminal {
 
         #[track_caller]
         fn shows(&self, what: &str) {
+            self.comes_to(what, |text| text.contains(what));
+        }
+
+        /// Waits until what it shows is so; says what it shows instead, where it does not come to that.
+        #[track_caller]
+        fn comes_to(&self, what: &str, is_so: impl Fn(&str) -> bool) {
             let begun = std::time::Instant::now();
-            while !self.text().contains(what) {
+            while !is_so(&self.text()) {
                 assert!(begun.elapsed() < support::PATIENCE, "no {what:?}:\n{}", self.text());
                 std::thread::sleep(std::time::Duration::from_millis(20));
             }
@@ -359,29 +365,36 @@ mod in_a_terminal {
     fn top_scrolls_by_lines_and_pages_and_from_its_end_at_once() {
         let served = Served::start("scroll");
         let _here: Vec<_> = (10..40).map(|id| arrive(served.address, &format!("peer-{id}"))).collect();
+        // Nobody scrolls beyond what stands in the file, and that may be some of them for a while.
+        let is_listed = |session: &Value| session["peer"].as_str().is_some_and(|id| id.starts_with("peer-"));
+        until(|| {
+            served.stat()["sessions"].as_array().unwrap().iter().filter(|one| is_listed(one)).count() == 30
+        });
         let which = served.file.display().to_string();
         let mut top = Terminal::start(&format!("top {which} -i 100ms --sort peer"), 80, 24);
-        let shows = |top: &Terminal, from: u32, to: u32| {
-            let is_shown = |id: &u32| top.text().contains(&format!("peer-{id}"));
-            until(|| (10..40).filter(is_shown).eq(from..to));
+        let shows = |top: &Terminal, after: &str, from: u32, to: u32| {
+            let is_shown = |text: &str, id: u32| text.contains(&format!("peer-{id}"));
+            top.comes_to(&format!("{from} to {to} after {after}"), |text| {
+                (10..40).filter(|id| is_shown(text, *id)).eq(from..to)
+            });
         };
         // Of 24 lines eight are not the sessions'.
-        shows(&top, 10, 26);
+        shows(&top, "the start", 10, 26);
         for (key, from) in
             [("j", 11), ("\x1b[B", 12), ("k", 11), ("\x1b[A", 10), ("\x1b[6~", 20), ("\x1b[5~", 10)]
         {
             top.press(key);
-            shows(&top, from, from + 16);
+            shows(&top, key, from, from + 16);
         }
         top.press("\x1b[F");
-        shows(&top, 24, 40);
+        shows(&top, "End", 24, 40);
         // It had gone on beyond what is shown, and took as many keys to come back.
         top.press("k");
-        shows(&top, 23, 39);
+        shows(&top, "k", 23, 39);
         top.press("\x1b[H");
-        shows(&top, 10, 26);
+        shows(&top, "Home", 10, 26);
         top.press("/peer-31\x7f");
-        shows(&top, 30, 40);
+        shows(&top, "a filter", 30, 40);
         top.press("\r ");
         top.shows("PAUSED");
     }
