@@ -53,13 +53,9 @@ MUTATIONS = [
     ("a direct send overtakes the driver's", "send/pump.rs",
      "if pump.in_flight > 0 {\n            // Its completion wakes the engine, which goes on.",
      "if false {\n            // Its completion wakes the engine, which goes on."),
-    ("what is clear is forgotten once, and not with each word of marks", "engine/mod.rs",
-     "for word in 0..self.core.shared.bell.words() {\n            let mut marks = self.core.shared.bell.take(word);\n"
-     "            if marks != 0 {\n"
-     "                // With each word: a handler that is called here may have marked a session of a later one.\n"
-     "                self.core.take_the_word();\n            }\n",
-     "self.core.take_the_word();\n        for word in 0..self.core.shared.bell.words() {\n"
-     "            let mut marks = self.core.shared.bell.take(word);\n"),
+    ("what is clear is not forgotten as its mark is taken", "engine/mod.rs",
+     "self.core.take_the_word();\n            for at",
+     "for at"),
     ("what came in a nap is handled in the wrong order", "engine/parking.rs",
      "let outcome = self.driver.turn(NAP, &mut self.done);\n        self.done.reverse();",
      "let outcome = self.driver.turn(NAP, &mut self.done);"),

@@ -14,6 +14,7 @@ mod failing;
 #[cfg(feature = "sim")]
 mod inspect;
 mod life;
+mod limits;
 mod loss;
 mod parking;
 mod patience;
@@ -24,11 +25,12 @@ mod streams;
 mod tls;
 
 pub use context::Context;
+pub(crate) use limits::{Limits, options};
 pub(crate) use role::{ClientRole, Failure, Outcome, Role, ServerRole};
 
 use crate::config::Config;
 use crate::counters::SessionCounters;
-use crate::driver::{self, Completion, Driver, Options, SlotId};
+use crate::driver::{self, Completion, Driver, SlotId};
 use crate::error::{Reason, SendError, Undelivered};
 use crate::handler::Handler;
 use crate::recv::buffer::Buffer;
@@ -62,6 +64,10 @@ pub(crate) struct Engine<D: Driver, H> {
     core: Core,
     /// Completions not yet handled, the oldest last.
     done: Vec<Completion<D::Socket>>,
+    /// Slots that have received something since marks were last served, in the order in which they did.
+    heard: Vec<u32>,
+    /// Marks that were taken, and whose sessions are not served yet.
+    taken: Box<[u64]>,
     /// Of all the server's engines, and which of them is this one.
     inboxes: Inboxes<D::Socket>,
     own: usize,
@@ -113,43 +119,6 @@ pub(crate) struct Core {
     report: Report,
 }
 
-/// What of a configuration an engine goes by.
-pub(crate) struct Limits {
-    message_max: u32,
-    handshake_timeout: Duration,
-    drain_timeout: Duration,
-    slow_peer_timeout: Option<Duration>,
-    batch_from: usize,
-    /// This engine's share.
-    handshakes_max: usize,
-    options: Options,
-}
-
-impl Limits {
-    pub(crate) fn new(config: &Config, engine: usize) -> Limits {
-        Limits {
-            message_max: config.message_max as u32,
-            handshake_timeout: config.handshake_timeout,
-            drain_timeout: config.drain_timeout,
-            slow_peer_timeout: config.slow_peer_timeout,
-            batch_from: config.batch_from,
-            handshakes_max: config.handshakes_of(engine),
-            options: options(config),
-        }
-    }
-}
-
-/// What a configuration says of sockets.
-pub(crate) fn options(config: &Config) -> Options {
-    Options {
-        peer_timeout: config.peer_timeout,
-        send_buffer: config.socket_send_buffer,
-        receive_buffer: config.socket_receive_buffer,
-        congestion: config.congestion.clone(),
-        busy_poll: config.busy_poll,
-    }
-}
-
 /// What was left when an engine ended.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Report {
@@ -198,6 +167,9 @@ impl<D: Driver, H: Handler> Engine<D, H> {
             report: Report { undelivered: Vec::with_capacity(slots) },
         };
         let done = Vec::with_capacity(driver::completions_max::<D>(slots));
+        // A session has one receive in flight.
+        let heard = Vec::with_capacity(slots);
+        let taken = vec![0; core.shared.bell.words()].into();
         let handed = Handed::default();
         Engine {
             driver,
@@ -206,6 +178,8 @@ impl<D: Driver, H: Handler> Engine<D, H> {
             buffers,
             core,
             done,
+            heard,
+            taken,
             inboxes,
             own,
             handed,
@@ -317,6 +291,8 @@ impl<D: Driver, H: Handler> Engine<D, H> {
                 let session = &mut self.core.table.sessions[index];
                 debug_assert_eq!(session.id, id, "a session outlives its requests");
                 session.receiving = false;
+                debug_assert!(self.heard.len() < self.heard.capacity(), "one receive in flight a session");
+                self.heard.push(id.index);
                 let bytes = *outcome.as_ref().unwrap_or(&0);
                 self.buffers[index].give_back(span, bytes);
                 match outcome {
@@ -341,25 +317,47 @@ impl<D: Driver, H: Handler> Engine<D, H> {
         }
     }
 
-    /// Serves each session that somebody has marked, or that is a stream with news.
+    /// Serves each session that is a stream with news or that somebody has marked. Of those, who was just heard comes first,
+    /// in the order in which he was: by the order of slots an answer would now wait for all others of its turn, now for none.
     fn serve_marked(&mut self) -> usize {
         let busy = || self.core.shared.bell.count() as usize + self.core.streams.with_news();
         let batched = D::BATCHES && busy() >= self.core.limits.batch_from;
         let mut served = self.serve_streams(batched);
-        for word in 0..self.core.shared.bell.words() {
-            let mut marks = self.core.shared.bell.take(word);
-            if marks != 0 {
-                // With each word: a handler that is called here may have marked a session of a later one.
-                self.core.take_the_word();
+        if self.take_marks() {
+            self.core.take_the_word();
+            for at in 0..self.heard.len() {
+                let index = self.heard[at] as usize;
+                served += self.serve_if_taken(index / 64, 1 << (index % 64), batched);
             }
-            while marks != 0 {
-                let index = word * 64 + marks.trailing_zeros() as usize;
-                marks &= marks - 1;
-                served += 1;
-                self.serve(index, batched);
+            for word in 0..self.taken.len() {
+                while self.taken[word] != 0 {
+                    served += self.serve_if_taken(word, 1 << self.taken[word].trailing_zeros(), batched);
+                }
             }
         }
+        self.heard.clear();
         served
+    }
+
+    /// Takes all marks, before the first of them is served: who marks himself again has his turn after all others. Tells
+    /// whether there are any.
+    fn take_marks(&mut self) -> bool {
+        let mut any = 0;
+        for (word, taken) in self.taken.iter_mut().enumerate() {
+            *taken |= self.core.shared.bell.take(word);
+            any |= *taken;
+        }
+        any != 0
+    }
+
+    fn serve_if_taken(&mut self, word: usize, mark: u64, batched: bool) -> usize {
+        let taken = &mut self.taken[word];
+        if *taken & mark == 0 {
+            return 0;
+        }
+        *taken &= !mark;
+        self.serve(word * 64 + mark.trailing_zeros() as usize, batched);
+        1
     }
 
     /// Does for one session what handles asked for, then pumps what its senders have committed.

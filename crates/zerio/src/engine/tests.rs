@@ -50,6 +50,7 @@ impl Handler for Slow {
             b"disconnect" => peer.disconnect(),
             b"fill" => while peer.send(&[0; 1000]).is_ok() {},
             b"pass it on" => peer.send_to("69", b"on").unwrap(),
+            [b'!', ..] => peer.send(message).unwrap(),
             _ => {}
         }
     }
@@ -138,6 +139,33 @@ fn from_batch_from_sessions_on_the_driver_is_given_all_that_is_to_be_sent() {
 
 #[cfg(unix)]
 #[test]
+fn answers_went_out_in_the_order_of_slots_and_not_in_that_of_what_they_answer() {
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
+
+    use crate::driver::Direct;
+    for sole in [None, Some(Sole::new())] {
+        let mut engine = server_for(Config::default(), 70, Waker::new(|| {}), sole);
+        let order = [66, 2, 1, 65, 3];
+        // One stream for all of them tells what goes first.
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        for index in order {
+            engine.core.shared.slots[index].send.connect(Some(Direct::new(&ours)), 1);
+            engine.driver.receives(index, &frame(format!("! {index}").as_bytes()));
+        }
+        engine.turn(clock()).unwrap();
+        let all: Vec<u8> = order.iter().flat_map(|index| frame(format!("! {index}").as_bytes())).collect();
+        let mut sent = vec![0; all.len()];
+        theirs.read_exact(&mut sent).unwrap();
+        assert_eq!(sent, all);
+        for index in order {
+            engine.core.shared.slots[index].send.disconnect();
+        }
+    }
+}
+
+#[cfg(unix)]
+#[test]
 fn a_message_to_a_session_of_a_later_word_of_marks_lay_in_the_ring_until_the_next_came() {
     use std::io::Read;
     use std::os::unix::net::UnixStream;
@@ -155,14 +183,16 @@ fn a_message_to_a_session_of_a_later_word_of_marks_lay_in_the_ring_until_the_nex
     engine.turn(clock()).unwrap();
     engine.driver.receives(5, &frame(b"pass it on"));
     engine.turn(clock()).unwrap();
-    // In the turn that serves the one of the first word, its handler marks the one of the second, which is served
-    // too; and then another handler's message is to be marked anew.
+    // In the turn that serves the one of the first word, its handler marks the one of the second; another handler's
+    // message comes to that, and in the next turn another, which is to be marked anew.
     ask(&engine, 0, request::PAUSE);
+    engine.driver.receives(6, &frame(b"pass it on"));
+    engine.turn(clock()).unwrap();
     engine.driver.receives(6, &frame(b"pass it on"));
     engine.turn(clock()).unwrap();
     let mut sent = [0; 99];
     let len = theirs.read(&mut sent).unwrap();
-    assert_eq!(sent[..len], [frame(b"on"), frame(b"on")].concat());
+    assert_eq!(sent[..len], frame(b"on").repeat(3));
     engine.core.shared.slots[69].send.disconnect();
 }
 
