@@ -35,7 +35,7 @@ const ID: SlotId = SlotId { index: 0, generation: 1 };
 pub type Step = (&'static str, fn(usize));
 
 /// Every step that is counted.
-pub const STEPS: [Step; 9] = [
+pub const STEPS: [Step; 10] = [
     ("send, held and committed", send),
     ("send on a stream of one's own", send_own),
     ("send by a sole sender", send_sole),
@@ -45,6 +45,7 @@ pub const STEPS: [Step; 9] = [
     ("message of a batch, handed out", batch),
     ("turn that finds nothing", idle_turn),
     ("turn with a message echoed", echo),
+    ("message echoed, of one of a thousand sessions", echo_of_many),
 ];
 
 /// A send path of one session, whose engine is awake.
@@ -126,9 +127,9 @@ fn clock() -> Time {
     Time::from_nanos(told::nanos())
 }
 
-/// A server's polled engine with one session.
-fn server(echoes: bool) -> (Engine<Told, Echo>, Arc<Region>) {
-    let config = Config { sessions_max: 1, ..Config::default() };
+/// A server's polled engine with so many sessions.
+fn server(echoes: bool, sessions: usize) -> (Engine<Told, Echo>, Arc<Region>) {
+    let config = Config { sessions_max: sessions, ..Config::default() };
     let memory = Shared::new(&config, Clock::System(clock)).expect("a small region");
     let region = memory.1.clone();
     let directory = Arc::new(Directory::new(vec![memory.0.clone()], &config));
@@ -138,12 +139,14 @@ fn server(echoes: bool) -> (Engine<Told, Echo>, Arc<Region>) {
     let inboxes = inboxes(1, slots);
     let mut engine = Engine::new(&config, driver, Echo(echoes), role, memory, inboxes, Some(Sole::new()));
     engine.listen((Ipv4Addr::LOCALHOST, 0).into()).expect("it is no network");
-    assert!(engine.kernels_view().0.accepts((Ipv4Addr::LOCALHOST, 1).into()));
-    turn(&mut engine);
-    receive(&mut engine, &region, &frame_of(b"peer"), 1);
-    turn(&mut engine);
-    take(&mut engine);
-    turn(&mut engine);
+    for index in 0..sessions {
+        assert!(engine.kernels_view().0.accepts((Ipv4Addr::LOCALHOST, 1).into()));
+        turn(&mut engine);
+        receive(&mut engine, &region, index, &frame_of(format!("peer {index}").as_bytes()), 1);
+        turn(&mut engine);
+        take(&mut engine, index);
+        turn(&mut engine);
+    }
     (engine, region)
 }
 
@@ -155,45 +158,59 @@ fn frame_of(message: &[u8]) -> Vec<u8> {
     [&wire::header(message.len() as u32)[..], message].concat()
 }
 
-/// The kernel brings so many times these bytes. Piece by piece: a long copy would be the C library's, which takes
+/// The kernel brings a session so many times these bytes. Piece by piece: a long copy would be the C library's, which takes
 /// another way on another processor.
-fn receive(engine: &mut Engine<Told, Echo>, region: &Region, piece: &[u8], times: usize) {
+fn receive(engine: &mut Engine<Told, Echo>, region: &Region, index: usize, piece: &[u8], times: usize) {
     let driver = engine.kernels_view().0;
-    let (id, mut room) = driver.rooms[0].take().expect("it is asked for");
+    let (id, mut room) = driver.rooms[index].take().expect("it is asked for");
     for place in region.bytes_mut(&mut room).chunks_exact_mut(piece.len()).take(times) {
         place.copy_from_slice(piece);
     }
     driver.completions.push_back(Completion::Received(id, room, Ok(times * piece.len())));
 }
 
-/// The kernel takes all that it was given.
-fn take(engine: &mut Engine<Told, Echo>) {
+/// The kernel takes all that it was given of a session.
+fn take(engine: &mut Engine<Told, Echo>, index: usize) {
     let driver = engine.kernels_view().0;
-    let (id, span) = driver.sends[0].take().expect("it was asked for");
+    let (id, span) = driver.sends[index].take().expect("it was asked for");
     let all = span.len();
     driver.completions.push_back(Completion::Sent(id, span, Ok(all)));
 }
 
 fn idle_turn(times: usize) {
-    let (mut engine, _) = server(true);
+    let (mut engine, _) = server(true, 1);
     for _ in 0..times {
         turn(&mut engine);
     }
 }
 
 fn batch(times: usize) {
-    let ((mut engine, region), frame) = (server(false), frame_of(&MESSAGE));
+    let ((mut engine, region), frame) = (server(false, 1), frame_of(&MESSAGE));
     for _ in 0..times / 1000 {
-        receive(&mut engine, &region, black_box(&frame), 1000);
+        receive(&mut engine, &region, 0, black_box(&frame), 1000);
         turn(&mut engine);
     }
 }
 
 fn echo(times: usize) {
-    let ((mut engine, region), frame) = (server(true), frame_of(&MESSAGE));
+    let ((mut engine, region), frame) = (server(true, 1), frame_of(&MESSAGE));
     for _ in 0..times {
-        receive(&mut engine, &region, black_box(&frame), 1);
+        receive(&mut engine, &region, 0, black_box(&frame), 1);
         turn(&mut engine);
-        take(&mut engine);
+        take(&mut engine, 0);
+    }
+}
+
+/// A turn has 25 of them, each time others. All that the sessions are made of is more than a core's caches have: for a program
+/// that counts lines of these.
+fn echo_of_many(times: usize) {
+    let ((mut engine, region), frame) = (server(true, 1000), frame_of(&MESSAGE));
+    for first in (0..times).step_by(25) {
+        let some = (first..first + 25).map(|number| number % 1000);
+        for index in some.clone() {
+            receive(&mut engine, &region, index, black_box(&frame), 1);
+        }
+        turn(&mut engine);
+        some.for_each(|index| take(&mut engine, index));
     }
 }

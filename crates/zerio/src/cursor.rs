@@ -14,6 +14,7 @@
 //!   steps, and the frequent side only has to keep the compiler from swapping its own.
 #![allow(unsafe_code)]
 
+use std::num::NonZeroU32;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 
@@ -44,9 +45,10 @@ impl<T> Deref for Padded<T> {
     }
 }
 
-/// The next of a row of numbers, for telling things of one kind apart.
-pub(crate) fn next_tag(tags: &std::sync::atomic::AtomicU32) -> u32 {
-    tags.fetch_add(1, Relaxed)
+/// The next of a row of numbers that begins with 1, for telling things of one kind apart.
+pub(crate) fn next_tag(tags: &std::sync::atomic::AtomicU32) -> NonZeroU32 {
+    // After four billions it begins anew.
+    NonZeroU32::new(tags.fetch_add(1, Relaxed)).unwrap_or_else(|| next_tag(tags))
 }
 
 /// A position that one thread at a time writes and others read.
@@ -195,8 +197,10 @@ impl Waiting {
     }
 }
 
-/// A value behind a flag: whoever takes the flag has the value to itself. It never waits.
+/// A value behind a flag: whoever takes the flag has the value to itself. It never waits. The flag is where the value
+/// begins.
 #[derive(Debug, Default)]
+#[repr(C)]
 pub(crate) struct Guarded<T> {
     taken: AtomicBool,
     value: UnsafeCell<T>,

@@ -7,6 +7,7 @@
 #![allow(unsafe_code)]
 
 use std::io;
+use std::num::NonZeroU32;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
@@ -21,7 +22,7 @@ use shadow::Shadow;
 
 /// The memory of one engine. Pages are touched when they are used, not before.
 pub(crate) struct Region {
-    tag: u32,
+    tag: NonZeroU32,
     map: MmapRaw,
     shadow: Shadow,
 }
@@ -35,8 +36,9 @@ const HUGE: usize = 2 * 1024 * 1024;
 pub(crate) struct Span {
     offset: usize,
     len: u32,
-    /// The region it was cut from: a span used with another region is a bug that must not reach memory.
-    tag: u32,
+    /// The region it was cut from: a span used with another region is a bug that must not reach memory. Never zero, so
+    /// that no span is no larger than a span.
+    tag: NonZeroU32,
 }
 
 impl Region {
@@ -143,7 +145,7 @@ impl Start {
 
 /// Cuts a new region into spans, from its start to its end.
 pub(crate) struct Cutter {
-    tag: u32,
+    tag: NonZeroU32,
     next: usize,
     len: usize,
 }

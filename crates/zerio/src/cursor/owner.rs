@@ -76,7 +76,7 @@ impl Owner {
             holds: AtomicBool::new(false),
             changes: Guarded::default(),
             after: AtomicU32::new(OWN_AFTER),
-            ring: next_tag(&RINGS),
+            ring: next_tag(&RINGS).get(),
         }
     }
 

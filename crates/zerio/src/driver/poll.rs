@@ -27,7 +27,8 @@ const SOCKET_TURNS: u32 = 64;
 /// A turn takes so many events of the selector, at the most: their messages are answered before the next are received. With
 /// 100 clients that each had one message out, the p99 was 1.62 × that of a server that answers each before it looks at the
 /// next with up to 1,024 events in a turn, 1.14 × with 32 and 1.00 × with 12; but two engines that shared two cores with
-/// their clients took 1.04, 1.04 and 1.19 × the processor time of one for a message (BENCHMARKS.md).
+/// their clients took 1.04, 1.04 and 1.19 × the processor time of one for a message (BENCHMARKS.md). Answers went out in the
+/// order of slots then.
 const EVENTS: usize = 32;
 
 /// Whether the selector tells of urgent bytes.
@@ -54,7 +55,9 @@ pub(crate) struct Poll {
     socket_turns: u32,
 }
 
+/// On one line of a cache.
 #[derive(Default)]
+#[repr(align(64))]
 struct Connection {
     generation: u32,
     stream: Option<TcpStream>,

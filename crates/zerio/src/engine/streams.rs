@@ -8,6 +8,8 @@
 //! of them has ended.
 #![forbid(unsafe_code)]
 
+use std::num::NonZeroU64;
+
 use crate::cursor::ProcessBarrier;
 use crate::driver::{Driver, SlotId};
 use crate::handler::Handler;
@@ -44,7 +46,7 @@ pub(super) struct Streams {
     list: Vec<Stream>,
     /// How many of them had news at the last look.
     with_news: usize,
-    /// How often the engine has slept, or was about to.
+    /// How often the engine has slept, or was about to, and once more.
     sleeps: u64,
 }
 
@@ -55,7 +57,7 @@ impl Streams {
             #[cfg(feature = "sim")]
             Clock::Simulated(_) => Some(ProcessBarrier::OneThread),
         };
-        Streams { barrier, list: Vec::with_capacity(STREAMS_MAX), with_news: 0, sleeps: 0 }
+        Streams { barrier, list: Vec::with_capacity(STREAMS_MAX), with_news: 0, sleeps: 1 }
     }
 
     pub(super) fn with_news(&self) -> usize {
@@ -153,7 +155,7 @@ impl Core {
         if news == 0 {
             return;
         }
-        let busy = (news >= STREAM).then_some(self.streams.sleeps);
+        let busy = NonZeroU64::new(self.streams.sleeps).filter(|_| news >= STREAM);
         if std::mem::replace(&mut session.busy, busy) == busy && busy.is_some() {
             self.begin_stream(index);
         }

@@ -18,11 +18,13 @@ use crate::region::{Region, Span};
 /// A rest of at most so many bytes is moved to the front in any case.
 pub(super) const SHORT: usize = 256;
 
+/// On one line of a cache.
 #[derive(Debug)]
+#[repr(align(64))]
 pub(crate) struct Buffer {
     /// What has been received: the span's bytes from `consumed` on are not yet handled.
     pub(super) received: Span,
-    pub(super) consumed: usize,
+    pub(super) consumed: u32,
     /// Where the session speaks TLS: what stands between those and the room.
     #[cfg(feature = "tls")]
     pub(super) unopened: Option<Box<Unopened>>,
@@ -47,13 +49,19 @@ impl Buffer {
         }
     }
 
+    /// So many of the received bytes are handled; a span is no longer than what 32 bits count.
+    #[inline]
+    pub(super) fn consumed(&self) -> usize {
+        self.consumed as usize
+    }
+
     /// The handshake is done, and no receive in flight: moves on, with what has come after it.
     pub(crate) fn move_on(&mut self, region: &Region) {
         if !self.in_lobby {
             return;
         }
         debug_assert!(self.room.is_some(), "the driver has the room");
-        let rest = &region.bytes(&self.received)[self.consumed..];
+        let rest = &region.bytes(&self.received)[self.consumed()..];
         region.bytes_mut(&mut self.other)[..rest.len()].copy_from_slice(rest);
         self.change_places(rest.len());
     }
@@ -71,19 +79,19 @@ impl Buffer {
     /// The bytes that are not yet handled.
     #[inline]
     pub(crate) fn bytes<'a>(&'a self, region: &'a Region) -> &'a [u8] {
-        &region.bytes(&self.received)[self.consumed..]
+        &region.bytes(&self.received)[self.consumed()..]
     }
 
     /// How many bytes are not yet handled.
     pub(crate) fn len(&self) -> usize {
-        self.received.len() - self.consumed
+        self.received.len() - self.consumed()
     }
 
     /// The first `bytes` of them have been handled.
     #[inline]
     pub(crate) fn consume(&mut self, bytes: usize) {
-        self.consumed += bytes;
-        debug_assert!(self.consumed <= self.received.len());
+        self.consumed += bytes as u32;
+        debug_assert!(self.consumed() <= self.received.len());
     }
 
     /// The room for the next receive, which is to complete a frame of `frame` bytes; `None` where there
@@ -92,8 +100,8 @@ impl Buffer {
         let mut room = self.room.take()?;
         let rest = self.len();
         if self.consumed > 0 && (rest <= SHORT || frame > rest + room.len()) {
-            let bytes = region.bytes_mut(&mut self.received);
-            bytes.copy_within(self.consumed.., 0);
+            let consumed = self.consumed();
+            region.bytes_mut(&mut self.received).copy_within(consumed.., 0);
             let mut freed = self.received.split_off(rest);
             freed.join(room);
             room = freed;

@@ -75,16 +75,17 @@ impl Buffer {
     /// See [`Buffer::lend`]; `record` is how long the next record is, as far as it tells.
     pub(crate) fn lend_sealed(&mut self, region: &Region, record: usize) -> Option<Span> {
         let mut room = self.room.take()?;
+        let consumed = self.consumed();
         let Some(Unopened { free, sealed }) = self.unopened.as_deref_mut() else { return Some(room) };
-        let (rest, waiting) = (self.received.len() - self.consumed, sealed.len());
-        let moves = self.consumed > 0 || !free.is_empty();
+        let (rest, waiting) = (self.received.len() - consumed, sealed.len());
+        let moves = consumed > 0 || !free.is_empty();
         if moves && (rest + waiting <= SHORT || room.is_empty() || record > waiting + room.len()) {
             let behind = self.received.len() + free.len();
             self.received.join(free.split_off(0));
             self.received.join(sealed.split_off(0));
             self.received.join(room);
             let bytes = region.bytes_mut(&mut self.received);
-            bytes.copy_within(self.consumed..self.consumed + rest, 0);
+            bytes.copy_within(consumed..consumed + rest, 0);
             bytes.copy_within(behind..behind + waiting, rest);
             let mut unopened = self.received.split_off(rest);
             room = unopened.split_off(waiting);

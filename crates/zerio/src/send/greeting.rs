@@ -7,10 +7,11 @@ use crate::wire::{self, HEADER};
 
 /// Three neighbours: what the kernel has taken, what it has not, and what the frame did not need.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct Greeting {
-    taken: Span,
-    /// Empty where there is nothing left to say, and while the kernel has it.
+    /// Empty where there is nothing left to say, and while the kernel has it. It alone is looked at for each request.
     left: Span,
+    taken: Span,
     unused: Span,
 }
 

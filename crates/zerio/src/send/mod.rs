@@ -45,27 +45,29 @@ pub(crate) use sole::Sole;
 /// for that. A longer one takes longer to copy than a claim costs.
 const HELD_COPY_MAX: usize = 4096;
 
-/// All that a sender needs to know of a session: its ring, its pump, and the engine's doorbell.
+/// All that a sender needs to know of a session: its ring, its pump, and the engine's doorbell. In this order, so that what
+/// each message and each request reads is on one line of a cache.
+#[repr(C)]
 pub(crate) struct SendPath {
     pub(crate) ring: Ring,
     /// On lines of their own: each request to send writes them, and each message reads their neighbours.
     pump: Padded<Guarded<Pump>>,
     tallies: Padded<SentTallies>,
-    lobby: Lobby,
     bell: Arc<Doorbell>,
-    index: u32,
     message_max: usize,
     /// The longest message that is copied while the ring is held.
     held_max: usize,
-    /// The engine looks at the ring in each of its turns: nobody need tell it.
-    watched: Promise,
     /// Odd while the ring was found full, by a frame of so many bytes, and has not had room again.
     stuck: Cursor,
-    wanted: Cursor,
     /// Where sessions speak TLS: what stands between the ring and the kernel. It is the pump's, and only apart because
     /// the pump fills its line.
     #[cfg(feature = "tls")]
     sealed: Option<Box<Guarded<Sealed>>>,
+    index: u32,
+    /// The engine looks at the ring in each of its turns: nobody need tell it.
+    watched: Promise,
+    lobby: Lobby,
+    wanted: Cursor,
 }
 
 /// What an attempt at a place came to.

@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 use std::io::{self, ErrorKind};
+use std::num::NonZeroU64;
 
 use super::greeting::Greeting;
 use super::ring::Reader;
@@ -29,23 +30,28 @@ pub(crate) const BROKEN: ErrorKind = ErrorKind::WriteZero;
 /// So many requests to send one after the other, then the others have their turn.
 const ROUNDS: usize = 4;
 
-/// What the pump flag guards.
+/// What the pump flag guards. In this order, so that what each request takes is on one line of a cache.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct Pump {
-    /// It goes before what the ring has.
-    pub(super) greeting: Greeting,
-    /// What was given out, or the first of it, is the greeting's; under TLS, also that there is something to say beside the
-    /// ring's.
-    pub(super) greets: bool,
     pub(super) reader: Reader,
+    pub(super) direct: Option<Direct>,
     /// The driver has so many spans, and takes so many.
     pub(super) in_flight: u8,
     pub(super) sends: u8,
-    pub(super) direct: Option<Direct>,
     /// The kernel had no room at the last direct send.
     pub(super) blocked: bool,
     pub(super) failed: Option<ErrorKind>,
+    /// What was given out, or the first of it, is the greeting's; under TLS, also that there is something to say beside the
+    /// ring's.
+    pub(super) greets: bool,
+    /// It goes before what the ring has.
+    pub(super) greeting: Greeting,
 }
+
+// But for what a simulated network adds, and where a socket is no descriptor.
+#[cfg(all(unix, target_pointer_width = "64", not(feature = "sim")))]
+const _: () = assert!(size_of::<u64>() + std::mem::offset_of!(Pump, greeting) + size_of::<Span>() <= 64);
 
 impl Pump {
     pub(super) fn new(greeting: Greeting) -> Pump {
@@ -330,10 +336,10 @@ impl SendPath {
     }
 
     /// Which time the ring is stuck; `None` while it is not.
-    pub(crate) fn stuck(&self) -> Option<u64> {
+    pub(crate) fn stuck(&self) -> Option<NonZeroU64> {
         // The kernel may have taken everything while a sender was about to make its note.
         self.unstick(&wait::take_soon(&self.pump));
         // After the engine has taken the mark that says to look.
-        Some(self.stuck.look()).filter(|stuck| !is_even(*stuck))
+        NonZeroU64::new(self.stuck.look()).filter(|stuck| !is_even(stuck.get()))
     }
 }

@@ -47,19 +47,21 @@ pub(crate) struct Ring {
     observed: OnceLock<Box<Observed>>,
 }
 
-/// What senders write. All but the word is published by the word.
+/// What senders write. All but the word is published by the word. In this order, so that most messages take one line of a
+/// cache.
+#[repr(C)]
 struct Senders {
     word: CommitWord,
-    /// `released`, as it was when last looked at.
-    released_seen: Cursor,
-    skip: Cursor,
-    generation: Cursor,
-    messages: Tally,
-    /// The block that was marked last, plus one.
-    marked: Cursor,
     /// Up to where a frame may come next that needs neither a note but its count nor a look for room: it begins in the
     /// block that was marked last, and all before the end of that is no other lap.
     clear_until: Cursor,
+    messages: Tally,
+    generation: Cursor,
+    /// `released`, as it was when last looked at.
+    released_seen: Cursor,
+    skip: Cursor,
+    /// The block that was marked last, plus one.
+    marked: Cursor,
     /// Where the first frame of each block starts.
     marks: [Cursor; RING_BLOCKS],
 }

@@ -49,9 +49,17 @@ impl SendPath {
 
     #[inline(never)]
     fn send_sole(&self, sole: &mut Sole, message: &[u8]) -> Result<(), SendError> {
-        let (committed, start) = self.sole_place(message.len())?;
-        self.ring.write(start, message);
-        self.commit_sole(committed, start, HEADER + message.len());
+        let (committed, len) = (self.ring.word().sole(), HEADER + message.len());
+        if message.len() <= self.message_max && self.ring.is_clear(committed, len as u64) {
+            self.ring.write(committed, message);
+            self.ring.count();
+            self.ring.word().commit_sole(committed + len as u64);
+            self.bell.mark(self.index);
+        } else {
+            let (committed, start) = self.sole_place(message.len())?;
+            self.ring.write(start, message);
+            self.commit_sole(committed, start, len);
+        }
         (sole.index, sole.clear_until) = (self.index, self.ring.clear_until());
         Ok(())
     }

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -147,6 +148,11 @@ impl World {
 
     fn send(&self, message: &[u8]) -> Result<(), SendError> {
         self.path.try_send(ID.generation, message)
+    }
+
+    /// Which time the ring is stuck.
+    fn stuck(&self) -> Option<u64> {
+        self.path.stuck().map(NonZeroU64::get)
     }
 
     fn pump(&mut self) -> Result<(), ErrorKind> {
@@ -412,6 +418,9 @@ fn what_senders_read_is_not_where_the_pump_writes() {
         assert_eq!(written % 128, 0, "on lines of its own");
         assert!(read.iter().all(|&read| line(read) != line(written)));
     }
+    // On one of most processors' lines of 64.
+    let lobby = offset_of!(SendPath, lobby);
+    assert!(read.iter().all(|&read| read <= lobby) && lobby / 64 == offset_of!(SendPath, bell) / 64);
     let ring = line(offset_of!(SendPath, ring));
     let ring = ring..ring + line(size_of::<Ring>());
     assert!(read.iter().chain(&written).all(|&offset| !ring.contains(&line(offset))));

@@ -4,6 +4,7 @@
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -49,7 +50,9 @@ pub(crate) struct Shared {
     pub(crate) send_timeout: Duration,
 }
 
-/// A slot of the table, as other threads see it.
+/// A slot of the table, as other threads see it. What its engine takes of it for each message is on as few lines of a cache
+/// as it goes.
+#[repr(C)]
 pub(crate) struct Slot {
     pub(crate) send: SendPath,
     pub(crate) received: ReceivedTallies,
@@ -178,14 +181,17 @@ pub(crate) enum State {
     Closing,
 }
 
-/// What an engine knows of a slot's session.
+/// What an engine knows of a slot's session. In this order, so that what each message takes, by the
+/// defaults, is on its first line of a cache.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub(crate) struct Session {
     pub(crate) id: SlotId,
+    /// How many messages the slot had accepted when the session was last served.
+    pub(crate) accepted: u64,
+    /// Many of them had come at once the last time that any had come: after how many sleeps of its engine.
+    pub(crate) busy: Option<NonZeroU64>,
     pub(crate) state: State,
-    /// Who it is; nobody before the handshake has told, and on a server before he was admitted.
-    pub(crate) peer: PeerId,
-    pub(crate) address: SocketAddr,
     /// The driver has the room of its buffer.
     pub(crate) receiving: bool,
     /// Its reading is paused.
@@ -202,24 +208,23 @@ pub(crate) struct Session {
     pub(crate) announced: bool,
     /// It waits for an older session with its id to end.
     pub(crate) awaiting: bool,
-    pub(crate) refusal: Option<RefusalCode>,
-    pub(crate) reason: Option<Reason>,
     /// How a send has failed: nothing more is sent, and what has arrived is still handled.
     pub(crate) lost: Option<ErrorKind>,
-    /// When the present state must be over.
-    pub(crate) deadline: Time,
-    /// Which time the ring is stuck, and when that is too long.
-    pub(crate) stuck: Option<(u64, Time)>,
-    /// How many messages the slot had accepted when the session was last served.
-    pub(crate) accepted: u64,
-    /// Many of them had come at once the last time that any had come: after how many sleeps of its engine.
-    pub(crate) busy: Option<u64>,
-    /// How many bytes had been sent when the peer's system was last seen to have taken all of them.
-    #[cfg(target_os = "linux")]
-    pub(crate) settled: Option<u64>,
+    pub(crate) refusal: Option<RefusalCode>,
     /// Its peer lives and has no room: the kernel is told to have patience.
     #[cfg(target_os = "linux")]
     pub(crate) patient: bool,
+    /// When the present state must be over.
+    pub(crate) deadline: Time,
+    pub(crate) reason: Option<Reason>,
+    /// Which time the ring is stuck, and when that is too long.
+    pub(crate) stuck: Option<(NonZeroU64, Time)>,
+    /// How many bytes had been sent when the peer's system was last seen to have taken all of them.
+    #[cfg(target_os = "linux")]
+    pub(crate) settled: Option<u64>,
+    pub(crate) address: SocketAddr,
+    /// Who it is; nobody before the handshake has told, and on a server before he was admitted.
+    pub(crate) peer: PeerId,
 }
 
 impl Session {
@@ -300,6 +305,8 @@ mod tests {
             + driver::completions_max::<driver::rio::Rio<driver::rio::model::Model>>(1)
                 * size_of::<driver::Completion<Socket>>()
             + driver::rio::BYTES_PER_SESSION
+            // Among the slots that were heard.
+            + size_of::<u32>()
             + size_of::<(Socket, SocketAddr)>()
             // What stands between ring and kernel under TLS: not as much.
             + 1024;

@@ -42,10 +42,12 @@ pub(crate) struct Ticket(Option<u64>);
 /// those has had what he waits for. Otherwise the system's order of waking decides, and the first to park is the first
 /// to be woken, so that one thread may have nearly all of the room.
 #[derive(Debug, Default)]
+#[repr(C)]
 pub(crate) struct Lobby {
+    /// First, where those who only look whether anybody waits are at: see `SendPath`.
+    waiting: Waiting,
     inside: Mutex<Inside>,
     changed: Condvar,
-    waiting: Waiting,
 }
 
 /// Who is in a lobby.

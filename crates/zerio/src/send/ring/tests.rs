@@ -515,18 +515,16 @@ fn what_each_side_writes_is_on_lines_of_its_own() {
         assert!(!senders.contains(&fixed) && !reader.contains(&fixed));
     }
     assert!(line(senders.end - 1) < line(reader.start) || line(reader.end - 1) < line(senders.start));
-    // What a sender touches for each message; the marks are touched once a block.
+    // What a sender touches for each message, on most processors' lines of 64; the others, and the marks, are for the first
+    // in a block.
     let hot = [
         offset_of!(Senders, word),
         offset_of!(Senders, word) + size_of::<CommitWord>() - 1,
-        offset_of!(Senders, released_seen),
-        offset_of!(Senders, skip),
-        offset_of!(Senders, generation),
-        offset_of!(Senders, messages),
-        offset_of!(Senders, marked),
         offset_of!(Senders, clear_until),
+        offset_of!(Senders, messages),
+        offset_of!(Senders, generation),
     ];
-    assert_eq!(hot.map(line), [line(hot[0]); 8], "one line for each message");
+    assert_eq!(hot.map(|offset| offset / 64), [0; 5], "one line for each message");
 }
 
 #[cfg(target_pointer_width = "64")]

@@ -182,21 +182,21 @@ fn nobody_sends_directly_while_the_driver_has_a_send_in_flight() {
 #[test]
 fn a_full_ring_is_stuck_until_it_is_half_empty() {
     let mut world = World::new();
-    assert_eq!(world.path.stuck(), None);
+    assert_eq!(world.stuck(), None);
     world.fill();
-    assert_eq!(world.path.stuck(), Some(1));
+    assert_eq!(world.stuck(), Some(1));
     assert_eq!(world.bell.count(), 1, "the engine is to look at it");
     world.pump().unwrap();
     world.complete(CAPACITY / 2 - 1);
-    assert_eq!(world.path.stuck(), Some(1), "one byte too few");
+    assert_eq!(world.stuck(), Some(1), "one byte too few");
     world.pump().unwrap();
     world.complete(1);
-    assert_eq!(world.path.stuck(), None);
+    assert_eq!(world.stuck(), None);
     for number in 0..8 {
         world.send(&[number; LEN]).unwrap();
     }
     assert_eq!(world.send(&[8; LEN]), Err(SendError::Full));
-    assert_eq!(world.path.stuck(), Some(3), "another time");
+    assert_eq!(world.stuck(), Some(3), "another time");
 }
 
 #[test]
@@ -210,10 +210,10 @@ fn a_ring_that_was_half_empty_and_had_no_room_for_a_long_message_was_not_stuck()
     // Less than half of it is in use, and the end of the ring is in the way.
     world.complete(1200);
     assert_eq!(world.send(&[2; LONG]), Err(SendError::Full));
-    assert_eq!(world.path.stuck(), Some(1), "it has been since the first");
+    assert_eq!(world.stuck(), Some(1), "it has been since the first");
     world.pump().unwrap();
     world.complete(1800);
-    assert_eq!(world.path.stuck(), None);
+    assert_eq!(world.stuck(), None);
     world.send(&[2; LONG]).unwrap();
 }
 
@@ -223,7 +223,7 @@ fn a_new_session_of_the_slot_is_not_stuck() {
     world.fill();
     world.path.close();
     world.path.open(2);
-    assert_eq!(world.path.stuck(), None);
+    assert_eq!(world.stuck(), None);
 }
 
 #[test]
@@ -231,5 +231,5 @@ fn a_ring_that_was_emptied_while_a_sender_found_it_full_is_not_stuck() {
     let world = World::new();
     // The sender's note comes after the last completion: no other would take it back.
     assert!(world.path.note_full(LEN));
-    assert_eq!(world.path.stuck(), None);
+    assert_eq!(world.stuck(), None);
 }
