@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::driver::Options;
 
 /// What of a configuration an engine goes by.
-pub(crate) struct Limits {
+pub(super) struct Limits {
     pub(super) message_max: u32,
     pub(super) handshake_timeout: Duration,
     pub(super) drain_timeout: Duration,
@@ -19,7 +19,7 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    pub(crate) fn new(config: &Config, engine: usize) -> Limits {
+    pub(super) fn new(config: &Config, engine: usize) -> Limits {
         Limits {
             message_max: config.message_max as u32,
             handshake_timeout: config.handshake_timeout,

@@ -25,7 +25,7 @@ mod streams;
 mod tls;
 
 pub use context::Context;
-pub(crate) use limits::{Limits, options};
+pub(crate) use limits::options;
 pub(crate) use role::{ClientRole, Failure, Outcome, Role, ServerRole};
 
 use crate::config::Config;
@@ -46,6 +46,7 @@ use crate::time::Time;
 use crate::wait::InHandler;
 use crate::wire::PeerId;
 use admission::Untold;
+use limits::Limits;
 use publish::Publisher;
 use streams::Streams;
 

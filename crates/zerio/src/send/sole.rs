@@ -39,21 +39,25 @@ impl SendPath {
         let committed = self.ring.word().sole();
         let end = committed.saturating_add((HEADER + message.len()) as u64);
         if end <= sole.clear_until && sole.index == self.index && message.len() <= self.message_max {
-            self.ring.write(committed, message);
-            self.ring.count();
-            self.ring.word().commit_sole(end);
+            self.put_sole(committed, end, message);
             return Ok(());
         }
         self.send_sole(sole, message)
+    }
+
+    /// Writes and commits a frame that is clear.
+    #[inline(always)]
+    fn put_sole(&self, committed: u64, end: u64, message: &[u8]) {
+        self.ring.write(committed, message);
+        self.ring.count();
+        self.ring.word().commit_sole(end);
     }
 
     #[inline(never)]
     fn send_sole(&self, sole: &mut Sole, message: &[u8]) -> Result<(), SendError> {
         let (committed, len) = (self.ring.word().sole(), HEADER + message.len());
         if message.len() <= self.message_max && self.ring.is_clear(committed, len as u64) {
-            self.ring.write(committed, message);
-            self.ring.count();
-            self.ring.word().commit_sole(committed + len as u64);
+            self.put_sole(committed, committed + len as u64, message);
             self.bell.mark(self.index);
         } else {
             let (committed, start) = self.sole_place(message.len())?;
